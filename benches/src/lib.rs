@@ -1,0 +1,1 @@
+//! Benchmarks of Hawser beside its peers.

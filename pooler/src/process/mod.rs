@@ -1,0 +1,1 @@
+//! The process: logs, signals, reload, drain.

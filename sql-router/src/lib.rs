@@ -1,0 +1,1 @@
+//! What a SQL text does, told from the text alone.

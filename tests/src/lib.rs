@@ -1,0 +1,1 @@
+//! The harness of the scenario tests: real clusters, real drivers, scripted peers.
