@@ -2,3 +2,5 @@
 //!
 //! Nothing in here touches a socket, a clock or a log: bytes and time are arguments. Every parser takes
 //! hostile bytes and answers with a value or a [`ProtocolError`]; none panics.
+
+pub mod scram;
