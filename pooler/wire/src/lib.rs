@@ -8,4 +8,5 @@ pub mod encode;
 pub mod frame;
 pub mod frontend;
 pub mod reply_queue;
+pub mod scram;
 pub mod tag;
