@@ -126,7 +126,7 @@ fn psql(site: &Site) {
         SELECT 1 AS one \\gdesc\n\
         SELECT 'bound ' || $1::int \\bind 7 \\g\n\
         \\set FETCH_COUNT 10\nSELECT count(*) || ' fetched' FROM generate_series(1, 100);\n\
-        SELECT repeat('x', 3) \\; SELECT 'second of two';\n\
+        \\unset FETCH_COUNT\nSELECT repeat('x', 3) \\; SELECT 'second of two';\n\
         \\encoding\n\\timing on\nSELECT 1;\n";
     let script = if cluster().packages().major >= 16 { script.to_owned() } else { without_bind(script) };
     let out = site.postgres("psql").args(["-X", "-f", "-"]).input(script).succeed();
