@@ -8,7 +8,13 @@
 //! that a test is right about PostgreSQL.
 
 // Tests end by panicking.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, clippy::missing_errors_doc)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc
+)]
 
 mod account;
 mod config;

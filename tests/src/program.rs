@@ -82,7 +82,8 @@ impl Program {
     #[track_caller]
     pub fn run(mut self) -> Finished {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", self.name));
+        let mut child =
+            self.command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", self.name));
         let mut stdin = child.stdin.take().expect("its input");
         let input = std::mem::take(&mut self.input);
         // It may end without reading all of it.

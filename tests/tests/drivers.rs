@@ -55,10 +55,9 @@ impl Site {
             .env("PGCONNECT_TIMEOUT", "20");
         match self.ca() {
             None => program.env("PGSSLMODE", "disable"),
-            Some(ca) => program
-                .env("PGSSLMODE", "verify-full")
-                .env("PGSSLROOTCERT", &ca)
-                .env("CHECK_CA", &ca),
+            Some(ca) => {
+                program.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", &ca).env("CHECK_CA", &ca)
+            }
         }
     }
 
@@ -155,7 +154,9 @@ fn pgbench(site: &Site) {
     }
     site.postgres("pgbench").args(["-n", "-c", "4", "-t", "20"]).succeed();
     site.postgres("pgbench").args(["-n", "-S", "-C", "-c", "4", "-t", "10"]).succeed();
-    let sum = site.psql("SELECT (SELECT sum(abalance) FROM pgbench_accounts) - (SELECT sum(delta) FROM pgbench_history)");
+    let sum = site.psql(
+        "SELECT (SELECT sum(abalance) FROM pgbench_accounts) - (SELECT sum(delta) FROM pgbench_history)",
+    );
     assert_eq!(sum.trim(), "0");
     let pipeline = site.file("pipeline.sql");
     std::fs::write(&pipeline, PIPELINE).unwrap();
@@ -181,19 +182,28 @@ fn dump_and_restore(site: &Site) {
     let file = site.file("dump");
     site.postgres("pg_dump").args(["-Fc", "-f"]).args([&file]).succeed();
     site.psql("DROP TABLE child, parent; DROP FUNCTION twice(int)");
-    site.postgres("pg_restore").args(["--exit-on-error", "--single-transaction", "-d", &site.account.database]).args([&file]).succeed();
+    site.postgres("pg_restore")
+        .args(["--exit-on-error", "--single-transaction", "-d", &site.account.database])
+        .args([&file])
+        .succeed();
     assert_eq!(site.psql(DIGEST), before);
 
     let folder = site.file("folder");
     site.postgres("pg_dump").args(["-Fd", "-j", "2", "-f"]).args([&folder]).succeed();
     site.psql("DROP TABLE child, parent; DROP FUNCTION twice(int)");
-    site.postgres("pg_restore").args(["--exit-on-error", "-j", "2", "-d", &site.account.database]).args([&folder]).succeed();
+    site.postgres("pg_restore")
+        .args(["--exit-on-error", "-j", "2", "-d", &site.account.database])
+        .args([&folder])
+        .succeed();
     assert_eq!(site.psql(DIGEST), before);
 }
 
 fn replication(site: &Site) {
     let base = site.file("base");
-    site.postgres("pg_basebackup").args(["-X", "stream", "-c", "fast", "--no-sync", "-D"]).args([&base]).succeed();
+    site.postgres("pg_basebackup")
+        .args(["-X", "stream", "-c", "fast", "--no-sync", "-D"])
+        .args([&base])
+        .succeed();
     assert!(base.join("PG_VERSION").is_file());
     site.postgres("pg_verifybackup").args([&base]).succeed();
 
@@ -201,7 +211,8 @@ fn replication(site: &Site) {
     let wal = site.file("wal");
     std::fs::create_dir(&wal).unwrap();
     site.postgres("pg_receivewal").args(["--slot", name, "--create-slot"]).succeed();
-    let receiver = Running(site.postgres("pg_receivewal").args(["--slot", name, "-s", "1", "-D"]).args([&wal]).spawn());
+    let receiver =
+        Running(site.postgres("pg_receivewal").args(["--slot", name, "-s", "1", "-D"]).args([&wal]).spawn());
     // A partial file that becomes whole is WAL that went all the way through.
     wait_until("WAL is being received", || count(&wal) > 0);
     site.psql("CREATE TABLE decoded (id int)");
@@ -209,7 +220,11 @@ fn replication(site: &Site) {
     wait_until("a segment of WAL is whole", || whole_segments(&wal) > 0);
     drop(receiver);
     wait_until("the slot is free", || {
-        cluster().psql(&format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{name}'")).unwrap().trim() == "f"
+        cluster()
+            .psql(&format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{name}'"))
+            .unwrap()
+            .trim()
+            == "f"
     });
     site.postgres("pg_receivewal").args(["--slot", name, "--drop-slot"]).succeed();
 
@@ -230,7 +245,11 @@ fn replication(site: &Site) {
     });
     drop(receiver);
     wait_until("the slot is free", || {
-        cluster().psql(&format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{name}'")).unwrap().trim() == "f"
+        cluster()
+            .psql(&format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{name}'"))
+            .unwrap()
+            .trim()
+            == "f"
     });
     site.postgres("pg_recvlogical").args(["-d", database, "--slot", name, "--drop-slot"]).succeed();
 }
@@ -374,11 +393,12 @@ mod rust_drivers {
         for certificate in CertificateDer::pem_file_iter(site.ca().unwrap()).unwrap() {
             roots.add(certificate.unwrap()).unwrap();
         }
-        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
         tokio_postgres_rustls::MakeRustlsConnect::new(config)
     }
 
@@ -391,7 +411,8 @@ mod rust_drivers {
         }
         // All under way at once.
         let numbers: Vec<i32> = (0..100).collect();
-        let asked = numbers.iter().map(|number| async { client.query_one(&twice, &[number]).await.unwrap().get(0) });
+        let asked =
+            numbers.iter().map(|number| async { client.query_one(&twice, &[number]).await.unwrap().get(0) });
         let answers: Vec<i32> = future::join_all(asked).await;
         assert_eq!(answers, numbers.iter().map(|number| number * 2).collect::<Vec<_>>());
 
@@ -477,10 +498,20 @@ mod rust_drivers {
         future::join_all(asked).await;
 
         let mut transaction = pool.begin().await.unwrap();
-        sqlx::query("INSERT INTO sqlx_rows VALUES ($1, $2)").bind(1).bind("undone").execute(&mut *transaction).await.unwrap();
+        sqlx::query("INSERT INTO sqlx_rows VALUES ($1, $2)")
+            .bind(1)
+            .bind("undone")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
         transaction.rollback().await.unwrap();
         let mut transaction = pool.begin().await.unwrap();
-        sqlx::query("INSERT INTO sqlx_rows VALUES ($1, $2)").bind(2).bind("kept").execute(&mut *transaction).await.unwrap();
+        sqlx::query("INSERT INTO sqlx_rows VALUES ($1, $2)")
+            .bind(2)
+            .bind("kept")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
         transaction.commit().await.unwrap();
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlx_rows").fetch_one(&pool).await.unwrap();
         assert_eq!(count, 1);
@@ -494,8 +525,7 @@ mod rust_drivers {
         assert_eq!(sum, 500_500);
 
         // The driver's cache is smaller than what is asked: it closes statements again.
-        let mut connection =
-            sqlx_options(site).statement_cache_capacity(5).connect().await.unwrap();
+        let mut connection = sqlx_options(site).statement_cache_capacity(5).connect().await.unwrap();
         for number in 0..40 {
             let sql = format!("SELECT $1::int + {number}");
             let sum: i32 = sqlx::query_scalar(&sql).bind(1).fetch_one(&mut connection).await.unwrap();

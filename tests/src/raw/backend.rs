@@ -56,8 +56,11 @@ impl Backend {
 
     /// Strings that end with a zero, as in ParameterStatus and CommandComplete.
     pub fn strings(&self) -> Vec<String> {
-        let mut strings: Vec<String> =
-            self.body.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+        let mut strings: Vec<String> = self
+            .body
+            .split(|byte| *byte == 0)
+            .map(|part| String::from_utf8_lossy(part).into_owned())
+            .collect();
         strings.pop();
         strings
     }

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 
 use super::tls::{self, TlsStream};
 use super::{Backend, TlsOptions, messages};
@@ -333,7 +335,9 @@ impl Client {
                 Ok(message) => {
                     panic!("{message:?} instead of {}, wanted {tags} after {messages:?}", char::from(tag))
                 }
-                Err(error) => panic!("{error} instead of {}, wanted {tags} after {messages:?}", char::from(tag)),
+                Err(error) => {
+                    panic!("{error} instead of {}, wanted {tags} after {messages:?}", char::from(tag))
+                }
             }
         }
         messages
