@@ -43,6 +43,21 @@ impl Config {
         self
     }
 
+    /// Leaves `name` at its default.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.globals.retain(|(other, _)| other != name);
+        self
+    }
+
+    /// The hosts of the database `*`, instead of the cluster's.
+    #[must_use]
+    pub fn hosts(mut self, hosts: &[String]) -> Self {
+        self.database.retain(|line| !line.starts_with("hosts"));
+        self.database.push(format!("hosts = {hosts:?}"));
+        self
+    }
+
     /// A line for the database `*`.
     #[must_use]
     pub fn database(mut self, line: &str) -> Self {
