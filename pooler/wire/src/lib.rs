@@ -4,3 +4,5 @@
 //! hostile bytes and answers with a value or a [`ProtocolError`]; none panics.
 
 pub mod scram;
+pub mod sqlstate;
+pub mod startup;
