@@ -143,7 +143,8 @@ fn newer_minors_and_unknown_options_are_negotiated() {
 
 #[test]
 fn a_servers_negotiation_may_only_come_down_to_a_known_version() {
-    let answer = |minor| Negotiation { version: ProtocolVersion { major: 3, minor }, unknown_options: vec![] };
+    let answer =
+        |minor| Negotiation { version: ProtocolVersion { major: 3, minor }, unknown_options: vec![] };
     assert_eq!(answer(0).accept(ProtocolVersion::V3_2), Ok(ProtocolVersion::V3_0));
     assert_eq!(answer(2).accept(ProtocolVersion::V3_2), Ok(ProtocolVersion::V3_2));
     assert!(answer(1).accept(ProtocolVersion::V3_2).is_err());
