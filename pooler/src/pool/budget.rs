@@ -4,7 +4,7 @@
 //! so the limits of pool, database and user are never exceeded, whichever workers the connections are on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// A limit that several pools may share.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ struct Seat {
     held: AtomicUsize,
     idle: AtomicUsize,
     starving: AtomicUsize,
+    clients: AtomicUsize,
 }
 
 /// Why no connection may be opened.
@@ -71,6 +72,7 @@ pub struct Budget {
     user: Arc<Cap>,
     seats: Box<[Seat]>,
     hungry: AtomicUsize,
+    generation: AtomicU64,
 }
 
 impl Budget {
@@ -78,7 +80,7 @@ impl Budget {
     #[must_use]
     pub fn new(size: usize, database: Arc<Cap>, user: Arc<Cap>, workers: usize) -> Arc<Self> {
         let seats = (0..workers).map(|_| Seat::default()).collect();
-        Arc::new(Self { pool: Cap::new(size), database, user, seats, hungry: AtomicUsize::new(0) })
+        Arc::new(Self { pool: Cap::new(size), database, user, seats, hungry: AtomicUsize::new(0), generation: AtomicU64::new(0) })
     }
 
     /// Changes the size of the pool.
@@ -153,8 +155,43 @@ impl Budget {
         (!waiting_here || mine > held + 1).then_some(worker)
     }
 
+    /// Connections of an older generation are closed when they come back.
+    #[must_use]
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Outdates every connection that is open now.
+    pub fn reconnect(&self) {
+        self.generation.fetch_add(1, Relaxed);
+    }
+
+    /// The worker on which a client that `me` has greeted should live: where the fewest of the pool's clients are,
+    /// among as many workers as the pool has connections for (`spread`); `me` if that is as good.
+    #[must_use]
+    pub fn home(&self, me: usize, first: usize, spread: usize) -> usize {
+        let count = self.seats.len().max(1);
+        let candidates = (0..spread.clamp(1, count)).map(|step| (first + step) % count);
+        let clients = |worker: usize| self.seat(worker).clients.load(Relaxed);
+        let Some(best) = candidates.clone().min_by_key(|worker| clients(*worker)) else { return me };
+        let fits = candidates.clone().any(|worker| worker == me) && clients(me) <= clients(best) + 1;
+        if fits { me } else { best }
+    }
+
+    /// A client came to `worker` (or left it).
+    pub fn count_client(&self, worker: usize, came: bool) {
+        let clients = &self.seat(worker).clients;
+        if came { clients.fetch_add(1, Relaxed) } else { clients.fetch_sub(1, Relaxed) };
+    }
+
     fn seat(&self, worker: usize) -> &Seat {
-        static NOBODY: Seat = Seat { held: AtomicUsize::new(0), idle: AtomicUsize::new(0), starving: AtomicUsize::new(0) };
+        static NOBODY: Seat = Seat {
+            held: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            starving: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+        };
         self.seats.get(worker).unwrap_or(&NOBODY)
     }
 }

@@ -3,13 +3,14 @@
 use super::outbox::Outbox;
 use super::{ClientSide, Relay, Shared, Stop, undo};
 use crate::parameters;
+use crate::pins::{CommandEffect, PinReason, PinReasons};
 use crate::server::connection::{Effect, ServerConnection};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::encode::SERVER_NAME_PREFIX;
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
-use hawser_wire::reply_queue::{Fate, Request, Settled, Unexpected};
+use hawser_wire::reply_queue::{Fate, Settled, Unexpected};
 use hawser_wire::tag::backend;
 use smallvec::SmallVec;
 use std::task::{Context, Poll, ready};
@@ -43,18 +44,11 @@ impl Relay {
         if self.walk_input(client, server, shared)? || self.answer_alone(server) {
             return Poll::Ready(Ok(()));
         }
-        if server.queue.is_settled() && self.down.input.is_none() && client.pins.is_empty() {
-            if server.status == TransactionStatus::Idle {
-                return Poll::Pending;
-            }
-        }
         if self.down.input.is_none() {
             ready!(server.stream.poll_readable(cx)).map_err(Stop::ServerLost)?;
         }
         let input = self.down.input.get_or_insert_with(|| shared.buffers.take());
-        if input.free().is_empty() {
-            input.compact();
-        }
+        input.grow();
         match ready!(server.stream.poll_read(cx, input)).map_err(Stop::ServerLost)? {
             0 => Poll::Ready(Err(Stop::ServerLeft)),
             _ => Poll::Ready(Ok(())),
@@ -167,7 +161,7 @@ impl Relay {
                 self.traffic.queries += u64::from(fate == Fate::Forward);
             }
             backend::PARAMETER_STATUS => learn(body, fate, client, server, shared),
-            backend::ERROR_RESPONSE if whole && fate == Fate::Forward => return Ok(self.rewrite_error(body, client)),
+            backend::ERROR_RESPONSE if whole => return Ok(self.rewrite_error(body, client)),
             backend::ERROR_RESPONSE => return Ok(false),
             backend::COMMAND_COMPLETE if whole && fate == Fate::Forward => note_command(body, client, server),
             _ => {}
@@ -227,13 +221,20 @@ fn learn(body: &[u8], fate: Fate, client: &mut ClientSide, server: &mut ServerCo
 /// Commands that change the session beyond what is tracked keep it on its server.
 fn note_command(body: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
     let Some(tag) = message::command_tag(body) else { return };
-    if let Some(effect) = crate::pins::CommandEffect::of(tag) {
-        effect.apply(client, server);
+    match CommandEffect::of(tag) {
+        CommandEffect::None => {}
+        CommandEffect::Pins(reason) => client.pins.add(reason),
+        CommandEffect::DiscardsAll => {
+            client.pins = PinReasons::default();
+            client.statements.clear();
+            client.unnamed.statement = None;
+            server.statements.clear();
+            server.unnamed = None;
+        }
+        CommandEffect::DeallocatesAll => {
+            client.pins.remove(PinReason::SqlPrepared);
+            client.statements.clear();
+            server.statements.clear();
+        }
     }
-}
-
-/// Whether a request is a simple one.
-#[allow(dead_code)]
-fn is_simple(request: Request) -> bool {
-    matches!(request, Request::Query | Request::FunctionCall)
 }

@@ -25,6 +25,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
+pub(crate) use upstream::first_message;
+
 /// The client as the relay sees it. The session owns it; it outlives every relay.
 #[derive(Debug)]
 pub struct ClientSide {
@@ -142,6 +144,8 @@ pub enum Violation {
 /// A client and a server connection, joined.
 #[derive(Debug)]
 pub struct Relay {
+    /// Keep the server connection when it is settled (session mode).
+    pub keep: bool,
     up: upstream::Upstream,
     down: downstream::Downstream,
     limits: RelayLimits,
@@ -169,8 +173,9 @@ pub struct Traffic {
 impl Relay {
     /// A relay that has seen nothing yet.
     #[must_use]
-    pub fn new(limits: RelayLimits) -> Self {
+    pub fn new(limits: RelayLimits, keep: bool) -> Self {
         Self {
+            keep,
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),
             limits,
@@ -223,6 +228,13 @@ impl Relay {
         self.down.out.is_empty() && self.down.input.is_none()
     }
 
+    /// What was read from the server and not passed on.
+    pub fn take_input(&mut self) -> Option<Buffer> {
+        let mut input = self.down.input.take()?;
+        input.consume(self.down.out.planned());
+        Some(input)
+    }
+
     /// Whether a message to the server has been sent in part, so that nothing else can be said to it.
     #[must_use]
     pub fn is_mid_message(&self) -> bool {
@@ -240,6 +252,7 @@ impl Relay {
         server.queue.is_settled()
             && server.status == TransactionStatus::Idle
             && client.pins.is_empty()
+            && !self.keep
             && self.up.out.is_empty()
             && self.up.piece == 0
             && self.down.piece == 0
@@ -249,6 +262,11 @@ impl Relay {
     /// Gives blocks back that hold nothing.
     fn rest(&mut self, client: &mut ClientSide, shared: &Shared) {
         give_empty(&mut client.input, shared);
+        if self.up.out.is_empty()
+            && let Some(input) = &mut client.input
+        {
+            input.shrink(&shared.buffers);
+        }
         if self.down.out.is_empty() {
             give_empty(&mut self.down.input, shared);
         }

@@ -47,9 +47,7 @@ impl Relay {
             ready!(client.stream.poll_readable(cx)).map_err(Stop::ClientLost)?;
         }
         let input = client.input.get_or_insert_with(|| shared.buffers.take());
-        if input.free().is_empty() {
-            input.compact();
-        }
+        input.grow();
         match ready!(client.stream.poll_read(cx, input)).map_err(Stop::ClientLost)? {
             0 => Poll::Ready(Err(Stop::ClientLeft)),
             count => {
@@ -92,25 +90,28 @@ impl Relay {
                 self.up.out.pass(count);
                 continue;
             }
-            let Some(header) = frame::header(rest).map_err(Violation::Frame)? else { break };
-            let needed = match extent(header)? {
-                Extent::Whole => header.total(),
-                Extent::Head(body) => HEADER_LENGTH + body.min(header.body),
-            };
-            if rest.len() < needed {
-                if needed > self.limits.max_message.max(BLOCK) {
-                    return Err(Violation::TooLong { length: needed, limit: self.limits.max_message }.into());
-                }
-                if at == 0 && self.up.out.is_empty() && input.capacity() < needed {
-                    input.make_room(needed);
-                }
-                break;
-            }
+            let Some(header) = first_message(rest, self.limits.max_message)? else { break };
             let body = rest.get(HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
             self.plan_message(header, body, client, server, shared)?;
         }
         Ok(())
     }
+}
+
+/// The first message in `data`, once enough of it is there to be planned.
+pub(crate) fn first_message(data: &[u8], max_message: usize) -> Result<Option<Header>, Violation> {
+    let Some(header) = frame::header(data)? else { return Ok(None) };
+    let needed = match extent(header)? {
+        Extent::Whole => header.total(),
+        Extent::Head(body) => HEADER_LENGTH + body.min(header.body),
+    };
+    if data.len() >= needed {
+        return Ok(Some(header));
+    }
+    if needed > max_message.max(BLOCK) {
+        return Err(Violation::TooLong { length: needed, limit: max_message });
+    }
+    Ok(None)
 }
 
 /// What must be there of a message before it is planned.

@@ -40,6 +40,47 @@ pub struct UnnamedOwner {
     pub generation: u64,
 }
 
+/// Cancel requests that are under way to one server connection. It is not lent again before they have arrived.
+#[derive(Debug, Default)]
+pub struct Cancels {
+    count: Cell<u32>,
+    arrived: tokio::sync::Notify,
+}
+
+impl Cancels {
+    /// None is under way.
+    #[must_use]
+    #[inline]
+    pub const fn is_quiet(&self) -> bool {
+        self.count.get() == 0
+    }
+
+    /// One more is on its way until the guard is dropped.
+    #[must_use]
+    pub fn begin(self: &Rc<Self>) -> CancelUnderway {
+        self.count.set(self.count.get() + 1);
+        CancelUnderway(self.clone())
+    }
+
+    /// Waits until none is under way.
+    pub async fn quiet(&self) {
+        while !self.is_quiet() {
+            self.arrived.notified().await;
+        }
+    }
+}
+
+/// See [`Cancels::begin`].
+#[derive(Debug)]
+pub struct CancelUnderway(Rc<Cancels>);
+
+impl Drop for CancelUnderway {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        self.0.arrived.notify_waiters();
+    }
+}
+
 /// What it takes to cancel the query of a server connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CancelKey {
@@ -67,11 +108,11 @@ pub struct ServerConnection {
     /// Whose unnamed statement it has.
     pub unnamed: Option<UnnamedOwner>,
     /// How its queries are cancelled.
-    pub cancel_key: CancelKey,
+    pub cancel_key: Rc<CancelKey>,
     /// Parameters that it reported at login, in order.
     pub welcome: Rc<Vec<(String, String)>>,
     /// Cancel requests to it that are under way.
-    pub cancels: Rc<Cell<u32>>,
+    pub cancels: Rc<Cancels>,
     /// When it was logged in.
     pub opened: Instant,
     /// When it has lived long enough.
@@ -124,7 +165,7 @@ impl ServerConnection {
             stream: self.stream.park()?,
             settings: ParameterSet::clone(&self.settings),
             statements: self.statements,
-            cancel_key: self.cancel_key,
+            cancel_key: Rc::unwrap_or_clone(self.cancel_key),
             welcome: Vec::clone(&self.welcome),
             opened: self.opened,
             expires: self.expires,
@@ -161,7 +202,7 @@ impl ParkedServer {
             settings: interner.intern(self.settings),
             statements: self.statements,
             unnamed: None,
-            cancel_key: self.cancel_key,
+            cancel_key: Rc::new(self.cancel_key),
             welcome: Rc::new(self.welcome),
             cancels: Rc::default(),
             opened: self.opened,

@@ -7,6 +7,9 @@ use std::cell::RefCell;
 /// Size of a block: the kernel's loopback segments are at most 64 KiB, and PostgreSQL writes 8 KiB at a time.
 pub const BLOCK: usize = 32 * 1024;
 
+/// Bytes that are held without a block while a client sends the rest.
+const SMALL: usize = 2 * 1024;
+
 /// Blocks kept for reuse by one worker: 2 MiB.
 const KEPT: usize = 64;
 
@@ -79,9 +82,21 @@ impl Buffer {
         }
     }
 
-    /// Moves what is held to the front of the block, for the most room without growing.
-    pub fn compact(&mut self) {
-        self.make_room(0);
+    /// Makes room for at least one byte more: by moving what is held to the front, else by doubling. A message is
+    /// never given more memory than twice what has arrived of it.
+    pub fn grow(&mut self) {
+        if self.free().is_empty() {
+            let room = if self.len() < BLOCK { BLOCK } else { self.len() * 2 };
+            self.make_room(room);
+        }
+    }
+
+    /// Moves few bytes out of a whole block, so that a client that sends slowly does not hold one.
+    pub fn shrink(&mut self, buffers: &Buffers) {
+        if self.block.len() >= BLOCK && self.len() <= SMALL {
+            let small = Self::holding(self.data());
+            buffers.give(std::mem::replace(self, small));
+        }
     }
 
     /// Appends `bytes`, growing if needed.
