@@ -13,6 +13,7 @@ pub mod pins;
 pub mod pool;
 pub mod process;
 pub mod relay;
+pub mod runtime;
 pub mod server;
 pub mod session;
 pub mod statements;

@@ -2,7 +2,7 @@
 
 use crate::ids::{PoolKey, SessionId, WorkerId};
 use crate::pool::budget::Permit;
-use crate::process::runtime::Runtime;
+use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
 use crate::stream::{ParkedStream, Peer, StdSocket};
 use hawser_wire::startup::StartupMessage;

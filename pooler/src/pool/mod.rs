@@ -6,6 +6,7 @@
 
 pub mod budget;
 pub mod ledger;
+pub mod pools;
 mod ticket;
 pub mod upkeep;
 
@@ -187,7 +188,7 @@ pub struct Surroundings {
 
 impl Surroundings {
     fn interner(&self) -> &Interner {
-        &self.shared.interner
+        &self.shared.local.interner
     }
 }
 
@@ -493,7 +494,7 @@ impl Pool {
             let mut plan = pool.plan().dial.clone();
             plan.lifetime = pool.lifetime(plan.lifetime);
             let generation = pool.budget.generation();
-            match dial::dial(&plan, pool.surroundings.interner(), generation).await {
+            match dial::dial(&plan, &pool.surroundings.shared.local, generation).await {
                 Ok(server) => {
                     *pool.failure.borrow_mut() = None;
                     count(&pool.counters.opened, 1);

@@ -213,9 +213,9 @@ fn learn(body: &[u8], fate: Fate, client: &mut ClientSide, server: &mut ServerCo
         return;
     }
     let same = std::rc::Rc::ptr_eq(&client.settings, &server.settings);
-    server.settings = shared.interner.with(&server.settings, name, value);
+    server.settings = shared.local.interner.with(&server.settings, name, value);
     client.settings =
-        if same { server.settings.clone() } else { shared.interner.with(&client.settings, name, value) };
+        if same { server.settings.clone() } else { shared.local.interner.with(&client.settings, name, value) };
 }
 
 /// Commands that change the session beyond what is tracked keep it on its server.

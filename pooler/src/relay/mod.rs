@@ -10,9 +10,10 @@ mod plan;
 mod upstream;
 
 use crate::ids::SessionId;
-use crate::parameters::{Interner, ParameterSet};
+use crate::parameters::ParameterSet;
 use crate::pins::PinReasons;
 use crate::server::connection::{Effect, ServerConnection};
+use crate::server::dial::Local;
 use crate::statements::{ClientStatements, Registry, Statement};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_wire::backend::TransactionStatus;
@@ -67,8 +68,8 @@ pub struct UnnamedStatement {
 pub struct Shared {
     /// Blocks for bytes in flight.
     pub buffers: Buffers,
-    /// Tracked parameters.
-    pub interner: Interner,
+    /// Tracked parameters, and what dials have in common.
+    pub local: Local,
     /// Statements of the whole process.
     pub registry: Arc<Registry>,
 }

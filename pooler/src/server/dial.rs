@@ -3,7 +3,8 @@
 
 use super::connection::{CancelKey, ServerConnection};
 use super::exchange::{self, ExchangeError, next_message, simple_query};
-use crate::auth::server_login::{Credential, ServerLogin, ServerLoginError, ServerStep};
+use crate::auth::key_cache::KeyCache;
+use crate::auth::server_login::{Answer, Credential, ServerLogin, ServerLoginError, ServerTransport};
 use crate::config::settings::{HostAddress, HostOrder, Keepalive, TlsMode};
 use crate::parameters::Interner;
 use crate::statements::ServerStatements;
@@ -11,10 +12,10 @@ use crate::stream::tls::Connector;
 use crate::stream::{Buffer, Socket, SocketAddress, Stream};
 use bytes::BytesMut;
 use hawser_wire::backend::{self as message, TransactionStatus};
-use hawser_wire::encode;
 use hawser_wire::reply_queue::ReplyQueue;
 use hawser_wire::startup::{Negotiation, ProtocolVersion, encode_startup, ssl_request};
 use hawser_wire::tag::backend;
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -25,6 +26,24 @@ use thiserror::Error;
 
 /// Longest message that a server may send before it is ready.
 const LONGEST_LOGIN_MESSAGE: usize = 64 * 1024;
+
+/// What the dials of one worker have in common.
+#[derive(Debug)]
+pub struct Local {
+    /// Tracked parameters.
+    pub interner: Interner,
+    /// SCRAM keys of passwords, for both legs.
+    pub keys: RefCell<KeyCache>,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self { interner: Interner::default(), keys: RefCell::new(KeyCache::new(KEYS)) }
+    }
+}
+
+/// Passwords whose SCRAM keys a worker remembers.
+const KEYS: usize = 1024;
 
 /// Everything that it takes to open a connection of one pool.
 #[derive(Debug, Clone)]
@@ -105,14 +124,14 @@ impl DialError {
 ///
 /// # Errors
 /// No host would do; the error is the last host's.
-pub async fn dial(plan: &DialPlan, interner: &Interner, generation: u64) -> Result<ServerConnection, DialError> {
+pub async fn dial(plan: &DialPlan, local: &Local, generation: u64) -> Result<ServerConnection, DialError> {
     let count = plan.hosts.len();
     let start = plan.preferred.load(Ordering::Relaxed);
     let mut last = DialError::NoPrimary;
     for number in 0..count {
         let at = (start + number) % count;
         let Some(host) = plan.hosts.get(at) else { break };
-        let attempt = tokio::time::timeout(plan.timeout, dial_host(plan, host, interner, generation));
+        let attempt = tokio::time::timeout(plan.timeout, dial_host(plan, host, local, generation));
         match attempt.await {
             Ok(Ok(mut server)) => {
                 if count > 1 && !is_primary(&mut server).await? {
@@ -171,14 +190,14 @@ async fn ask_for_tls(socket: &mut Socket) -> io::Result<u8> {
 async fn dial_host(
     plan: &DialPlan,
     host: &HostAddress,
-    interner: &Interner,
+    local: &Local,
     generation: u64,
 ) -> Result<ServerConnection, DialError> {
     let (addresses, name) = resolve(host).await?;
     let mut last = DialError::Connect { host: name.clone(), source: io::ErrorKind::AddrNotAvailable.into() };
     for address in addresses {
         match open(&address, &name, plan).await {
-            Ok(stream) => return log_in(stream, address, plan, interner, generation).await,
+            Ok(stream) => return log_in(stream, address, plan, local, generation).await,
             Err(error) => last = error,
         }
     }
@@ -213,17 +232,17 @@ async fn log_in(
     mut stream: Stream,
     address: SocketAddress,
     plan: &DialPlan,
-    interner: &Interner,
+    local: &Local,
     generation: u64,
 ) -> Result<ServerConnection, DialError> {
-    let greeting = start_session(&mut stream, plan, &plan.parameters).await?;
+    let greeting = start_session(&mut stream, plan, &plan.parameters, local).await?;
     let (pid, secret) = greeting.key.unwrap_or((0, Arc::new([0; 4])));
     let now = Instant::now();
     let mut server = ServerConnection {
         stream,
         queue: ReplyQueue::default(),
         status: TransactionStatus::Idle,
-        settings: interner.intern(crate::parameters::ParameterSet::default()),
+        settings: local.interner.intern(crate::parameters::ParameterSet::default()),
         statements: ServerStatements::default(),
         unnamed: None,
         cancel_key: Rc::new(CancelKey { address, pid, secret }),
@@ -246,6 +265,7 @@ async fn start_session(
     stream: &mut Stream,
     plan: &DialPlan,
     parameters: &[(String, String)],
+    local: &Local,
 ) -> Result<Greeting, DialError> {
     let asked = ProtocolVersion::V3_2;
     let mut out = BytesMut::new();
@@ -254,21 +274,20 @@ async fn start_session(
     encode_startup(asked, names.into_iter().chain(rest), &mut out)
         .map_err(|_| DialError::Protocol("a startup parameter cannot be sent"))?;
     stream.write_all(&out).await.map_err(ExchangeError::Lost)?;
-    let end_point = stream.tls_session().and_then(|tls| {
-        let certificate = tls.peer_certificates()?.first()?;
-        crate::auth::channel_binding::tls_server_end_point(certificate)
-    });
-    let mut login = ServerLogin::new(&plan.credential, &plan.user, stream.tls_session().is_some(), end_point);
+    let nonce = rand::random();
+    let mut login = ServerLogin::new(&plan.user, plan.credential.clone(), transport(stream), false, nonce);
+    let mut logged_in = false;
     let mut greeting = Greeting { welcome: Vec::new(), key: None };
     let mut input = Buffer::default();
     loop {
         let (tag, body) = next_message(stream, &mut input, LONGEST_LOGIN_MESSAGE).await?;
         match tag {
             backend::AUTHENTICATION => {
-                if let ServerStep::Reply(reply) = login.on_authentication(&body)? {
-                    let mut out = Vec::new();
-                    encode::password(&mut out, &reply);
-                    stream.write_all(&out).await.map_err(ExchangeError::Lost)?;
+                let answer = login.on_message(&body, &mut local.keys.borrow_mut())?;
+                match answer {
+                    Answer::Send(bytes) => stream.write_all(&bytes).await.map_err(ExchangeError::Lost)?,
+                    Answer::Wait => {}
+                    Answer::Done => logged_in = true,
                 }
             }
             backend::NEGOTIATE_PROTOCOL_VERSION => {
@@ -286,10 +305,22 @@ async fn start_session(
             }
             backend::ERROR_RESPONSE => return Err(ExchangeError::Refused(body).into()),
             backend::NOTICE_RESPONSE => {}
-            backend::READY_FOR_QUERY if login.is_done() && input.is_empty() => return Ok(greeting),
+            backend::READY_FOR_QUERY if logged_in && input.is_empty() => return Ok(greeting),
             _ => return Err(DialError::Protocol("a message out of turn")),
         }
     }
+}
+
+fn transport(stream: &Stream) -> ServerTransport {
+    let Some(tls) = stream.tls_session() else {
+        return match stream.socket() {
+            Socket::Tcp(_) => ServerTransport::Tcp,
+            Socket::Unix(_) => ServerTransport::Unix,
+        };
+    };
+    let certificate = tls.peer_certificates().and_then(|chain| chain.first());
+    let end_point = certificate.and_then(|certificate| crate::auth::channel_binding::tls_server_end_point(certificate));
+    ServerTransport::Tls { end_point }
 }
 
 /// Opens a connection for replication and leaves it where the server is ready: the stream, and what is to be told
@@ -300,12 +331,13 @@ async fn start_session(
 pub async fn dial_replication(
     plan: &DialPlan,
     parameters: &[(String, String)],
+    local: &Local,
 ) -> Result<(Stream, Vec<(String, String)>, CancelKey), DialError> {
     let mut last = DialError::NoPrimary;
     let start = plan.preferred.load(Ordering::Relaxed);
     for number in 0..plan.hosts.len() {
         let Some(host) = plan.hosts.get((start + number) % plan.hosts.len()) else { break };
-        match tokio::time::timeout(plan.timeout, dial_replication_host(plan, host, parameters)).await {
+        match tokio::time::timeout(plan.timeout, dial_replication_host(plan, host, parameters, local)).await {
             Ok(Ok((_, greeting, _))) if plan.hosts.len() > 1 && reports_standby(&greeting.welcome) == Some(true) => {}
             Ok(Ok((stream, greeting, address))) => {
                 let (pid, secret) = greeting.key.unwrap_or((0, Arc::new([0; 4])));
@@ -322,11 +354,12 @@ async fn dial_replication_host(
     plan: &DialPlan,
     host: &HostAddress,
     parameters: &[(String, String)],
+    local: &Local,
 ) -> Result<(Stream, Greeting, SocketAddress), DialError> {
     let (addresses, name) = resolve(host).await?;
     let address = addresses.into_iter().next().ok_or(DialError::Protocol("a host name without an address"))?;
     let mut stream = open(&address, &name, plan).await?;
-    let greeting = start_session(&mut stream, plan, parameters).await?;
+    let greeting = start_session(&mut stream, plan, parameters, local).await?;
     Ok((stream, greeting, address))
 }
 
@@ -389,4 +422,17 @@ pub fn explain(error: &DialError) -> String {
         cause = deeper.source();
     }
     words
+}
+
+impl DialPlan {
+    /// Whether connections made by `other` do not do for this plan.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        self.hosts != other.hosts
+            || self.user != other.user
+            || self.dbname != other.dbname
+            || self.parameters != other.parameters
+            || self.connect_query != other.connect_query
+            || !self.tls.is_same(&other.tls)
+    }
 }

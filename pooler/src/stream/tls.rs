@@ -119,6 +119,17 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// Whether both were made from the same settings and the same files at the same time.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let config = match (&self.config, &other.config) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        config && self.mode == other.mode && self.direct == other.direct
+    }
+
     /// The client's side of the handshake with `host`.
     ///
     /// # Errors
@@ -142,6 +153,12 @@ pub struct Connectors {
 }
 
 impl Connectors {
+    /// The connector for `settings`, if it has been made.
+    #[must_use]
+    pub fn known(&self, settings: &ServerTls) -> Option<Connector> {
+        self.known.get(settings).cloned()
+    }
+
     /// The connector for `settings`.
     ///
     /// # Errors
