@@ -138,6 +138,8 @@ mod tests {
         "THhV4QJYquZGN0EWAN/M9rID",
     );
 
+    type HashOf = fn(&[u8]) -> Vec<u8>;
+
     fn der(text: &str) -> Vec<u8> {
         base64::engine::general_purpose::STANDARD.decode(text).unwrap()
     }
@@ -147,7 +149,7 @@ mod tests {
         let sha256 = |der: &[u8]| Sha256::digest(der).to_vec();
         let sha384 = |der: &[u8]| Sha384::digest(der).to_vec();
         let sha512 = |der: &[u8]| Sha512::digest(der).to_vec();
-        let table: [(&str, fn(&[u8]) -> Vec<u8>); 6] = [
+        let table: [(&str, HashOf); 6] = [
             (EC_SHA1, sha256),
             (EC_SHA256, sha256),
             (EC_SHA384, sha384),

@@ -3,6 +3,8 @@ use zeroize::Zeroizing;
 
 use super::*;
 
+type Case<'a> = (&'a [Option<&'a str>], Result<Found, LookupError>);
+
 fn row(columns: &[Option<&str>]) -> Vec<Vec<Option<String>>> {
     vec![columns.iter().map(|column| column.map(str::to_owned)).collect()]
 }
@@ -18,7 +20,7 @@ fn at(seconds: u64) -> SystemTime {
 #[test]
 fn rows_are_read_by_the_place_of_their_columns() {
     let secret = |valid_until| Ok(Found::Secret { secret: password("x"), valid_until });
-    let table: &[(&[Option<&str>], Result<Found, LookupError>)] = &[
+    let table: &[Case<'_>] = &[
         (&[Some("anna"), Some("x")], secret(None)),
         (&[Some("anna"), None], Ok(Found::NoSecret)),
         (&[Some("anna"), Some("")], Ok(Found::NoSecret)),
