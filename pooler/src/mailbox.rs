@@ -64,6 +64,8 @@ pub enum Listener {
 pub struct Arrival {
     /// Its stream, with TLS if it asked for it.
     pub stream: ParkedStream,
+    /// Bytes that were read behind the startup packet.
+    pub input: crate::stream::Buffer,
     /// Who it is.
     pub peer: Peer,
     /// What it asked for.

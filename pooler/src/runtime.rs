@@ -148,7 +148,7 @@ impl Runtime {
             .unwrap_or(pool.server_lifetime);
         let preferred = self.facilities.primaries.entry(database.hosts.clone()).or_default().clone();
         let credential = match (&database.user, &database.password) {
-            (Some(_), Some(secret)) => Credential::from(secret),
+            (Some(forced), Some(secret)) if *forced == key.user => Credential::from(secret),
             _ => credential,
         };
         let mut parameters = database.startup_parameters.clone();

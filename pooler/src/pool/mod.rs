@@ -5,6 +5,7 @@
 //! found it fit, and that clients are served in order.
 
 pub mod budget;
+pub mod lease;
 pub mod ledger;
 pub mod pools;
 mod ticket;

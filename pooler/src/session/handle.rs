@@ -5,6 +5,7 @@ use crate::mailbox::Drain;
 use crate::pool::PoolPlan;
 use crate::server::cancel;
 use crate::server::connection::{CancelKey, Cancels};
+use crate::server::dial::DialPlan;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
@@ -60,6 +61,8 @@ pub enum Place {
     Waiting,
     /// With a server connection.
     Linked(CancelTarget),
+    /// Joined to a replication connection for good.
+    Replicating(Rc<CancelKey>, Rc<DialPlan>),
 }
 
 /// See the module.
@@ -86,6 +89,12 @@ impl Handle {
             signal: Cell::new(None),
             waker: RefCell::new(None),
         })
+    }
+
+    /// What the client was told.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
     }
 
     /// Whether `key` is what the client was told.
@@ -143,17 +152,18 @@ impl Handle {
     /// Carries out a cancel request that has proved itself. It reaches the query that runs now, and no later one:
     /// the server connection is not lent on before the request has arrived.
     pub async fn cancel(&self) {
-        let target = match &*self.place.borrow() {
+        let (key, plan, underway) = match &*self.place.borrow() {
             Place::Detached => return,
             Place::Waiting => {
                 self.raise(Signal::Cancelled);
                 return;
             }
-            Place::Linked(target) => target.clone(),
+            Place::Linked(target) => {
+                (target.key.clone(), Rc::new(target.plan.dial.clone()), Some(target.cancels.begin()))
+            }
+            Place::Replicating(key, plan) => (key.clone(), plan.clone(), None),
         };
-        let underway = target.cancels.begin();
-        let delivery = cancel::cancel(&target.key, &target.plan.dial);
-        match tokio::time::timeout(target.plan.dial.timeout, delivery).await {
+        match tokio::time::timeout(plan.timeout, cancel::cancel(&key, &plan)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(session = %self.id, %error, "cancel request lost"),
             Err(_) => tracing::debug!(session = %self.id, "cancel request took too long"),

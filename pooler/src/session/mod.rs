@@ -13,6 +13,7 @@ mod idle;
 pub mod login;
 pub mod refusal;
 mod replication;
+pub mod services;
 
 use crate::config::settings::Timeouts;
 use crate::pool::Pool;

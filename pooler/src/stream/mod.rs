@@ -50,6 +50,12 @@ impl Stream {
         self.tls.as_deref()
     }
 
+    /// The socket alone; a TLS session is dropped.
+    #[must_use]
+    pub fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     /// The socket below.
     #[must_use]
     pub const fn socket(&self) -> &Socket {

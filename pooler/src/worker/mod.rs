@@ -1,0 +1,162 @@
+//! A worker: one thread, one runtime, its sessions and pools.
+//!
+//! Everything here is `Rc` and `RefCell`; other threads speak to a worker through its mailbox only.
+
+use crate::ids::WorkerId;
+use crate::mailbox::{Arrival, Drain, Listener, Mailboxes, Order};
+use crate::pool::Surroundings;
+use crate::pool::pools::Pools;
+use crate::relay::Shared;
+use crate::runtime::Runtime;
+use crate::server::dial::{Local, apply_keepalive};
+use crate::session::end::End;
+use crate::session::greeting::{self, Greeting};
+use crate::session::handle::Signal;
+use crate::session::login::{Candidate, Outcome};
+use crate::session::services::Services;
+use crate::stream::{Buffers, Peer, Socket, StdSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
+
+/// How often deadlines are looked at and pools are kept up.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Rounds of ticks between two sweeps of what is shared.
+const SWEEP: u32 = 300;
+
+/// Runs a worker until its mailbox closes or it has drained.
+///
+/// # Errors
+/// The runtime could not be started.
+pub fn run(
+    worker: WorkerId,
+    mailboxes: Mailboxes,
+    mailbox: mpsc::UnboundedReceiver<Order>,
+    runtime: Arc<Runtime>,
+) -> std::io::Result<()> {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    tokio.block_on(async move {
+        let shared = Rc::new(Shared {
+            buffers: Buffers::default(),
+            local: Local::default(),
+            registry: runtime.facilities.registry.clone(),
+        });
+        let surroundings = Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
+        let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
+        spawn_local(tick(services.clone()));
+        obey(&services, mailbox).await;
+    });
+    Ok(())
+}
+
+/// Carries out orders until the last one.
+async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Order>) {
+    while let Some(order) = mailbox.recv().await {
+        match order {
+            Order::Greet(socket, listener) => drop(spawn_local(greet(services.clone(), socket, listener))),
+            Order::Place(arrival) => drop(spawn_local(place(services.clone(), arrival))),
+            Order::Cancel { session, key, done } => cancel(services, session, &key, done),
+            Order::Adopt(key, parked, permit) => {
+                if let Some(pool) = services.pools.find(&key) {
+                    pool.adopt(*parked, permit);
+                }
+            }
+            Order::Lend(key, to) => {
+                if let Some(pool) = services.pools.find(&key) {
+                    pool.lend_to(to);
+                }
+            }
+            Order::Evict(database) => services.pools.evict(&database),
+            Order::Apply(runtime) => services.apply(runtime),
+            Order::Report(reply) => {
+                let report = services.pools.all().iter().map(|pool| pool.report()).collect();
+                let _ = reply.send(report);
+            }
+            Order::Drain(Drain::WaitForClients) => {}
+            Order::Drain(drain) => {
+                for session in services.sessions() {
+                    session.raise(Signal::Drain(drain));
+                }
+            }
+            Order::Leave(left) => {
+                leave(services).await;
+                drop(left);
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for the sessions that were told to end, then closes the server connections.
+async fn leave(services: &Rc<Services>) {
+    while services.session_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    services.pools.close();
+}
+
+/// Upkeep, by the clock.
+async fn tick(services: Rc<Services>) {
+    let mut clock = tokio::time::interval(TICK);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut round = 0u32;
+    loop {
+        clock.tick().await;
+        let now = Instant::now();
+        services.each_session(|session| session.check_deadline(now));
+        services.pools.upkeep(now);
+        round = round.wrapping_add(1);
+        if round % SWEEP == 0 && services.worker.0 == 0 {
+            services.runtime().facilities.sweep();
+        }
+    }
+}
+
+/// Hands a cancel request that has proved itself to the session.
+fn cancel(services: &Rc<Services>, id: crate::ids::SessionId, key: &[u8], done: oneshot::Sender<()>) {
+    let Some(session) = services.session(id).filter(|session| session.fits(key)) else { return };
+    spawn_local(async move {
+        session.cancel().await;
+        drop(done);
+    });
+}
+
+/// A client that has just connected: reads its first words, and finds out where it should live.
+async fn greet(services: Rc<Services>, socket: StdSocket, listener: Listener) {
+    let since = Instant::now();
+    let runtime = services.runtime();
+    let login = runtime.settings.timeouts.login;
+    let Ok(socket) = Socket::from_std(socket) else { return };
+    if listener == Listener::Tcp {
+        apply_keepalive(&socket, runtime.settings.listen.keepalive);
+    }
+    let Ok(peer) = socket.peer() else { return };
+    let _presence = Login::new(services.clone());
+    let greeted = tokio::time::timeout(login, Box::pin(greeting::greet(socket, &runtime))).await;
+    match greeted {
+        Ok(Ok(Greeting::Startup(startup))) => {
+            let (stream, input, startup) = *startup;
+            if let Some(home) = home(&services, &runtime, &startup)
+                && let Ok(stream) = stream.park()
+            {
+                let arrival = Arrival { stream, input, peer, startup, since };
+                services.mailboxes.send(home, Order::Place(Box::new(arrival)));
+                return;
+            } else {
+                return;
+            }
+        }
+        Ok(Ok(Greeting::Cancel(request))) => {
+            let id = crate::ids::SessionId(request.pid);
+            let (done, finished) = oneshot::channel();
+            let order = Order::Cancel { session: id, key: request.key, done };
+            services.mailboxes.send(services.worker_of(id), order);
+            let _ = finished.await;
+        }
+        Ok(Err(end)) => note_end(&services, peer, None, &end),
+        Err(_) => note_end(&services, peer, None, &End::Refused("08P01", "no startup packet in time".into())),
+    }
+}
