@@ -40,21 +40,10 @@ pub(super) fn request(request: Request) -> Vec<u8> {
 
 /// A whole Authentication message.
 pub(super) fn authentication(code: u32, data: &[u8]) -> Vec<u8> {
-    tagged(b'R', &[&code.to_be_bytes(), data])
-}
-
-/// A whole PasswordMessage, SASLInitialResponse or SASLResponse.
-pub(super) fn response(parts: &[&[u8]]) -> Vec<u8> {
-    tagged(b'p', parts)
-}
-
-fn tagged(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let length = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
-    let mut message = vec![tag];
-    // All parts are bounded far below 4 GiB.
-    message.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    for part in parts {
-        message.extend_from_slice(part);
-    }
+    let mut message = vec![b'R'];
+    // What a login says is bounded far below 4 GiB.
+    message.extend_from_slice(&u32::try_from(data.len() + 8).unwrap_or(u32::MAX).to_be_bytes());
+    message.extend_from_slice(&code.to_be_bytes());
+    message.extend_from_slice(data);
     message
 }

@@ -1,5 +1,5 @@
 //! The exchange in which we prove to a server who we are.
-//! Pure. The caller brings the body of each `R` message and sends what [`ServerLogin::on_message`] answers.
+//! Pure. The caller brings the body of each `R` message and sends what [`ServerLogin::on_authentication`] answers.
 //!
 //! A server must prove itself too when SCRAM is spoken: AuthenticationOk before its signature is refused. Channel
 //! binding is used whenever the server offers it and the certificate has a hash.
@@ -121,9 +121,9 @@ pub enum ServerLoginError {
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// Send these bytes, a whole message, and read on.
-    Send(Vec<u8>),
+pub enum ServerStep {
+    /// Send a `p` message with this body, and read on.
+    Reply(Vec<u8>),
     /// Read on.
     Wait,
     /// We are in.
@@ -149,8 +149,10 @@ enum State {
     ScramLast(ServerSignature),
     /// The server has proven itself.
     ServerProven,
-    /// Over, well or badly.
-    Ended,
+    /// We are in.
+    Done,
+    /// It went wrong.
+    Failed,
 }
 
 impl ServerLogin {
@@ -158,21 +160,35 @@ impl ServerLogin {
     #[must_use]
     pub fn new(
         user: &str,
-        credential: Credential,
+        credential: &Credential,
         transport: ServerTransport,
         clear_text_without_tls: bool,
         nonce: [u8; NONCE_LEN],
     ) -> Self {
         let user = user.to_owned();
+        let credential = credential.clone();
         Self { user, credential, transport, clear_text_without_tls, nonce, state: State::Begun }
     }
 
+    /// Whether the server has let us in.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
     /// The server's next `R` message, without tag and length.
-    pub fn on_message(&mut self, body: &[u8], cache: &mut KeyCache) -> Result<Answer, ServerLoginError> {
+    pub fn on_authentication(
+        &mut self,
+        body: &[u8],
+        cache: &mut KeyCache,
+    ) -> Result<ServerStep, ServerLoginError> {
         let (code, data) = body.split_first_chunk::<4>().ok_or(ServerLoginError::Malformed)?;
-        let state = std::mem::replace(&mut self.state, State::Ended);
+        let state = std::mem::replace(&mut self.state, State::Failed);
         match (u32::from_be_bytes(*code), state) {
-            (messages::OK, State::Begun | State::Answered | State::ServerProven) => Ok(Answer::Done),
+            (messages::OK, State::Begun | State::Answered | State::ServerProven) => {
+                self.state = State::Done;
+                Ok(ServerStep::Done)
+            }
             (messages::OK, State::ScramFirst(_) | State::ScramLast(_)) => Err(ServerLoginError::Unproven),
             (messages::CLEARTEXT_PASSWORD, State::Begun) => self.clear_text(),
             (messages::MD5_PASSWORD, State::Begun) => self.md5(data),
@@ -181,7 +197,7 @@ impl ServerLogin {
             (messages::SASL_FINAL, State::ScramLast(signature)) => {
                 signature.verify(data)?;
                 self.state = State::ServerProven;
-                Ok(Answer::Wait)
+                Ok(ServerStep::Wait)
             }
             (2, _) => Err(ServerLoginError::Method("Kerberos V5")),
             (6, _) => Err(ServerLoginError::Method("SCM credentials")),
@@ -196,19 +212,19 @@ impl ServerLogin {
         ServerLoginError::CannotAnswer { user: self.user.clone(), asked, have }
     }
 
-    fn clear_text(&mut self) -> Result<Answer, ServerLoginError> {
+    fn clear_text(&mut self) -> Result<ServerStep, ServerLoginError> {
         if self.transport == ServerTransport::Tcp && !self.clear_text_without_tls {
             return Err(ServerLoginError::ClearText);
         }
         let Credential::Password(password) = &self.credential else {
             return Err(self.cannot_answer("a password"));
         };
-        let bytes = messages::response(&[password.as_bytes(), &[0]]);
+        let body = [password.as_bytes(), b"\0"].concat();
         self.state = State::Answered;
-        Ok(Answer::Send(bytes))
+        Ok(ServerStep::Reply(body))
     }
 
-    fn md5(&mut self, salt: &[u8]) -> Result<Answer, ServerLoginError> {
+    fn md5(&mut self, salt: &[u8]) -> Result<ServerStep, ServerLoginError> {
         let salt: [u8; 4] = salt.try_into().map_err(|_| ServerLoginError::Malformed)?;
         let stored = match &self.credential {
             Credential::Password(password) => md5::stored_hash(password.as_bytes(), &self.user),
@@ -217,10 +233,10 @@ impl ServerLogin {
         };
         let answer = md5::response(&stored, salt).ok_or_else(|| self.cannot_answer("an md5 password"))?;
         self.state = State::Answered;
-        Ok(Answer::Send(messages::response(&[answer.as_bytes(), &[0]])))
+        Ok(ServerStep::Reply([answer.as_bytes(), b"\0"].concat()))
     }
 
-    fn sasl(&mut self, names: &[u8]) -> Result<Answer, ServerLoginError> {
+    fn sasl(&mut self, names: &[u8]) -> Result<ServerStep, ServerLoginError> {
         if !matches!(self.credential, Credential::Password(_) | Credential::ScramKeys(_)) {
             return Err(self.cannot_answer("SCRAM"));
         }
@@ -245,7 +261,7 @@ impl ServerLogin {
         let length = u32::try_from(first.len()).map_err(|_| ServerLoginError::Malformed)?.to_be_bytes();
         let name = client.mechanism().name().as_bytes();
         self.state = State::ScramFirst(client);
-        Ok(Answer::Send(messages::response(&[name, &[0], &length, &first])))
+        Ok(ServerStep::Reply([name, b"\0", length.as_slice(), &first].concat()))
     }
 
     fn scram_answer(
@@ -253,7 +269,7 @@ impl ServerLogin {
         client: ScramClient,
         server_first: &[u8],
         cache: &mut KeyCache,
-    ) -> Result<Answer, ServerLoginError> {
+    ) -> Result<ServerStep, ServerLoginError> {
         let challenge = client.challenge(server_first)?;
         let keys = match &self.credential {
             Credential::ScramKeys(keys) => keys.clone(),
@@ -264,7 +280,7 @@ impl ServerLogin {
         };
         let (last, signature) = challenge.answer(&keys);
         self.state = State::ScramLast(signature);
-        Ok(Answer::Send(messages::response(&[&last])))
+        Ok(ServerStep::Reply(last))
     }
 }
 

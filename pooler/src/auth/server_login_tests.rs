@@ -16,26 +16,21 @@ fn tls(end_point: Option<&[u8]>) -> ServerTransport {
 }
 
 fn login(credential: Credential, transport: ServerTransport) -> ServerLogin {
-    ServerLogin::new("anna", credential, transport, false, NONCE)
+    ServerLogin::new("anna", &credential, transport, false, NONCE)
 }
 
 fn body(code: u32, data: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes(), data].concat()
 }
 
-fn step(login: &mut ServerLogin, code: u32, data: &[u8]) -> Result<Answer, ServerLoginError> {
-    login.on_message(&body(code, data), &mut KeyCache::new(8))
+fn step(login: &mut ServerLogin, code: u32, data: &[u8]) -> Result<ServerStep, ServerLoginError> {
+    login.on_authentication(&body(code, data), &mut KeyCache::new(8))
 }
 
 /// The body of a `p` message that is to be sent.
-fn sent(answer: Result<Answer, ServerLoginError>) -> Vec<u8> {
-    let Ok(Answer::Send(bytes)) = answer else { panic!("nothing sent: {answer:?}") };
-    assert_eq!(bytes[0], b'p');
-    assert_eq!(
-        usize::try_from(u32::from_be_bytes(bytes[1..5].try_into().unwrap())).unwrap(),
-        bytes.len() - 1
-    );
-    bytes[5..].to_vec()
+fn sent(answer: Result<ServerStep, ServerLoginError>) -> Vec<u8> {
+    let Ok(ServerStep::Reply(body)) = answer else { panic!("nothing sent: {answer:?}") };
+    body
 }
 
 /// Plays a server with this verifier to the end.
@@ -44,7 +39,7 @@ fn scram(
     offer: &[u8],
     verifier: Verifier,
     end_point: Option<&[u8]>,
-) -> Result<(Mechanism, Answer), ServerLoginError> {
+) -> Result<(Mechanism, ServerStep), ServerLoginError> {
     let first = sent(step(login, 10, offer));
     let (name, data) = parse_initial_response(&first).unwrap();
     let mechanism = Mechanism::from_name(name).unwrap();
@@ -52,7 +47,7 @@ fn scram(
     let (server_first, next) = server.challenge(mechanism, data)?;
     let last = sent(step(login, 11, &server_first));
     let proof = next.verify(&last)?;
-    assert_eq!(step(login, 12, &proof.server_final), Ok(Answer::Wait));
+    assert_eq!(step(login, 12, &proof.server_final), Ok(ServerStep::Wait));
     Ok((mechanism, step(login, 0, b"")?))
 }
 
@@ -62,7 +57,10 @@ fn verifier(password: &str) -> Verifier {
 
 #[test]
 fn a_server_that_trusts_us_lets_us_in() {
-    assert_eq!(step(&mut login(Credential::None, ServerTransport::Tcp), 0, b""), Ok(Answer::Done));
+    let mut login = login(Credential::None, ServerTransport::Tcp);
+    assert!(!login.is_done());
+    assert_eq!(step(&mut login, 0, b""), Ok(ServerStep::Done));
+    assert!(login.is_done());
 }
 
 #[test]
@@ -71,7 +69,7 @@ fn a_password_and_scram_keys_log_in_by_scram() {
     for credential in [password(), keys] {
         let got =
             scram(&mut login(credential.clone(), ServerTransport::Tcp), PLAIN, verifier("secret"), None);
-        assert_eq!(got, Ok((Mechanism::Scram, Answer::Done)));
+        assert_eq!(got, Ok((Mechanism::Scram, ServerStep::Done)));
         let wrong = scram(&mut login(credential, ServerTransport::Tcp), PLAIN, verifier("other"), None);
         assert_eq!(wrong, Err(ServerLoginError::Scram(ScramError::WrongProof)));
     }
@@ -83,10 +81,10 @@ fn plus_is_preferred_where_both_sides_have_it() {
     let run = |transport, offer, end_point| {
         scram(&mut login(password(), transport), offer, verifier("secret"), end_point)
     };
-    assert_eq!(run(tls(Some(hash)), BOTH, Some(hash)), Ok((Mechanism::ScramPlus, Answer::Done)));
-    assert_eq!(run(tls(Some(hash)), PLAIN, None), Ok((Mechanism::Scram, Answer::Done)));
-    assert_eq!(run(tls(None), BOTH, Some(hash)), Ok((Mechanism::Scram, Answer::Done)));
-    assert_eq!(run(ServerTransport::Tcp, BOTH, None), Ok((Mechanism::Scram, Answer::Done)));
+    assert_eq!(run(tls(Some(hash)), BOTH, Some(hash)), Ok((Mechanism::ScramPlus, ServerStep::Done)));
+    assert_eq!(run(tls(Some(hash)), PLAIN, None), Ok((Mechanism::Scram, ServerStep::Done)));
+    assert_eq!(run(tls(None), BOTH, Some(hash)), Ok((Mechanism::Scram, ServerStep::Done)));
+    assert_eq!(run(ServerTransport::Tcp, BOTH, None), Ok((Mechanism::Scram, ServerStep::Done)));
 }
 
 #[test]
@@ -118,7 +116,7 @@ fn md5_is_answered_from_a_password_or_a_hash() {
     for credential in [password(), hash] {
         let mut login = login(credential, ServerTransport::Tcp);
         assert_eq!(sent(step(&mut login, 5, &[1, 2, 3, 4])), [expected.as_bytes(), &[0]].concat());
-        assert_eq!(step(&mut login, 0, b""), Ok(Answer::Done));
+        assert_eq!(step(&mut login, 0, b""), Ok(ServerStep::Done));
     }
     let short = step(&mut login(password(), ServerTransport::Tcp), 5, &[1, 2, 3]);
     assert_eq!(short, Err(ServerLoginError::Malformed));
@@ -131,7 +129,7 @@ fn a_password_goes_in_the_clear_only_where_nobody_can_listen_or_it_is_allowed() 
     }
     let refused = step(&mut login(password(), ServerTransport::Tcp), 3, b"");
     assert_eq!(refused, Err(ServerLoginError::ClearText));
-    let mut allowed = ServerLogin::new("anna", password(), ServerTransport::Tcp, true, NONCE);
+    let mut allowed = ServerLogin::new("anna", &password(), ServerTransport::Tcp, true, NONCE);
     assert_eq!(sent(step(&mut allowed, 3, b"")), b"secret\0");
 }
 
@@ -189,11 +187,11 @@ fn pbkdf2_is_run_once_for_a_password_and_salt() {
     let mut cache = KeyCache::new(8);
     for _ in 0..3 {
         let mut login = login(password(), ServerTransport::Tcp);
-        let first = sent(login.on_message(&body(10, PLAIN), &mut cache));
+        let first = sent(login.on_authentication(&body(10, PLAIN), &mut cache));
         let server = ScramServer::new(verifier("secret"), vec![], None, [7; NONCE_LEN]);
         let data = parse_initial_response(&first).unwrap().1;
         let (server_first, _) = server.challenge(Mechanism::Scram, data).unwrap();
-        sent(login.on_message(&body(11, &server_first), &mut cache));
+        sent(login.on_authentication(&body(11, &server_first), &mut cache));
         assert_eq!(cache.known(), 1);
     }
 }
@@ -212,8 +210,8 @@ proptest! {
         let mut cache = KeyCache::new(8);
         let mut login = login(password(), tls(Some(&[9; 32])));
         for (code, data) in bodies {
-            let _ = login.on_message(&body(code, &data), &mut cache);
+            let _ = login.on_authentication(&body(code, &data), &mut cache);
         }
-        let _ = login.on_message(&raw, &mut cache);
+        let _ = login.on_authentication(&raw, &mut cache);
     }
 }
