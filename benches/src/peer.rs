@@ -170,7 +170,7 @@ impl Running {
             }
             Peer::PgBouncer { binary, .. } => {
                 let mut command = Account::command(account, binary);
-                command.arg("-q").arg(&file);
+                command.arg(&file);
                 command
             }
             Peer::Direct => bail!("nobody to start"),
