@@ -3,12 +3,10 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use hawser_benches::cluster::{Account, Cluster, ScratchFolder, Transport};
+use hawser_benches::cluster::{Cluster, ScratchFolder, Transport};
 use hawser_benches::peer::Peer;
 use hawser_benches::series::{Plan, Samples, Series};
 use hawser_benches::workload::Workload;
@@ -93,11 +91,6 @@ struct Machine {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    // pgbench gets the same interrupt from the terminal and fails; the error then unwinds through every scratch thing.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-    }
     let peers = find_peers(&arguments)?;
     let plan = plan(&arguments);
     if report::wants_memory(&plan.workloads) {
@@ -106,10 +99,9 @@ fn main() -> Result<()> {
 
     let mut log = std::io::stderr();
     let folder = ScratchFolder::create()?;
-    let account = Account::find()?;
-    writeln!(log, "starting a scratch PostgreSQL in {}", folder.path().display())?;
-    let cluster = Cluster::start(folder.path(), account)?;
-    let series = Series::new(&plan, &cluster, folder.path(), account, interrupted);
+    writeln!(log, "starting a scratch PostgreSQL")?;
+    let cluster = Cluster::start()?;
+    let series = Series::new(&plan, &cluster, folder.path());
     if !series.counts_syscalls() {
         writeln!(log, "perf is missing or may not count: system calls and instructions are not measured")?;
     }
@@ -118,7 +110,7 @@ fn main() -> Result<()> {
     let references = references(&peers);
     let rows = report::rows(&samples.load, &references, &hawser_name(&arguments));
     let record = Record {
-        machine: machine(&cluster),
+        machine: machine(&cluster)?,
         plan: &plan,
         peers: peers.iter().map(Peer::to_string).collect(),
         reference: references.first(),
@@ -214,12 +206,12 @@ fn allow_open_files(clients: usize) -> Result<()> {
     setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
 }
 
-fn machine(cluster: &Cluster) -> Machine {
-    Machine {
+fn machine(cluster: &Cluster) -> Result<Machine> {
+    Ok(Machine {
         cores: std::thread::available_parallelism().map_or(0, usize::from),
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        postgresql: cluster.version().to_owned(),
-    }
+        postgresql: cluster.version()?,
+    })
 }
 
 fn publish(arguments: &Arguments, record: &Record<'_>) -> Result<()> {

@@ -13,8 +13,9 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use hawser::scratch::{Keeper, free_port};
 
-use crate::cluster::{Account, Cluster, Transport, certificate, free_port, tail};
+use crate::cluster::{Cluster, Transport};
 use crate::meter::Process;
 use crate::pgbench::{NAME, Target};
 use crate::workload::Workload;
@@ -115,76 +116,48 @@ pub struct Terms {
     pub max_clients: usize,
 }
 
-/// A peer at work. It ends when this is dropped.
+/// A peer at work. It ends when this is dropped, or when our process ends.
 #[derive(Debug)]
 pub struct Running {
     child: Option<Child>,
     folder: PathBuf,
     port: u16,
     password: String,
-    socket_folder: PathBuf,
+    _keeper: Option<Keeper>,
 }
 
 impl Running {
     /// Starts a peer in front of `cluster`; `folder` is the scratch folder of the series.
-    pub fn start(
-        peer: &Peer,
-        cluster: &Cluster,
-        folder: &Path,
-        account: Option<Account>,
-        terms: Terms,
-    ) -> Result<Self> {
+    pub fn start(peer: &Peer, cluster: &Cluster, folder: &Path, terms: Terms) -> Result<Self> {
         let direct = cluster.target(Transport::Tcp);
-        let unix = PathBuf::from(cluster.target(Transport::Unix).host);
+        let password = direct.password.clone();
         if *peer == Peer::Direct {
-            let port = direct.port;
-            return Ok(Self {
-                child: None,
-                folder: unix.clone(),
-                port,
-                password: direct.password,
-                socket_folder: unix,
-            });
+            let folder = PathBuf::from(cluster.target(Transport::Unix).host);
+            return Ok(Self { child: None, folder, port: direct.port, password, _keeper: None });
         }
         let port = free_port()?;
         let home = folder.join(format!("peer-{port}"));
-        fs::create_dir(&home)?;
-        Account::own(account, &home)?;
-        let ini = Ini { home: &home, port, server_port: direct.port, terms, peer };
-        let file = home.join("pooler.ini");
-        fs::write(home.join("userlist.txt"), format!("\"{NAME}\" \"{}\"\n", cluster.verifier()?))?;
-        fs::write(&file, ini.text(certificate(folder, account)?))?;
-        let mut command = match peer {
-            Peer::Command { command, .. } => {
-                let mut shell = Account::command(account, Path::new("/bin/sh"));
-                shell.args(["-c", command]).envs(ini.environment(&direct.password, folder, &file));
-                shell
-            }
-            Peer::Hawser { binary, workers } => {
-                // A copy that the other account can reach, and that a build meanwhile cannot change.
-                let copy = home.join("hawser");
-                fs::copy(binary, &copy).with_context(|| format!("cannot read {}", binary.display()))?;
-                let mut command = Account::command(account, &copy);
-                command.arg(&file).args(["--workers", &workers.to_string()]);
-                command
-            }
-            Peer::PgBouncer { binary, .. } => {
-                let mut command = Account::command(account, binary);
-                command.arg(&file);
-                command
-            }
-            Peer::Direct => bail!("nobody to start"),
+        cluster.account().create_folder(&home)?;
+        let ini = Ini {
+            home: &home,
+            port,
+            server_port: direct.port,
+            certificate: cluster.certificate(),
+            terms,
+            peer,
         };
+        fs::write(home.join("userlist.txt"), format!("\"{NAME}\" \"{}\"\n", cluster.verifier()?))?;
+        fs::write(ini.file(), ini.text())?;
+        let mut command = command(peer, cluster, &ini, &password)?;
         let log = fs::File::create(home.join("output"))?;
         command.stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {peer}"))?;
-        let mut running = Self {
-            child: Some(child),
-            folder: home.clone(),
-            port,
-            password: direct.password,
-            socket_folder: home,
+        // Of a stranger's command line we know nothing by which to recognise it later.
+        let keeper = match peer {
+            Peer::Command { .. } | Peer::Direct => None,
+            _ => Some(Keeper::of_process(child.id(), &ini.file().display().to_string())?),
         };
+        let mut running = Self { child: Some(child), folder: home, port, password, _keeper: keeper };
         running.wait_until_it_listens(peer)?;
         Ok(running)
     }
@@ -207,7 +180,7 @@ impl Running {
     /// Where clients find it. TLS is spoken on TCP only.
     pub fn target(&self, transport: Transport, workload: Workload) -> Target {
         let host = match transport {
-            Transport::Unix if !workload.is_tls() => self.socket_folder.display().to_string(),
+            Transport::Unix if !workload.is_tls() => self.folder.display().to_string(),
             _ => "127.0.0.1".to_owned(),
         };
         Target { host, port: self.port, password: self.password.clone() }
@@ -234,18 +207,56 @@ impl Drop for Running {
     }
 }
 
+/// The command line of a pooler.
+fn command(peer: &Peer, cluster: &Cluster, ini: &Ini<'_>, password: &str) -> Result<Command> {
+    let account = cluster.account();
+    Ok(match peer {
+        Peer::Direct => bail!("nobody to start"),
+        Peer::Hawser { binary, workers } => {
+            // A copy that the other account can reach, and that a build meanwhile cannot change.
+            let copy = ini.home.join("hawser");
+            fs::copy(binary, &copy).with_context(|| format!("cannot read {}", binary.display()))?;
+            let mut command = account.command(&copy);
+            command.arg(ini.file()).args(["--workers", &workers.to_string()]);
+            command
+        }
+        Peer::PgBouncer { binary, .. } => {
+            let mut command = account.command(binary);
+            command.arg(ini.file());
+            command
+        }
+        Peer::Command { command, .. } => {
+            let mut shell = account.command(Path::new("/bin/sh"));
+            shell.args(["-c", command]).envs(ini.environment(password));
+            shell
+        }
+    })
+}
+
+/// The end of what a pooler said, for an error.
+fn tail(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join(" | ")
+}
+
 /// What `pgbouncer.ini` is made of.
 struct Ini<'a> {
     home: &'a Path,
     port: u16,
     server_port: u16,
+    certificate: (PathBuf, PathBuf),
     terms: Terms,
     peer: &'a Peer,
 }
 
 impl Ini<'_> {
-    fn text(&self, (certificate, key): (PathBuf, PathBuf)) -> String {
-        let Self { home, port, server_port, terms, peer } = self;
+    fn file(&self) -> PathBuf {
+        self.home.join("pooler.ini")
+    }
+
+    fn text(&self) -> String {
+        let Self { home, port, server_port, certificate: (certificate, key), terms, peer } = self;
         let mut text = format!(
             "[databases]\n{NAME} = host=127.0.0.1 port={server_port} dbname={NAME}\n\n[pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir = {home}\n\
@@ -270,7 +281,7 @@ impl Ini<'_> {
         text
     }
 
-    fn environment(&self, password: &str, folder: &Path, file: &Path) -> Vec<(&'static str, String)> {
+    fn environment(&self, password: &str) -> Vec<(&'static str, String)> {
         vec![
             ("BENCH_PORT", self.port.to_string()),
             ("BENCH_PG_PORT", self.server_port.to_string()),
@@ -278,10 +289,10 @@ impl Ini<'_> {
             ("BENCH_USER", NAME.to_owned()),
             ("BENCH_PASSWORD", password.to_owned()),
             ("BENCH_POOL_SIZE", self.terms.pool_size.to_string()),
-            ("BENCH_CERTIFICATE", folder.join("server.crt").display().to_string()),
-            ("BENCH_KEY", folder.join("server.key").display().to_string()),
+            ("BENCH_CERTIFICATE", self.certificate.0.display().to_string()),
+            ("BENCH_KEY", self.certificate.1.display().to_string()),
             ("BENCH_FOLDER", self.home.display().to_string()),
-            ("BENCH_INI", file.display().to_string()),
+            ("BENCH_INI", self.file().display().to_string()),
         ]
     }
 }
@@ -296,8 +307,8 @@ mod tests {
 
     fn ini(peer: &Peer) -> String {
         let terms = Terms { pool_size: 20, max_clients: 100 };
-        let ini = Ini { home: Path::new("/h"), port: 1, server_port: 2, terms, peer };
-        ini.text((PathBuf::from("/c"), PathBuf::from("/k")))
+        let certificate = (PathBuf::from("/c"), PathBuf::from("/k"));
+        Ini { home: Path::new("/h"), port: 1, server_port: 2, certificate, terms, peer }.text()
     }
 
     #[test]

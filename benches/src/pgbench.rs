@@ -69,6 +69,8 @@ impl Pgbench {
             command.arg("-f").arg(file);
         }
         command
+            // Certificates and settings of whoever runs this are not meant for these.
+            .env("HOME", &self.folder)
             .env("PGHOST", &target.host)
             .env("PGPORT", target.port.to_string())
             .env("PGUSER", NAME)

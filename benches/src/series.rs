@@ -4,14 +4,12 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::cluster::{Account, Cluster, Transport};
+use crate::cluster::{Cluster, Transport};
 use crate::meter::{Counter, Counts};
 use crate::peer::{Peer, Running, Terms};
 use crate::pgbench::{Load, Outcome, Pgbench, Target};
@@ -60,23 +58,15 @@ pub struct Series<'a> {
     plan: &'a Plan,
     cluster: &'a Cluster,
     folder: &'a Path,
-    account: Option<Account>,
     pgbench: Pgbench,
     counting: bool,
-    interrupted: Arc<AtomicBool>,
 }
 
 impl<'a> Series<'a> {
-    /// `interrupted` becomes true when the operator has had enough.
-    pub fn new(
-        plan: &'a Plan,
-        cluster: &'a Cluster,
-        folder: &'a Path,
-        account: Option<Account>,
-        interrupted: Arc<AtomicBool>,
-    ) -> Self {
+    /// `folder` is for scripts and the poolers' files.
+    pub fn new(plan: &'a Plan, cluster: &'a Cluster, folder: &'a Path) -> Self {
         let pgbench = Pgbench::new(cluster.pgbench(), folder, cluster.rows());
-        Self { plan, cluster, folder, account, pgbench, counting: Counter::is_available(), interrupted }
+        Self { plan, cluster, folder, pgbench, counting: Counter::is_available() }
     }
 
     /// Whether system calls are counted.
@@ -108,7 +98,7 @@ impl<'a> Series<'a> {
         let terms = self.terms(self.plan.clients);
         let running: Vec<(&Peer, Running)> = peers
             .iter()
-            .map(|peer| Ok((peer, Running::start(peer, self.cluster, self.folder, self.account, terms)?)))
+            .map(|peer| Ok((peer, Running::start(peer, self.cluster, self.folder, terms)?)))
             .collect::<Result<_>>()?;
         for (peer, running) in &running {
             self.warm_up(running).with_context(|| format!("{peer}: {}", running.last_words()))?;
@@ -143,9 +133,6 @@ impl<'a> Series<'a> {
     }
 
     fn sample(&self, round: u32, peer: &Peer, running: &Running, workload: Workload) -> Result<Sample> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            bail!("interrupted");
-        }
         let target = running.target(self.plan.transport, workload);
         let before = running.process().map(|process| process.cpu()).transpose()?;
         let outcome = self.pgbench.run(&target, workload, self.work(self.plan.seconds))?;
@@ -186,11 +173,11 @@ impl<'a> Series<'a> {
     /// Memory of a fresh pooler before and after clients came, ran one query and stayed.
     fn idle(&self, peer: &Peer, workload: Workload) -> Result<MemorySample> {
         let clients = self.plan.idle_clients;
-        let running = Running::start(peer, self.cluster, self.folder, self.account, self.terms(clients))?;
+        let running = Running::start(peer, self.cluster, self.folder, self.terms(clients))?;
         let process = running.process().context("no pooler, no memory")?;
         self.warm_up(&running).with_context(|| running.last_words())?;
         let before = process.resident_kib()?;
-        self.cluster.sql(crate::pgbench::NAME, "SELECT setval('idle_clients', 1, false)")?;
+        self.cluster.sql("SELECT setval('idle_clients', 1, false)")?;
         let target = running.target(self.plan.transport, workload);
         let load = Load { clients, threads: CLIENT_THREADS, seconds: 3600 };
         let mut idle = Idle(self.pgbench.start(&target, workload, load)?);
@@ -209,7 +196,7 @@ impl<'a> Series<'a> {
     fn wait_for_idle_clients(&self, idle: &mut Idle, clients: usize) -> Result<()> {
         let start = Instant::now();
         loop {
-            let reached = self.cluster.sql(crate::pgbench::NAME, "SELECT last_value FROM idle_clients")?;
+            let reached = self.cluster.sql("SELECT last_value FROM idle_clients")?;
             if reached.parse::<usize>().is_ok_and(|reached| reached >= clients) {
                 // The last replies are on their way to the clients.
                 std::thread::sleep(Duration::from_secs(1));
@@ -217,9 +204,6 @@ impl<'a> Series<'a> {
             }
             if let Some((status, words)) = idle.ended()? {
                 bail!("the idle clients left ({status}): {words}");
-            }
-            if self.interrupted.load(Ordering::Relaxed) {
-                bail!("interrupted");
             }
             if start.elapsed() > IDLE_TIMEOUT {
                 bail!("only {reached} of {clients} clients ran their query");
