@@ -1,1 +1,4 @@
 //! Who may log in, and how it is proven. Pure: rules, secrets and exchanges; the sockets are elsewhere.
+
+pub mod hba;
+pub mod name_map;

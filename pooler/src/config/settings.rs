@@ -74,7 +74,7 @@ pub struct Keepalive {
 }
 
 /// libpq's six modes, used on both legs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum TlsMode {
     /// Never TLS.
     Disable,
@@ -92,7 +92,7 @@ pub enum TlsMode {
 }
 
 /// Lowest TLS version spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[default]

@@ -9,3 +9,7 @@ pub mod frame;
 pub mod frontend;
 pub mod reply_queue;
 pub mod tag;
+pub mod md5;
+pub mod scram;
+pub mod sqlstate;
+pub mod startup;
