@@ -19,3 +19,4 @@ pub mod session;
 pub mod statements;
 pub mod stream;
 pub mod worker;
+pub mod scratch;

@@ -1,7 +1,7 @@
 //! What threads say to each other. A worker has one mailbox; nothing is shared but what is sent.
 
 use crate::ids::{PoolKey, SessionId, WorkerId};
-use crate::pool::budget::Permit;
+use crate::pool::budget::{Cap, Permit};
 use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
 use crate::stream::{ParkedStream, Peer, StdSocket};
@@ -35,8 +35,10 @@ pub enum Order {
     Apply(Arc<Runtime>),
     /// Log the counters.
     Report(oneshot::Sender<Vec<crate::pool::PoolReport>>),
-    /// Leave.
+    /// End sessions.
     Drain(Drain),
+    /// End, once no session is left; dropping the sender means: done.
+    Leave(oneshot::Sender<()>),
 }
 
 /// How a process ends.
@@ -72,6 +74,26 @@ pub struct Arrival {
     pub startup: StartupMessage,
     /// When it connected.
     pub since: std::time::Instant,
+    /// Its place among all clients.
+    pub place: ClientPlace,
+}
+
+/// A place under `max_client_connections`, given back when dropped.
+#[derive(Debug)]
+pub struct ClientPlace(Arc<Cap>);
+
+impl ClientPlace {
+    /// A place, if one is left.
+    #[must_use]
+    pub fn take(clients: &Arc<Cap>) -> Option<Self> {
+        clients.take(0).then(|| Self(clients.clone()))
+    }
+}
+
+impl Drop for ClientPlace {
+    fn drop(&mut self) {
+        self.0.release();
+    }
 }
 
 /// The mailboxes of all workers.

@@ -4,7 +4,7 @@
 use super::connection::{CancelKey, ServerConnection};
 use super::exchange::{self, ExchangeError, next_message, simple_query};
 use crate::auth::key_cache::KeyCache;
-use crate::auth::server_login::{Answer, Credential, ServerLogin, ServerLoginError, ServerTransport};
+use crate::auth::server_login::{Credential, ServerLogin, ServerLoginError, ServerStep, ServerTransport};
 use crate::config::settings::{HostAddress, HostOrder, Keepalive, TlsMode};
 use crate::parameters::Interner;
 use crate::statements::ServerStatements;
@@ -12,6 +12,7 @@ use crate::stream::tls::Connector;
 use crate::stream::{Buffer, Socket, SocketAddress, Stream};
 use bytes::BytesMut;
 use hawser_wire::backend::{self as message, TransactionStatus};
+use hawser_wire::encode;
 use hawser_wire::reply_queue::ReplyQueue;
 use hawser_wire::startup::{Negotiation, ProtocolVersion, encode_startup, ssl_request};
 use hawser_wire::tag::backend;
@@ -275,19 +276,18 @@ async fn start_session(
         .map_err(|_| DialError::Protocol("a startup parameter cannot be sent"))?;
     stream.write_all(&out).await.map_err(ExchangeError::Lost)?;
     let nonce = rand::random();
-    let mut login = ServerLogin::new(&plan.user, plan.credential.clone(), transport(stream), false, nonce);
-    let mut logged_in = false;
+    let mut login = ServerLogin::new(&plan.user, &plan.credential, transport(stream), false, nonce);
     let mut greeting = Greeting { welcome: Vec::new(), key: None };
     let mut input = Buffer::default();
     loop {
         let (tag, body) = next_message(stream, &mut input, LONGEST_LOGIN_MESSAGE).await?;
         match tag {
             backend::AUTHENTICATION => {
-                let answer = login.on_message(&body, &mut local.keys.borrow_mut())?;
-                match answer {
-                    Answer::Send(bytes) => stream.write_all(&bytes).await.map_err(ExchangeError::Lost)?,
-                    Answer::Wait => {}
-                    Answer::Done => logged_in = true,
+                let step = login.on_authentication(&body, &mut local.keys.borrow_mut())?;
+                if let ServerStep::Reply(reply) = step {
+                    let mut out = Vec::new();
+                    encode::password(&mut out, &reply);
+                    stream.write_all(&out).await.map_err(ExchangeError::Lost)?;
                 }
             }
             backend::NEGOTIATE_PROTOCOL_VERSION => {
@@ -305,7 +305,7 @@ async fn start_session(
             }
             backend::ERROR_RESPONSE => return Err(ExchangeError::Refused(body).into()),
             backend::NOTICE_RESPONSE => {}
-            backend::READY_FOR_QUERY if logged_in && input.is_empty() => return Ok(greeting),
+            backend::READY_FOR_QUERY if login.is_done() && input.is_empty() => return Ok(greeting),
             _ => return Err(DialError::Protocol("a message out of turn")),
         }
     }

@@ -58,6 +58,12 @@ pub struct Admitted {
 }
 
 impl Candidate {
+    /// Whether it wants to replicate; then it stays in [`Self::log_in`] until it ends.
+    #[must_use]
+    pub fn is_replication(&self) -> bool {
+        self.startup.replication().is_ok_and(|kind| kind != Replication::No)
+    }
+
     /// Logs the client in.
     ///
     /// # Errors
@@ -66,7 +72,7 @@ impl Candidate {
         let runtime = services.runtime();
         match self.try_log_in(services, &runtime).await {
             Ok(Welcomed { database, key, pool, admission, greeting }) => {
-                if self.startup.replication().is_ok_and(|kind| kind != Replication::No) {
+                if self.is_replication() {
                     let plan = pool.plan();
                     return replication::serve(self, services, &plan.dial, &database, greeting).await.map(|()| {
                         drop((admission, key));

@@ -2,8 +2,8 @@
 //!
 //! Everything here is `Rc` and `RefCell`; other threads speak to a worker through its mailbox only.
 
-use crate::ids::WorkerId;
-use crate::mailbox::{Arrival, Drain, Listener, Mailboxes, Order};
+use crate::ids::{SessionId, WorkerId};
+use crate::mailbox::{Arrival, ClientPlace, Drain, Listener, Mailboxes, Order};
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
@@ -12,9 +12,13 @@ use crate::server::dial::{Local, apply_keepalive};
 use crate::session::end::End;
 use crate::session::greeting::{self, Greeting};
 use crate::session::handle::Signal;
-use crate::session::login::{Candidate, Outcome};
+use crate::session::login::{Admitted, Candidate, Outcome};
+use crate::session::refusal::Refusal;
 use crate::session::services::Services;
-use crate::stream::{Buffers, Peer, Socket, StdSocket};
+use crate::session::Session;
+use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
+use hawser_wire::startup::StartupMessage;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -128,35 +132,117 @@ fn cancel(services: &Rc<Services>, id: crate::ids::SessionId, key: &[u8], done: 
 async fn greet(services: Rc<Services>, socket: StdSocket, listener: Listener) {
     let since = Instant::now();
     let runtime = services.runtime();
-    let login = runtime.settings.timeouts.login;
     let Ok(socket) = Socket::from_std(socket) else { return };
     if listener == Listener::Tcp {
         apply_keepalive(&socket, runtime.settings.listen.keepalive);
     }
     let Ok(peer) = socket.peer() else { return };
-    let _presence = Login::new(services.clone());
-    let greeted = tokio::time::timeout(login, Box::pin(greeting::greet(socket, &runtime))).await;
-    match greeted {
+    let Some(place) = ClientPlace::take(&runtime.facilities.clients) else {
+        return refuse_one_too_many(socket).await;
+    };
+    let login = runtime.settings.timeouts.login;
+    match tokio::time::timeout(login, Box::pin(greeting::greet(socket, &runtime))).await {
         Ok(Ok(Greeting::Startup(startup))) => {
             let (stream, input, startup) = *startup;
-            if let Some(home) = home(&services, &runtime, &startup)
-                && let Ok(stream) = stream.park()
-            {
-                let arrival = Arrival { stream, input, peer, startup, since };
+            let home = home(&services, &runtime, &startup);
+            let candidate = Candidate { stream, input, peer, startup };
+            if home == services.worker {
+                return serve(services, candidate, since, place).await;
+            }
+            let Candidate { stream, input, peer, startup } = candidate;
+            if let Ok(stream) = stream.park() {
+                let arrival = Arrival { stream, input, peer, startup, since, place };
                 services.mailboxes.send(home, Order::Place(Box::new(arrival)));
-                return;
-            } else {
-                return;
             }
         }
         Ok(Ok(Greeting::Cancel(request))) => {
-            let id = crate::ids::SessionId(request.pid);
+            let id = SessionId(request.pid);
             let (done, finished) = oneshot::channel();
             let order = Order::Cancel { session: id, key: request.key, done };
             services.mailboxes.send(services.worker_of(id), order);
-            let _ = finished.await;
+            let patience = runtime.settings.timeouts.cancel_wait;
+            let _ = tokio::time::timeout(patience, finished).await;
         }
         Ok(Err(end)) => note_end(&services, peer, None, &end),
-        Err(_) => note_end(&services, peer, None, &End::Refused("08P01", "no startup packet in time".into())),
+        Err(_) => note_end(&services, peer, None, &End::LoginTimeOut),
+    }
+}
+
+/// The worker on which this client should live.
+fn home(services: &Services, runtime: &Runtime, startup: &StartupMessage) -> WorkerId {
+    let me = services.worker;
+    let Some(database) = runtime.database(startup.database()) else { return me };
+    let key = Runtime::pool_key(startup.database(), database, startup.user());
+    let Some(budget) = runtime.facilities.budget(&key) else { return me };
+    let first = {
+        let mut hasher = std::hash::DefaultHasher::new();
+        key.hash(&mut hasher);
+        usize::try_from(hasher.finish() % 64).unwrap_or(0)
+    };
+    let pool = &runtime.settings.pool;
+    let size = database.pool.size.unwrap_or(pool.size);
+    let mode = database.pool.mode.unwrap_or(pool.mode);
+    WorkerId(budget.home(me.0, first, Runtime::spread(size, mode)))
+}
+
+/// A client that another worker has greeted.
+async fn place(services: Rc<Services>, arrival: Box<Arrival>) {
+    let Arrival { stream, input, peer, startup, since, place } = *arrival;
+    let Ok(stream) = stream.unpark() else { return };
+    serve(services, Candidate { stream, input, peer, startup }, since, place).await;
+}
+
+/// Logs a client in and serves it to its end.
+async fn serve(services: Rc<Services>, candidate: Candidate, since: Instant, place: ClientPlace) {
+    let peer = candidate.peer;
+    let who = format!("{}/{}", candidate.startup.database(), candidate.startup.user());
+    let runtime = services.runtime();
+    let session = if candidate.is_replication() {
+        Box::pin(candidate.log_in(&services)).await
+    } else {
+        let left = runtime.settings.timeouts.login.saturating_sub(since.elapsed());
+        match tokio::time::timeout(left, Box::pin(candidate.log_in(&services))).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(End::LoginTimeOut),
+        }
+    };
+    match session {
+        Ok(Outcome::Session(session, admitted)) => {
+            if runtime.settings.log.connections {
+                tracing::info!(%peer, who, "client logged in");
+            }
+            drop(runtime);
+            spawn_local(attend(services, *session, peer, who.into(), (admitted, place)));
+        }
+        Ok(Outcome::Replicated) => {}
+        Err(end) => note_end(&services, peer, Some(&who), &end),
+    }
+}
+
+/// The task that an idle client costs: the session, and who it is for the log.
+async fn attend(services: Rc<Services>, session: Session, peer: Peer, who: Box<str>, places: (Box<Admitted>, ClientPlace)) {
+    let end = session.run().await;
+    note_end(&services, peer, Some(&who), &end);
+    drop(places);
+}
+
+async fn refuse_one_too_many(socket: Socket) {
+    let mut out = Vec::new();
+    Refusal::TooManyClients("max_client_conn").write(&mut out, hawser_wire::encode::Severity::Fatal);
+    let mut stream = Stream::plain(socket);
+    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
+}
+
+fn note_end(services: &Services, peer: Peer, who: Option<&str>, end: &End) {
+    let log = &services.runtime().settings.log;
+    let who = who.unwrap_or("-");
+    match end {
+        End::ClientLeft | End::ClientLost(_) | End::CancelDone | End::Moved | End::Drained(_) => {
+            if log.disconnections {
+                tracing::info!(%peer, who, reason = %end, "client gone");
+            }
+        }
+        _ if log.pooler_errors => tracing::warn!(%peer, who, reason = %end, "client closed"),
+        _ => {}
     }
 }
