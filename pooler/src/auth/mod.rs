@@ -2,3 +2,6 @@
 
 pub mod hba;
 pub mod name_map;
+pub mod secret;
+mod tokens;
+pub mod userlist;

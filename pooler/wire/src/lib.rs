@@ -3,4 +3,7 @@
 //! Nothing in here touches a socket, a clock or a log: bytes and time are arguments. Every parser takes
 //! hostile bytes and answers with a value or a [`ProtocolError`]; none panics.
 
+pub mod md5;
 pub mod scram;
+pub mod sqlstate;
+pub mod startup;
