@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod config;
 pub mod ids;
+pub mod listener;
 pub mod mailbox;
 pub mod parameters;
 pub mod pins;

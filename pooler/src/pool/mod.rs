@@ -136,6 +136,21 @@ pub struct PoolReport {
     pub queries: u64,
 }
 
+impl PoolReport {
+    /// Adds what another worker has of the same pool.
+    pub fn add(&mut self, other: &Self) {
+        let (mine, theirs) = (&mut self.counts, other.counts);
+        mine.idle += theirs.idle;
+        mine.leased += theirs.leased;
+        mine.opening += theirs.opening;
+        mine.resetting += theirs.resetting;
+        mine.waiting += theirs.waiting;
+        self.clients += other.clients;
+        self.transactions += other.transactions;
+        self.queries += other.queries;
+    }
+}
+
 #[derive(Debug)]
 struct Failure {
     error: Rc<PoolError>,

@@ -103,6 +103,7 @@ impl Outbox {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            drop(slices);
             self.unflushed = true;
             self.advance(count, data);
         }

@@ -95,7 +95,7 @@ impl Line {
         Self { stream, input }
     }
 
-    const fn is_clear(&self) -> bool {
+    fn is_clear(&self) -> bool {
         self.stream.tls_session().is_none()
     }
 

@@ -277,10 +277,13 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-const fn versions(lowest: TlsVersion) -> &'static [&'static rustls::SupportedProtocolVersion] {
+static MODERN: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+static USUAL: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+fn versions(lowest: TlsVersion) -> &'static [&'static rustls::SupportedProtocolVersion] {
     match lowest {
-        TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        TlsVersion::Tls13 => &[&rustls::version::TLS13],
+        TlsVersion::Tls12 => USUAL,
+        TlsVersion::Tls13 => MODERN,
     }
 }
 

@@ -85,21 +85,18 @@ async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Orde
                     session.raise(Signal::Drain(drain));
                 }
             }
-            Order::Leave(left) => {
-                leave(services).await;
-                drop(left);
-                return;
-            }
+            Order::Leave(left) => drop(spawn_local(leave(services.clone(), left))),
         }
     }
 }
 
-/// Waits for the sessions that were told to end, then closes the server connections.
-async fn leave(services: &Rc<Services>) {
-    while services.session_count() > 0 {
+/// Waits for the last session to end, closes the server connections, and says so.
+async fn leave(services: Rc<Services>, left: oneshot::Sender<()>) {
+    while services.session_count() > 0 || services.pools.all().iter().any(|pool| pool.counts().resetting > 0) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     services.pools.close();
+    drop(left);
 }
 
 /// Upkeep, by the clock.
