@@ -226,6 +226,13 @@ impl<E> ReplyQueue<E> {
         self.batch == Batch::Skipping
     }
 
+    /// Some reply will still come from the server itself.
+    #[must_use]
+    pub fn awaits_server(&self) -> bool {
+        let by_server = |entry: &Entry<E>| !matches!(entry.fate, Fate::Synthesise(_)) && entry.request != Request::CopyEnd;
+        self.entries.iter().any(by_server)
+    }
+
     /// A reply that ends the request is still owed to the client (and not merely to us).
     #[must_use]
     pub fn owes_client(&self) -> bool {
