@@ -39,12 +39,6 @@ pub fn load(arguments: &Arguments, environment: &Environment) -> Result<Loaded, 
     gathered.check(environment)
 }
 
-/// The settings of a file alone, without the environment: what `hawser check` looks at.
-pub fn check_file(file: &str, cores: usize) -> Result<Loaded, Problems> {
-    let environment = Environment { cores, ..Environment::default() };
-    load(&Arguments { source: Some(file.to_owned()), ..Arguments::default() }, &environment)
-}
-
 impl Gathered {
     /// A file as written.
     pub(super) fn of_file(path: &Path) -> Self {

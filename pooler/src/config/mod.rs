@@ -5,6 +5,8 @@
 //! never looks anything up. Only [`load`](mod@load) reads files.
 
 pub mod arguments;
+mod convert;
+pub mod diff;
 pub mod environment;
 pub mod expand;
 pub mod finding;
@@ -23,5 +25,6 @@ pub mod value;
 pub use arguments::Arguments;
 pub use environment::Environment;
 pub use finding::{Finding, Problems, Source};
-pub use load::{check_file, load};
+pub use convert::{Conversion, convert};
+pub use load::load;
 pub use validate::{Effective, Loaded};

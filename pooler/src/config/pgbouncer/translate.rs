@@ -300,6 +300,10 @@ impl Translation<'_> {
                 None => self.unknown(keys::DATABASE, &key, source),
             }
         }
+        if !section.contains_key("user") && section.remove("password").is_some() {
+            let what = format!("password of database \"{}\" is ignored: there is no user= beside it", entry.key);
+            self.warnings.push(Finding::new(source, what));
+        }
         let hosts = self.hosts(&host, &port, entry);
         let mut put = |name, value| section.insert(name, Written { value, source: source.clone() });
         put("hosts", Value::List(hosts));
