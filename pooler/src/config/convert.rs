@@ -80,7 +80,8 @@ impl Writer<'_> {
         }
         for (setting, written) in plain.into_iter().chain(nested) {
             let (below, last) = setting.name.rsplit_once('.').unwrap_or(("", setting.name));
-            let place = [header, below].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
+            let place =
+                [header, below].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
             if current.as_deref() != Some(&place) && !place.is_empty() {
                 let _ = write!(self.text, "\n[{place}]\n");
                 current = Some(place);

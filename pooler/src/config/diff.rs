@@ -60,7 +60,9 @@ impl fmt::Display for Change {
         match self {
             Self::DatabaseAdded(name) => write!(f, "database {name:?} added"),
             Self::DatabaseRemoved(name) => write!(f, "database {name:?} removed"),
-            Self::DatabaseMoved(name) => write!(f, "database {name:?} leads elsewhere, its server connections are renewed"),
+            Self::DatabaseMoved(name) => {
+                write!(f, "database {name:?} leads elsewhere, its server connections are renewed")
+            }
             Self::DatabaseChanged(name) => write!(f, "database {name:?} has other limits"),
             Self::UserAdded(name) => write!(f, "user {name:?} added"),
             Self::UserRemoved(name) => write!(f, "user {name:?} removed"),

@@ -45,7 +45,9 @@ pub(super) fn translate(
             "pgbouncer" => {}
             "databases" => translation.database(entry),
             "users" => translation.user(entry),
-            "peers" => translation.ignored(entry, "[peers]", "cancel requests are not passed between processes"),
+            "peers" => {
+                translation.ignored(entry, "[peers]", "cancel requests are not passed between processes")
+            }
             other => {
                 let what = format!("unknown section [{other}]");
                 let known = ["databases", "users", "pgbouncer", "peers"];
@@ -126,7 +128,8 @@ impl Translation<'_> {
             How::SecondsNotZero(instead) if duration.is_zero() => {
                 let instead = parse_seconds(instead).unwrap_or(Duration::from_secs(1));
                 if instead > Duration::from_secs(1) {
-                    let what = format!("{key} = 0 becomes {}: there is always a bound", format_duration(instead));
+                    let what =
+                        format!("{key} = 0 becomes {}: there is always a bound", format_duration(instead));
                     self.warnings.push(Finding::new(source, what));
                 }
                 Some(format_duration(instead))
@@ -251,8 +254,10 @@ impl Translation<'_> {
             };
             self.set("log.level", level, &source);
         }
-        let legs =
-            [("client_tls_protocols", "client_tls.min_version"), ("server_tls_protocols", "server_tls.min_version")];
+        let legs = [
+            ("client_tls_protocols", "client_tls.min_version"),
+            ("server_tls_protocols", "server_tls.min_version"),
+        ];
         for (key, name) in legs {
             let Some((value, source)) = self.special(key) else { continue };
             let protocols: Vec<String> = value.split([',', ':']).map(|p| p.trim().to_lowercase()).collect();
@@ -301,7 +306,8 @@ impl Translation<'_> {
             }
         }
         if !section.contains_key("user") && section.remove("password").is_some() {
-            let what = format!("password of database \"{}\" is ignored: there is no user= beside it", entry.key);
+            let what =
+                format!("password of database \"{}\" is ignored: there is no user= beside it", entry.key);
             self.warnings.push(Finding::new(source, what));
         }
         let hosts = self.hosts(&host, &port, entry);
@@ -327,7 +333,8 @@ impl Translation<'_> {
             Some(Value::Text(dir)) if !dir.is_empty() => dir.clone(),
             _ => UNIX_DIR.to_owned(),
         };
-        let hosts: Vec<&str> = if host.is_empty() { vec![&unix_dir] } else { host.split(',').map(str::trim).collect() };
+        let hosts: Vec<&str> =
+            if host.is_empty() { vec![&unix_dir] } else { host.split(',').map(str::trim).collect() };
         let ports = ports.into_iter().map(|port| port.unwrap_or(1)).cycle();
         let address = |(host, port): (&str, u16)| match host.starts_with('/') {
             true => HostAddress::Unix(host.into(), port),
