@@ -6,4 +6,18 @@
 
 pub mod auth;
 pub mod config;
+pub mod ids;
+pub mod listener;
+pub mod mailbox;
+pub mod parameters;
+pub mod pins;
+pub mod pool;
 pub mod process;
+pub mod relay;
+pub mod runtime;
+pub mod server;
+pub mod session;
+pub mod statements;
+pub mod stream;
+pub mod worker;
+pub mod scratch;

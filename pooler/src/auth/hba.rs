@@ -270,7 +270,8 @@ fn parse_fields(line: u32, fields: Vec<Field>) -> Result<Rule, Problem> {
     };
     let method = parse_method(&single(fields.next(), "authentication method")?, connection)?;
     let client_certificate = ClientCertificate::NotAsked;
-    let mut rule = Rule { line, connection, databases, users, address, method, map: None, client_certificate };
+    let mut rule =
+        Rule { line, connection, databases, users, address, method, map: None, client_certificate };
     for field in fields {
         for word in field {
             rule.apply_option(&word.text)?;
@@ -400,7 +401,11 @@ impl Rule {
                     "verify-full" => ClientCertificate::VerifyFull,
                     other => {
                         let known = "known: verify-ca, verify-full";
-                        return Err(Problem::OptionValue { name: "clientcert", value: other.to_owned(), known });
+                        return Err(Problem::OptionValue {
+                            name: "clientcert",
+                            value: other.to_owned(),
+                            known,
+                        });
                     }
                 }
             }

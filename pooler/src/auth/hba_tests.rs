@@ -70,8 +70,12 @@ fn rules_fit_whom_they_are_about() {
 
 #[test]
 fn the_first_rule_that_fits_decides_and_none_refuses() {
-    let rules = parse("host shop bob all trust\nhost shop all 10.0.0.0/8 reject\nhost all all all md5\n").unwrap();
-    assert_eq!(decide(&rules, &from("10.0.0.7")).map(|rule| (rule.line, rule.method)), Some((2, Method::Reject)));
+    let rules =
+        parse("host shop bob all trust\nhost shop all 10.0.0.0/8 reject\nhost all all all md5\n").unwrap();
+    assert_eq!(
+        decide(&rules, &from("10.0.0.7")).map(|rule| (rule.line, rule.method)),
+        Some((2, Method::Reject))
+    );
     assert_eq!(decide(&rules, &from("11.0.0.7")).map(|rule| rule.line), Some(3));
     assert_eq!(decide(&rules, &TCP), None);
 }
@@ -99,7 +103,8 @@ host    replication     all             ::1/128                 scram-sha-256
 fn options_are_read() {
     let rule = parse_rule("hostssl all all all cert map=\"my map\"").unwrap();
     assert_eq!(rule.map.as_deref(), Some("my map"));
-    let rule = parse_rule("hostssl all all all scram-sha-256 clientcert=verify-full map=m clientname=CN").unwrap();
+    let rule =
+        parse_rule("hostssl all all all scram-sha-256 clientcert=verify-full map=m clientname=CN").unwrap();
     assert_eq!((rule.client_certificate, rule.map.as_deref()), (ClientCertificate::VerifyFull, Some("m")));
     assert_eq!(parse_rule("local all all ident map=m").unwrap().method, Method::Peer);
 }

@@ -103,8 +103,11 @@ mod tests {
         let text = "; made by hand\n\"anna\" \"secret\"\n\n# more\n  \"b\"\"ob\"\t\"pass\"\"word\" \"\" 1\n\"carl\" \"\"\n";
         let password = |text: &str| Some(Secret::Password(Zeroizing::new(text.to_owned())));
         let entry = |line, user: &str, secret| Entry { line, user: user.to_owned(), secret };
-        let expected =
-            vec![entry(2, "anna", password("secret")), entry(5, "b\"ob", password("pass\"word")), entry(6, "carl", None)];
+        let expected = vec![
+            entry(2, "anna", password("secret")),
+            entry(5, "b\"ob", password("pass\"word")),
+            entry(6, "carl", None),
+        ];
         assert_eq!(parse(text), Ok(expected));
     }
 

@@ -403,6 +403,8 @@ pub struct LogSettings {
     pub disconnections: bool,
     /// Log errors that Hawser itself sends to clients.
     pub pooler_errors: bool,
+    /// Write each pool's counters to the log this often.
+    pub stats_period: Option<Duration>,
     /// Write to this file instead of standard error.
     pub file: Option<PathBuf>,
 }

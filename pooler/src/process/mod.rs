@@ -1,1 +1,3 @@
 //! The process: logs, signals, reload, drain.
+
+pub mod run;

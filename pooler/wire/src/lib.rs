@@ -3,6 +3,12 @@
 //! Nothing in here touches a socket, a clock or a log: bytes and time are arguments. Every parser takes
 //! hostile bytes and answers with a value or a [`ProtocolError`]; none panics.
 
+pub mod backend;
+pub mod encode;
+pub mod frame;
+pub mod frontend;
+pub mod reply_queue;
+pub mod tag;
 pub mod md5;
 pub mod scram;
 pub mod sqlstate;

@@ -1,0 +1,37 @@
+//! Numbers that name things across rooms. Pure.
+
+use std::fmt;
+
+/// One worker thread, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub usize);
+
+/// One client session. The number is also the process number that the client was told for cancelling, so it
+/// names the worker too: `number % workers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u32);
+
+/// One SQL text with its parameter types, in the whole process. `StatementId(42)` is `hawser_p42` on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StatementId(pub u64);
+
+/// Server connections that are interchangeable: the database as clients name it, and the user on the server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolKey {
+    /// Name of the database in the settings, or the client's word for a wildcard.
+    pub database: String,
+    /// User on the server.
+    pub user: String,
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.database, self.user)
+    }
+}

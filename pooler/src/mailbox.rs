@@ -1,0 +1,124 @@
+//! What threads say to each other. A worker has one mailbox; nothing is shared but what is sent.
+
+use crate::ids::{PoolKey, SessionId, WorkerId};
+use crate::pool::budget::{Cap, Permit};
+use crate::runtime::Runtime;
+use crate::server::connection::ParkedServer;
+use crate::stream::{ParkedStream, Peer, StdSocket};
+use hawser_wire::startup::StartupMessage;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// An order to a worker.
+#[derive(Debug)]
+pub enum Order {
+    /// A client has connected.
+    Greet(StdSocket, Listener),
+    /// A client whose startup packet was read by another worker.
+    Place(Box<Arrival>),
+    /// Somebody wants this session's query cancelled. Dropping the sender means: done, or nothing to do.
+    Cancel {
+        /// Whose query.
+        session: SessionId,
+        /// What proves that they may.
+        key: Vec<u8>,
+        /// Told when it has reached the server.
+        done: oneshot::Sender<()>,
+    },
+    /// A server connection that this worker needs more than its sender.
+    Adopt(PoolKey, Box<ParkedServer>, Permit),
+    /// A worker lacks connections of a pool: send it one that is idle.
+    Lend(PoolKey, WorkerId),
+    /// Somebody needs a place under a limit that several pools share: close an idle connection of this database.
+    Evict(String),
+    /// The settings changed.
+    Apply(Arc<Runtime>),
+    /// Log the counters.
+    Report(oneshot::Sender<Vec<crate::pool::PoolReport>>),
+    /// End sessions.
+    Drain(Drain),
+    /// End, once no session is left; dropping the sender means: done.
+    Leave(oneshot::Sender<()>),
+}
+
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// No new clients; each client goes when its transaction is over and it asks for something new.
+    WaitForClients,
+    /// Each client is closed as soon as it is outside a transaction.
+    WaitForTransactions,
+    /// At once.
+    Immediately,
+}
+
+/// Where a client came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// TCP.
+    Tcp,
+    /// The Unix socket.
+    Unix,
+}
+
+/// A client between two workers: greeted, not logged in.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its stream, with TLS if it asked for it.
+    pub stream: ParkedStream,
+    /// Bytes that were read behind the startup packet.
+    pub input: crate::stream::Buffer,
+    /// Who it is.
+    pub peer: Peer,
+    /// What it asked for.
+    pub startup: StartupMessage,
+    /// When it connected.
+    pub since: std::time::Instant,
+    /// Its place among all clients.
+    pub place: ClientPlace,
+}
+
+/// A place under `max_client_connections`, given back when dropped.
+#[derive(Debug)]
+pub struct ClientPlace(Arc<Cap>);
+
+impl ClientPlace {
+    /// A place, if one is left.
+    #[must_use]
+    pub fn take(clients: &Arc<Cap>) -> Option<Self> {
+        clients.take(0).then(|| Self(clients.clone()))
+    }
+}
+
+impl Drop for ClientPlace {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// The mailboxes of all workers.
+#[derive(Debug, Clone)]
+pub struct Mailboxes {
+    senders: Arc<[mpsc::UnboundedSender<Order>]>,
+}
+
+impl Mailboxes {
+    /// One sender for each worker, in order.
+    #[must_use]
+    pub fn new(senders: Vec<mpsc::UnboundedSender<Order>>) -> Self {
+        Self { senders: senders.into() }
+    }
+
+    /// Sends an order; a worker that has gone does not mind.
+    pub fn send(&self, worker: WorkerId, order: Order) {
+        if let Some(sender) = self.senders.get(worker.0) {
+            let _ = sender.send(order);
+        }
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.senders.len()
+    }
+}

@@ -1,0 +1,265 @@
+//! How many server connections may be open, across all workers. Pure: counters that threads share.
+//!
+//! A [`Permit`] is the right to one open server connection. It is held from before the dial until after the close,
+//! so the limits of pool, database and user are never exceeded, whichever workers the connections are on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// A limit that several pools may share.
+#[derive(Debug)]
+pub struct Cap {
+    limit: AtomicUsize,
+    used: AtomicUsize,
+}
+
+impl Cap {
+    /// At most `limit` at a time; `usize::MAX` is none.
+    #[must_use]
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) })
+    }
+
+    /// Changes the limit; what is above it stays until it is given back.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Relaxed);
+    }
+
+    /// In use now.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// Takes one, unless all are taken. Give it back with [`Self::release`].
+    #[must_use]
+    pub fn take(&self, beyond: usize) -> bool {
+        let limit = self.limit.load(Relaxed).saturating_add(beyond);
+        self.used.fetch_update(Relaxed, Relaxed, |used| (used < limit).then_some(used + 1)).is_ok()
+    }
+
+    /// Gives one back.
+    pub fn release(&self) {
+        self.used.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What one worker holds and lacks of a pool; read by the others.
+#[derive(Debug, Default)]
+struct Seat {
+    held: AtomicUsize,
+    idle: AtomicUsize,
+    starving: AtomicUsize,
+    clients: AtomicUsize,
+}
+
+/// Why no connection may be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// The pool is full.
+    Pool,
+    /// All pools of the database together are full.
+    Database,
+    /// All pools of the user together are full.
+    User,
+}
+
+/// The budget of one pool.
+#[derive(Debug)]
+pub struct Budget {
+    pool: Arc<Cap>,
+    database: Arc<Cap>,
+    user: Arc<Cap>,
+    seats: Box<[Seat]>,
+    hungry: AtomicUsize,
+    generation: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of `size` connections for `workers`, within the caps of its database and user.
+    #[must_use]
+    pub fn new(size: usize, database: Arc<Cap>, user: Arc<Cap>, workers: usize) -> Arc<Self> {
+        let seats = (0..workers).map(|_| Seat::default()).collect();
+        Arc::new(Self { pool: Cap::new(size), database, user, seats, hungry: AtomicUsize::new(0), generation: AtomicU64::new(0) })
+    }
+
+    /// Changes the size of the pool.
+    pub fn resize(&self, size: usize) {
+        self.pool.set_limit(size);
+    }
+
+    /// Connections open now, on all workers.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.pool.used()
+    }
+
+    /// The right to open one more connection on `worker`; `reserve` more than the size are allowed.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn permit(self: &Arc<Self>, worker: usize, reserve: usize) -> Result<Permit, Denied> {
+        if !self.pool.take(reserve) {
+            return Err(Denied::Pool);
+        }
+        if !self.database.take(0) {
+            self.pool.release();
+            return Err(Denied::Database);
+        }
+        if !self.user.take(0) {
+            self.pool.release();
+            self.database.release();
+            return Err(Denied::User);
+        }
+        self.seat(worker).held.fetch_add(1, Relaxed);
+        Ok(Permit { budget: self.clone(), worker })
+    }
+
+    /// Says how many clients of `worker` wait that it cannot open a connection for.
+    pub fn starve(&self, worker: usize, clients: usize) {
+        let before = self.seat(worker).starving.swap(clients, Relaxed);
+        match (before, clients) {
+            (0, 1..) => _ = self.hungry.fetch_add(1, Relaxed),
+            (1.., 0) => _ = self.hungry.fetch_sub(1, Relaxed),
+            _ => {}
+        }
+    }
+
+    /// Says how many idle connections `worker` has.
+    pub fn note_idle(&self, worker: usize, idle: usize) {
+        self.seat(worker).idle.store(idle, Relaxed);
+    }
+
+    /// The worker with the most idle connections, other than `me`, if any has some.
+    #[must_use]
+    pub fn richest(&self, me: usize) -> Option<usize> {
+        let others = self.seats.iter().enumerate().filter(|(worker, _)| *worker != me);
+        let (idle, worker) = others.map(|(worker, seat)| (seat.idle.load(Relaxed), worker)).max()?;
+        (idle > 0).then_some(worker)
+    }
+
+    /// The worker that should get a connection that `me` has just got back; `None`: keep it.
+    ///
+    /// A worker without waiters gives to one that starves; one with waiters only while it holds more than its
+    /// share, so that connections do not go to and fro.
+    #[must_use]
+    #[inline]
+    pub fn needier(&self, me: usize, waiting_here: bool) -> Option<usize> {
+        if self.hungry.load(Relaxed) == 0 {
+            return None;
+        }
+        let starving = |seat: &&Seat| seat.starving.load(Relaxed) > 0;
+        let others = self.seats.iter().enumerate().filter(|(worker, seat)| *worker != me && starving(seat));
+        let (held, worker) = others.map(|(worker, seat)| (seat.held.load(Relaxed), worker)).min()?;
+        let mine = self.seat(me).held.load(Relaxed);
+        (!waiting_here || mine > held + 1).then_some(worker)
+    }
+
+    /// Connections of an older generation are closed when they come back.
+    #[must_use]
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Outdates every connection that is open now.
+    pub fn reconnect(&self) {
+        self.generation.fetch_add(1, Relaxed);
+    }
+
+    /// The worker on which a client that `me` has greeted should live: where the fewest of the pool's clients are,
+    /// among as many workers as the pool has connections for (`spread`); `me` if that is as good.
+    #[must_use]
+    pub fn home(&self, me: usize, first: usize, spread: usize) -> usize {
+        let count = self.seats.len().max(1);
+        let candidates = (0..spread.clamp(1, count)).map(|step| (first + step) % count);
+        let clients = |worker: usize| self.seat(worker).clients.load(Relaxed);
+        let Some(best) = candidates.clone().min_by_key(|worker| clients(*worker)) else { return me };
+        let fits = candidates.clone().any(|worker| worker == me) && clients(me) <= clients(best) + 1;
+        if fits { me } else { best }
+    }
+
+    /// A client came to `worker` (or left it).
+    pub fn count_client(&self, worker: usize, came: bool) {
+        let clients = &self.seat(worker).clients;
+        if came { clients.fetch_add(1, Relaxed) } else { clients.fetch_sub(1, Relaxed) };
+    }
+
+    fn seat(&self, worker: usize) -> &Seat {
+        static NOBODY: Seat = Seat {
+            held: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            starving: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+        };
+        self.seats.get(worker).unwrap_or(&NOBODY)
+    }
+}
+
+/// The right to one open server connection.
+#[derive(Debug)]
+pub struct Permit {
+    budget: Arc<Budget>,
+    worker: usize,
+}
+
+impl Permit {
+    /// The connection goes to another worker.
+    pub fn move_to(&mut self, worker: usize) {
+        self.budget.seat(self.worker).held.fetch_sub(1, Relaxed);
+        self.budget.seat(worker).held.fetch_add(1, Relaxed);
+        self.worker = worker;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.seat(self.worker).held.fetch_sub(1, Relaxed);
+        self.budget.pool.release();
+        self.budget.database.release();
+        self.budget.user.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_are_given_up_to_the_size_and_come_back() {
+        let budget = Budget::new(2, Cap::new(usize::MAX), Cap::new(usize::MAX), 2);
+        let first = budget.permit(0, 0).unwrap();
+        let _second = budget.permit(1, 0).unwrap();
+        assert_eq!(budget.permit(0, 0).unwrap_err(), Denied::Pool);
+        let reserve = budget.permit(0, 1).unwrap();
+        drop(reserve);
+        drop(first);
+        assert!(budget.permit(1, 0).is_ok());
+    }
+
+    #[test]
+    fn a_denied_permit_takes_nothing() {
+        let database = Cap::new(1);
+        let user = Cap::new(0);
+        let budget = Budget::new(5, database.clone(), user, 1);
+        assert_eq!(budget.permit(0, 0).unwrap_err(), Denied::User);
+        assert_eq!((budget.open(), database.used()), (0, 0));
+    }
+
+    #[test]
+    fn a_starving_worker_gets_what_others_have_beyond_their_share() {
+        let budget = Budget::new(4, Cap::new(9), Cap::new(9), 2);
+        let permits: Vec<_> = (0..4).map(|_| budget.permit(0, 0).unwrap()).collect();
+        assert_eq!(budget.needier(0, false), None);
+        budget.starve(1, 3);
+        assert_eq!(budget.needier(0, true), Some(1));
+        for mut permit in permits.into_iter().take(2) {
+            permit.move_to(1);
+            std::mem::forget(permit);
+        }
+        assert_eq!(budget.needier(0, true), None);
+        assert_eq!(budget.needier(0, false), Some(1));
+        budget.starve(1, 0);
+        assert_eq!(budget.needier(0, false), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! All pools of one worker.
+
+use super::{Pool, Surroundings};
+use crate::auth::server_login::Credential;
+use crate::config::settings::DatabaseSettings;
+use crate::ids::PoolKey;
+use crate::runtime::Runtime;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// The pools of a worker by their keys, made when they are first needed.
+#[derive(Debug)]
+pub struct Pools {
+    pools: RefCell<HashMap<PoolKey, Rc<Pool>>>,
+    surroundings: Rc<Surroundings>,
+    rounds: Cell<u32>,
+}
+
+impl Pools {
+    /// None yet.
+    #[must_use]
+    pub fn new(surroundings: Rc<Surroundings>) -> Self {
+        Self { pools: RefCell::default(), surroundings, rounds: Cell::new(0) }
+    }
+
+    /// What the pools have in common.
+    #[must_use]
+    pub const fn surroundings(&self) -> &Rc<Surroundings> {
+        &self.surroundings
+    }
+
+    /// A pool that exists.
+    #[must_use]
+    pub fn find(&self, key: &PoolKey) -> Option<Rc<Pool>> {
+        self.pools.borrow().get(key).cloned()
+    }
+
+    /// The pool with this key, which logs in with `credential` from now on if the settings give it none.
+    #[must_use]
+    pub fn pool(
+        &self,
+        runtime: &Runtime,
+        key: &PoolKey,
+        database: &DatabaseSettings,
+        credential: Credential,
+    ) -> Option<Rc<Pool>> {
+        if let Some(pool) = self.find(key) {
+            if database.user.is_none() && credential != Credential::None {
+                pool.renew_credential(credential);
+            }
+            return Some(pool);
+        }
+        let plan = runtime.pool_plan(key, database, credential)?;
+        let budget = runtime.budget(key, database, plan.size);
+        let pool = Pool::new(key.clone(), plan, budget, self.surroundings.clone());
+        self.pools.borrow_mut().insert(key.clone(), pool.clone());
+        Some(pool)
+    }
+
+    /// New settings for every pool. A pool whose server is another one now, or whose database is gone, gives up
+    /// its connections as they come back.
+    pub fn apply(&self, runtime: &Runtime) {
+        for pool in self.all() {
+            let Some(database) = runtime.database(&pool.key.database) else {
+                pool.budget().reconnect();
+                continue;
+            };
+            let before = pool.plan();
+            let Some(plan) = runtime.pool_plan(&pool.key, database, before.dial.credential.clone()) else { continue };
+            let outdated = plan.dial.differs(&before.dial);
+            // Also sets the limits that the pool shares with others.
+            let _ = runtime.budget(&pool.key, database, plan.size);
+            if outdated && self.surroundings.worker.0 == 0 {
+                pool.budget().reconnect();
+            }
+            pool.apply(plan, outdated);
+        }
+    }
+
+    /// One round of upkeep for all.
+    pub fn upkeep(&self, now: Instant) {
+        for pool in self.all() {
+            pool.upkeep(now);
+        }
+        self.rounds.set(self.rounds.get().wrapping_add(1));
+        if self.rounds.get() % 64 == 0 {
+            self.pools.borrow_mut().retain(|_, pool| !pool.is_forgotten(now));
+        }
+    }
+
+    /// Closes an idle connection of some pool of this database, to make room for another pool.
+    pub fn evict(&self, database: &str) {
+        for pool in self.all() {
+            if pool.key.database == database && pool.counts().waiting == 0 && pool.evict(1) > 0 {
+                return;
+            }
+        }
+    }
+
+    /// All pools.
+    #[must_use]
+    pub fn all(&self) -> Vec<Rc<Pool>> {
+        self.pools.borrow().values().cloned().collect()
+    }
+
+    /// Closes every idle connection: the process ends.
+    pub fn close(&self) {
+        for pool in self.all() {
+            pool.evict(usize::MAX);
+        }
+    }
+}
+

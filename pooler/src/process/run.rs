@@ -1,0 +1,267 @@
+//! The control thread: opens the doors, starts the workers, hands clients out, and obeys signals to the end.
+
+use crate::config::settings::Settings;
+use crate::ids::WorkerId;
+use crate::listener::{self, Door, ListenError};
+use crate::mailbox::{Drain, Mailboxes, Order};
+use crate::pool::PoolReport;
+use crate::runtime::{Facilities, Runtime};
+use crate::stream::tls::TlsError;
+use crate::worker;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+/// Pause after accept failed: most likely there is no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long sessions may take to say goodbye when they are ended at once.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Why Hawser does not run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Addresses.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Threads or signals.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// Reads the settings anew and says what changed, or why it cannot be done.
+pub type Reload = Box<dyn FnMut(&Settings) -> Result<(Settings, Vec<String>), Vec<String>>>;
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// It could not be started.
+pub fn run(settings: Settings, reload: Reload) -> Result<(), RunError> {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    tokio.block_on(async move {
+        let doors = listener::open(&settings.listen)?;
+        let workers = settings.workers;
+        let facilities = Facilities::new(workers);
+        let runtime = Arc::new(Runtime::load(settings, facilities)?);
+        let (mailboxes, threads) = start_workers(workers, &runtime)?;
+        for door in &doors {
+            tracing::info!(address = door.describe(), "listening");
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let control = Control { mailboxes, runtime, reload };
+        control.run(doors).await?;
+        for thread in threads {
+            let _ = thread.join();
+        }
+        Ok(())
+    })
+}
+
+fn start_workers(count: usize, runtime: &Arc<Runtime>) -> io::Result<(Mailboxes, Vec<JoinHandle<()>>)> {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+    let mailboxes = Mailboxes::new(senders);
+    let mut threads = Vec::new();
+    for (number, receiver) in receivers.into_iter().enumerate() {
+        let (mailboxes, runtime) = (mailboxes.clone(), runtime.clone());
+        let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+        threads.push(thread.spawn(move || {
+            if let Err(error) = worker::run(WorkerId(number), mailboxes, receiver, runtime) {
+                tracing::error!(number, %error, "worker cannot run");
+            }
+        })?);
+    }
+    Ok((mailboxes, threads))
+}
+
+struct Control {
+    mailboxes: Mailboxes,
+    runtime: Arc<Runtime>,
+    reload: Reload,
+}
+
+impl Control {
+    async fn run(mut self, doors: Vec<Door>) -> io::Result<()> {
+        let doors: Vec<_> = doors.into_iter().map(Rc::new).collect();
+        let accepting: Vec<_> = doors
+            .iter()
+            .map(|door| tokio::task::spawn_local(accept(door.clone(), self.mailboxes.clone())))
+            .collect();
+        drop(doors);
+        let drain = self.obey_signals().await?;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        for task in accepting {
+            task.abort();
+            let _ = task.await;
+        }
+        self.drain(drain).await
+    }
+
+    /// Obeys signals until one of them says to end, and how.
+    async fn obey_signals(&mut self) -> io::Result<Drain> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut quit = signal(SignalKind::quit())?;
+        let mut watchdog = watchdog();
+        let mut report = report_clock(&self.runtime.settings);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload(),
+                _ = terminate.recv() => return Ok(Drain::WaitForClients),
+                _ = interrupt.recv() => return Ok(Drain::WaitForTransactions),
+                _ = quit.recv() => return Ok(Drain::Immediately),
+                () = tick(&mut watchdog) => drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog])),
+                () = tick(&mut report) => self.report().await,
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        tracing::info!("reloading the settings");
+        let _ = sd_notify::NotifyState::monotonic_usec_now()
+            .and_then(|now| sd_notify::notify(&[sd_notify::NotifyState::Reloading, now]));
+        match (self.reload)(&self.runtime.settings) {
+            Ok((settings, changes)) => match Runtime::load(settings, self.runtime.facilities.clone()) {
+                Ok(runtime) => {
+                    self.runtime = Arc::new(runtime);
+                    for worker in 0..self.mailboxes.workers() {
+                        self.mailboxes.send(WorkerId(worker), Order::Apply(self.runtime.clone()));
+                    }
+                    for change in changes {
+                        tracing::info!("reload: {change}");
+                    }
+                    tracing::info!("settings reloaded");
+                }
+                Err(error) => tracing::error!(%error, "reload failed, the running settings stay"),
+            },
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!("reload: {problem}");
+                }
+                tracing::error!("reload failed, the running settings stay");
+            }
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    /// Ends the sessions as told, and then the workers. A second signal ends them at once.
+    async fn drain(self, drain: Drain) -> io::Result<()> {
+        tracing::info!(?drain, clients = self.runtime.facilities.clients.used(), "shutting down");
+        let mut second = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut quit = signal(SignalKind::quit())?;
+        self.send_all(drain);
+        let mut left = self.leave();
+        let patience = self.runtime.settings.timeouts.shutdown;
+        if drain != Drain::Immediately {
+            tokio::select! {
+                () = all(&mut left) => return Ok(()),
+                () = tokio::time::sleep(patience) => tracing::warn!("clients are still here, closing them"),
+                _ = second.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = quit.recv() => {}
+            }
+            self.send_all(Drain::Immediately);
+        }
+        let _ = tokio::time::timeout(LAST_WORDS, all(&mut left)).await;
+        Ok(())
+    }
+
+    fn send_all(&self, drain: Drain) {
+        for worker in 0..self.mailboxes.workers() {
+            self.mailboxes.send(WorkerId(worker), Order::Drain(drain));
+        }
+    }
+
+    fn leave(&self) -> Vec<oneshot::Receiver<()>> {
+        let workers = 0..self.mailboxes.workers();
+        workers
+            .map(|worker| {
+                let (sender, left) = oneshot::channel();
+                self.mailboxes.send(WorkerId(worker), Order::Leave(sender));
+                left
+            })
+            .collect()
+    }
+
+    /// Writes the counters of each pool to the log.
+    async fn report(&self) {
+        let mut pools: Vec<PoolReport> = Vec::new();
+        for worker in 0..self.mailboxes.workers() {
+            let (sender, reply) = oneshot::channel();
+            self.mailboxes.send(WorkerId(worker), Order::Report(sender));
+            for report in reply.await.unwrap_or_default() {
+                match pools.iter_mut().find(|known| known.key == report.key) {
+                    Some(known) => known.add(&report),
+                    None => pools.push(report),
+                }
+            }
+        }
+        for pool in pools {
+            let counts = pool.counts;
+            tracing::info!(
+                pool = %pool.key,
+                clients = pool.clients,
+                waiting = counts.waiting,
+                leased = counts.leased,
+                idle = counts.idle,
+                opening = counts.opening,
+                resetting = counts.resetting,
+                transactions = pool.transactions,
+                queries = pool.queries,
+                "stats"
+            );
+        }
+    }
+}
+
+/// Hands clients out to the workers in turn; who lives where is decided when the pool is known.
+async fn accept(door: Rc<Door>, mailboxes: Mailboxes) {
+    let mut turn = 0;
+    loop {
+        match door.accept().await {
+            Ok((socket, kind)) => {
+                mailboxes.send(WorkerId(turn), Order::Greet(socket, kind));
+                turn = (turn + 1) % mailboxes.workers().max(1);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn all(left: &mut Vec<oneshot::Receiver<()>>) {
+    while let Some(one) = left.last_mut() {
+        let _ = one.await;
+        left.pop();
+    }
+}
+
+fn watchdog() -> Option<tokio::time::Interval> {
+    sd_notify::watchdog_enabled().map(|limit| tokio::time::interval(limit / 2))
+}
+
+fn report_clock(settings: &Settings) -> Option<tokio::time::Interval> {
+    let period = settings.log.stats_period?;
+    let start = tokio::time::Instant::now() + period;
+    Some(tokio::time::interval_at(start, period))
+}
+
+/// The next tick of a clock; never, without one.
+async fn tick(clock: &mut Option<tokio::time::Interval>) {
+    match clock {
+        Some(clock) => _ = clock.tick().await,
+        None => std::future::pending().await,
+    }
+}

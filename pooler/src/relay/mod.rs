@@ -1,0 +1,307 @@
+//! The hot path: one client and one server connection, joined until the server has answered everything.
+//!
+//! One task drives both directions: no channel, no lock, no copy of a row. `plan` decides per message what is
+//! sent and what is owed; `upstream` and `downstream` are the two pumps; back-pressure holds because each pump
+//! reads only when it has nothing left to write, and neither waits for the other.
+
+mod downstream;
+mod outbox;
+mod plan;
+mod upstream;
+
+use crate::ids::SessionId;
+use crate::parameters::ParameterSet;
+use crate::pins::PinReasons;
+use crate::server::connection::{Effect, ServerConnection};
+use crate::server::dial::Local;
+use crate::statements::{ClientStatements, Registry, Statement};
+use crate::stream::{Buffer, Buffers, Stream};
+use hawser_wire::backend::TransactionStatus;
+use hawser_wire::frame::FrameError;
+use hawser_wire::frontend::Malformed;
+use hawser_wire::reply_queue::{Fate, Request, Unexpected};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use thiserror::Error;
+
+pub(crate) use upstream::first_message;
+
+/// The client as the relay sees it. The session owns it; it outlives every relay.
+#[derive(Debug)]
+pub struct ClientSide {
+    /// Which session it is.
+    pub session: SessionId,
+    /// Bytes to and from the client.
+    pub stream: Stream,
+    /// Bytes from the client that nobody has dealt with yet. None while there are none.
+    pub input: Option<Buffer>,
+    /// Its named statements.
+    pub statements: ClientStatements,
+    /// Its unnamed statement.
+    pub unnamed: Unnamed,
+    /// What it wants set.
+    pub settings: Rc<ParameterSet>,
+    /// Why it must keep its server connection.
+    pub pins: PinReasons,
+}
+
+/// A client's unnamed statement, kept so that a Bind in a later batch finds it on whatever server that gets.
+#[derive(Debug, Default)]
+pub struct Unnamed {
+    /// Counts the unnamed statements of the session.
+    pub generation: u64,
+    /// The current one, if there is one.
+    pub statement: Option<Box<UnnamedStatement>>,
+}
+
+/// Text and types of an unnamed Parse.
+#[derive(Debug, Default)]
+pub struct UnnamedStatement {
+    /// The body after the empty name: text, zero, types.
+    pub rest: Vec<u8>,
+}
+
+/// What the rooms above hand in, the same for all sessions of a worker.
+#[derive(Debug)]
+pub struct Shared {
+    /// Blocks for bytes in flight.
+    pub buffers: Buffers,
+    /// Tracked parameters, and what dials have in common.
+    pub local: Local,
+    /// Statements of the whole process.
+    pub registry: Arc<Registry>,
+}
+
+/// Limits that the relay holds clients to.
+#[derive(Debug, Clone, Copy)]
+pub struct RelayLimits {
+    /// Longest message that is held whole.
+    pub max_message: usize,
+    /// Named statements of one client.
+    pub max_client_statements: usize,
+    /// Statements on one server connection.
+    pub max_server_statements: usize,
+}
+
+/// Requests that may be owed at a time; a client that pipelines more waits.
+const MOST_OWED: usize = 4096;
+
+/// Why a relay stopped.
+#[derive(Debug, Error)]
+pub enum Stop {
+    /// The client closed its connection or sent Terminate.
+    #[error("the client left")]
+    ClientLeft,
+    /// Reading from or writing to the client failed.
+    #[error("lost the connection to the client")]
+    ClientLost(#[source] io::Error),
+    /// The client broke the protocol.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// The server closed its connection.
+    #[error("the server closed the connection")]
+    ServerLeft,
+    /// Reading from or writing to the server failed.
+    #[error("lost the connection to the server")]
+    ServerLost(#[source] io::Error),
+    /// The server broke the protocol.
+    #[error("the server sent something that was not asked for")]
+    ServerViolation(#[from] Unexpected),
+    /// The server's framing is broken.
+    #[error("the server sent an impossible message")]
+    ServerFraming(#[source] FrameError),
+    /// A statement of ours failed on the server. The body of its ErrorResponse.
+    #[error("the server refused what the session needs")]
+    OursFailed(Vec<u8>),
+}
+
+/// How a client broke the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// A length is impossible.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A body is not what it should be.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// There is no such message.
+    #[error("invalid frontend message type {0}")]
+    UnknownTag(u8),
+    /// The message is too long to be held whole.
+    #[error("message of {length} bytes is longer than max_message ({limit} bytes)")]
+    TooLong {
+        /// Its length.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Too many named statements.
+    #[error("more than {0} prepared statements (max_client_prepared_statements)")]
+    TooManyStatements(usize),
+}
+
+/// A client and a server connection, joined.
+#[derive(Debug)]
+pub struct Relay {
+    /// Keep the server connection when it is settled (session mode).
+    pub keep: bool,
+    up: upstream::Upstream,
+    down: downstream::Downstream,
+    limits: RelayLimits,
+    /// Counts for statistics.
+    pub traffic: Traffic,
+}
+
+/// What passed through a relay.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Traffic {
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// Batches that the server said it was ready after.
+    pub queries: u64,
+    /// Parses from the client.
+    pub client_parses: u64,
+    /// Parses that we sent.
+    pub server_parses: u64,
+    /// Binds.
+    pub binds: u64,
+}
+
+impl Relay {
+    /// A relay that has seen nothing yet.
+    #[must_use]
+    pub fn new(limits: RelayLimits, keep: bool) -> Self {
+        Self {
+            keep,
+            up: upstream::Upstream::default(),
+            down: downstream::Downstream::default(),
+            limits,
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// Puts statements of ours before anything that the client sends: `text` as a simple query whose replies are
+    /// swallowed.
+    pub fn prepend(&mut self, server: &mut ServerConnection, text: &str, effect: Effect) {
+        self.up.out.ours(|out| hawser_wire::encode::query(out, text));
+        server.queue.push(Request::Query, Fate::Swallow, Some(effect));
+        server.unnamed = None;
+    }
+
+    /// Moves bytes both ways as far as they go.
+    ///
+    /// Ready when the server has answered everything and could serve somebody else (`Ok`), or when it cannot go
+    /// on. Pending otherwise, with wakers registered on both sides.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Poll<Result<(), Stop>> {
+        loop {
+            let sent = self.poll_upstream(cx, client, server, shared)?;
+            let received = self.poll_downstream(cx, client, server, shared)?;
+            if self.is_settled(client, server) {
+                self.rest(client, shared);
+                return Poll::Ready(Ok(()));
+            }
+            if sent.is_pending() && received.is_pending() {
+                self.rest(client, shared);
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Whether the client waits for the server, rather than the server for the client.
+    #[must_use]
+    pub fn is_busy(&self, server: &ServerConnection) -> bool {
+        !server.queue.is_empty() || !self.up.out.is_empty() || !self.down.out.is_empty()
+    }
+
+    /// Whether every byte of the server's has reached the client.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.down.out.is_empty() && self.down.input.is_none()
+    }
+
+    /// What was read from the server and not passed on.
+    pub fn take_input(&mut self) -> Option<Buffer> {
+        let mut input = self.down.input.take()?;
+        input.consume(self.down.out.planned());
+        Some(input)
+    }
+
+    /// Whether a message to the server has been sent in part, so that nothing else can be said to it.
+    #[must_use]
+    pub fn is_mid_message(&self) -> bool {
+        self.up.piece > 0 || !self.up.out.is_empty() || self.down.piece > 0
+    }
+
+    /// Whether part of a message has been sent to the client, so that nothing of ours can be said to it.
+    #[must_use]
+    pub fn is_mid_reply(&self) -> bool {
+        self.down.piece > 0 || !self.down.out.is_empty()
+    }
+
+    /// The server could be given back.
+    fn is_settled(&self, client: &ClientSide, server: &ServerConnection) -> bool {
+        server.queue.is_settled()
+            && server.status == TransactionStatus::Idle
+            && client.pins.is_empty()
+            && !self.keep
+            && self.up.out.is_empty()
+            && self.up.piece == 0
+            && self.down.piece == 0
+            && self.is_drained()
+    }
+
+    /// Gives blocks back that hold nothing.
+    fn rest(&mut self, client: &mut ClientSide, shared: &Shared) {
+        give_empty(&mut client.input, shared);
+        if self.up.out.is_empty()
+            && let Some(input) = &mut client.input
+        {
+            input.shrink(&shared.buffers);
+        }
+        if self.down.out.is_empty() {
+            give_empty(&mut self.down.input, shared);
+        }
+    }
+}
+
+/// Undoes what was assumed of a request that failed.
+fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) {
+    match effect {
+        Effect::Prepared(id) => server.statements.forget(id),
+        Effect::Named(name, id) => {
+            client.statements.forget(&name);
+            server.statements.forget(id);
+        }
+        Effect::NamedKnown(name) => _ = client.statements.forget(&name),
+        Effect::Closed(name, statement) => client.statements.define(&name, statement),
+        Effect::Unnamed => {
+            client.unnamed.statement = None;
+            server.unnamed = None;
+        }
+        Effect::Settings | Effect::Ours => server.tainted = true,
+    }
+}
+
+/// Gives an empty block back to the worker.
+pub(crate) fn give_empty(slot: &mut Option<Buffer>, shared: &Shared) {
+    if slot.as_ref().is_some_and(Buffer::is_empty)
+        && let Some(buffer) = slot.take()
+    {
+        shared.buffers.give(buffer);
+    }
+}
+
+/// The statement that a client calls `name`, for `plan`.
+fn named<'a>(client: &'a ClientSide, name: &[u8]) -> Option<&'a Arc<Statement>> {
+    client.statements.named(name)
+}

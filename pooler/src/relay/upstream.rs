@@ -1,0 +1,134 @@
+//! Client to server: takes whole messages, or pieces of long ones, and sends what `plan` makes of them.
+
+use super::outbox::Outbox;
+use super::{ClientSide, MOST_OWED, Relay, Shared, Stop, Violation};
+use crate::server::connection::ServerConnection;
+use crate::stream::Buffer;
+use crate::stream::buffer::BLOCK;
+use hawser_wire::frame::{self, HEADER_LENGTH, Header};
+use hawser_wire::tag::frontend;
+use std::task::{Context, Poll, ready};
+
+/// The pump's place in the client's stream.
+#[derive(Debug, Default)]
+pub(super) struct Upstream {
+    pub(super) out: Outbox,
+    /// Bytes of a message that are still to come and to be passed on.
+    pub(super) piece: usize,
+}
+
+/// How much of a message must be there before it can be planned.
+enum Extent {
+    /// All of it: it is read, or it is short.
+    Whole,
+    /// So many bytes of the body; the rest may follow in pieces.
+    Head(usize),
+}
+
+impl Relay {
+    /// Sends what can be sent. Ready when something was done, pending when there is nothing to do.
+    pub(super) fn poll_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Poll<Result<(), Stop>> {
+        if !self.up.out.is_empty() {
+            ready!(self.up.out.poll_drain(cx, &mut server.stream, client.input.as_mut())).map_err(Stop::ServerLost)?;
+        }
+        if self.plan_input(client, server, shared)? {
+            return Poll::Ready(Ok(()));
+        }
+        if server.queue.len() >= MOST_OWED {
+            return Poll::Pending;
+        }
+        if client.input.is_none() {
+            ready!(client.stream.poll_readable(cx)).map_err(Stop::ClientLost)?;
+        }
+        let input = client.input.get_or_insert_with(|| shared.buffers.take());
+        input.grow();
+        match ready!(client.stream.poll_read(cx, input)).map_err(Stop::ClientLost)? {
+            0 => Poll::Ready(Err(Stop::ClientLeft)),
+            count => {
+                self.traffic.received += count as u64;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Plans the messages that are there. True when there is something to send or the input got shorter.
+    fn plan_input(
+        &mut self,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Result<bool, Stop> {
+        let Some(mut input) = client.input.take() else { return Ok(false) };
+        let planned = self.plan_messages(&mut input, client, server, shared);
+        client.input = Some(input);
+        planned?;
+        Ok(!self.up.out.is_empty() || self.up.out.planned() > 0)
+    }
+
+    fn plan_messages(
+        &mut self,
+        input: &mut Buffer,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Result<(), Stop> {
+        while !self.up.out.is_full() && server.queue.len() < MOST_OWED {
+            let at = self.up.out.planned();
+            let rest = input.data().get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            if self.up.piece > 0 {
+                let count = self.up.piece.min(rest.len());
+                self.up.piece -= count;
+                self.up.out.pass(count);
+                continue;
+            }
+            let Some(header) = first_message(rest, self.limits.max_message)? else { break };
+            let body = rest.get(HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
+            self.plan_message(header, body, client, server, shared)?;
+        }
+        Ok(())
+    }
+}
+
+/// The first message in `data`, once enough of it is there to be planned.
+pub(crate) fn first_message(data: &[u8], max_message: usize) -> Result<Option<Header>, Violation> {
+    let Some(header) = frame::header(data)? else { return Ok(None) };
+    let needed = match extent(header)? {
+        Extent::Whole => header.total(),
+        Extent::Head(body) => HEADER_LENGTH + body.min(header.body),
+    };
+    if data.len() >= needed {
+        return Ok(Some(header));
+    }
+    if needed > max_message.max(BLOCK) {
+        return Err(Violation::TooLong { length: needed, limit: max_message });
+    }
+    Ok(None)
+}
+
+/// What must be there of a message before it is planned.
+fn extent(header: Header) -> Result<Extent, Violation> {
+    Ok(match header.tag {
+        frontend::PARSE | frontend::DESCRIBE | frontend::CLOSE => Extent::Whole,
+        frontend::BIND => Extent::Head(2 * (hawser_wire::frontend::LONGEST_NAME + 1)),
+        frontend::QUERY if header.total() <= BLOCK => Extent::Whole,
+        frontend::QUERY => Extent::Head(BLOCK / 2),
+        frontend::EXECUTE
+        | frontend::SYNC
+        | frontend::FLUSH
+        | frontend::COPY_DATA
+        | frontend::COPY_DONE
+        | frontend::COPY_FAIL
+        | frontend::FUNCTION_CALL
+        | frontend::TERMINATE => Extent::Head(0),
+        unknown => return Err(Violation::UnknownTag(unknown)),
+    })
+}

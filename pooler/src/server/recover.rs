@@ -1,0 +1,88 @@
+//! A server connection whose client vanished: end what the client began, so that the connection can be used again.
+//!
+//! The query in flight is cancelled, a COPY is failed, an open batch gets its Sync, everything still owed is read
+//! and dropped, and a transaction is rolled back. Whoever cannot be brought to rest in time is closed.
+
+use super::cancel;
+use super::connection::{Effect, ServerConnection};
+use super::dial::DialPlan;
+use super::exchange::{ExchangeError, LONGEST_IDLE_REPLY, next_message};
+use crate::stream::Buffer;
+use hawser_wire::backend::TransactionStatus;
+use hawser_wire::encode;
+use hawser_wire::reply_queue::{Fate, Request};
+use hawser_wire::tag::backend;
+use std::time::Duration;
+
+/// How long a server may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Brings the connection to rest. True when it is idle and settled.
+///
+/// `input` is what had been read from the server and not passed on; a message must not have been sent in part.
+pub async fn recover(server: &mut ServerConnection, input: Option<Buffer>, plan: &DialPlan) -> bool {
+    tokio::time::timeout(PATIENCE, settle(server, input, plan)).await.is_ok_and(|settled| settled.is_ok())
+}
+
+async fn settle(
+    server: &mut ServerConnection,
+    input: Option<Buffer>,
+    plan: &DialPlan,
+) -> Result<(), ExchangeError> {
+    let mut input = input.unwrap_or_default();
+    if server.queue.awaits_server() {
+        cancel::cancel(&server.cancel_key, plan).await?;
+    }
+    let mut out = Vec::new();
+    if server.queue.is_copy_in() {
+        out.extend_from_slice(encode::COPY_FAIL);
+        server.queue.push(Request::CopyEnd, Fate::Swallow, None);
+    }
+    if server.queue.is_batch_open() {
+        out.extend_from_slice(encode::SYNC);
+        server.queue.push(Request::Sync, Fate::Swallow, None);
+    }
+    server.stream.write_all(&out).await?;
+    drain(server, &mut input).await?;
+    if server.status != TransactionStatus::Idle {
+        let mut out = Vec::new();
+        encode::query(&mut out, "ROLLBACK");
+        server.queue.push(Request::Query, Fate::Swallow, Some(Effect::Ours));
+        server.stream.write_all(&out).await?;
+        drain(server, &mut input).await?;
+    }
+    if input.is_empty() && server.queue.is_settled() && server.status == TransactionStatus::Idle {
+        Ok(())
+    } else {
+        Err(ExchangeError::Unexpected(0))
+    }
+}
+
+/// Reads and drops until nothing is owed. A COPY that starts on the way is failed at once.
+async fn drain(server: &mut ServerConnection, input: &mut Buffer) -> Result<(), ExchangeError> {
+    loop {
+        while server.queue.due().is_some() {}
+        if server.queue.is_settled() {
+            return Ok(());
+        }
+        let (tag, body) = next_message(&mut server.stream, input, LONGEST_IDLE_REPLY).await?;
+        server.queue.observe(tag, &mut |_| {}).map_err(|unexpected| ExchangeError::Unexpected(unexpected.0))?;
+        match tag {
+            backend::READY_FOR_QUERY => {
+                let status = body.first().copied().and_then(TransactionStatus::from_byte);
+                server.status = status.ok_or(ExchangeError::Unexpected(tag))?;
+            }
+            backend::PARAMETER_STATUS => server.tainted = true,
+            backend::COPY_IN_RESPONSE if server.queue.is_copy_in() => {
+                server.queue.push(Request::CopyEnd, Fate::Swallow, None);
+                let mut out = encode::COPY_FAIL.to_vec();
+                if server.queue.is_batch_open() {
+                    out.extend_from_slice(encode::SYNC);
+                    server.queue.push(Request::Sync, Fate::Swallow, None);
+                }
+                server.stream.write_all(&out).await?;
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The life of a session that is logged in: idle -> link -> relay -> release, until an end.
+
+use super::Session;
+use super::end::End;
+use super::handle::{CancelTarget, Place, Signal, Timer};
+use super::idle::Idle;
+use super::refusal::{self, Refusal};
+use crate::config::settings::PoolMode;
+use crate::mailbox::Drain;
+use crate::parameters;
+use crate::pool::{Member, PoolPlan, Request, Ticket, count};
+use crate::relay::{Relay, Stop};
+use crate::server::checkin::Discard;
+use crate::server::connection::Effect;
+use hawser_wire::backend::TransactionStatus;
+use hawser_wire::encode::{self, Severity};
+use hawser_wire::sqlstate;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// Why a session let go of its server connection.
+enum Release {
+    /// Everything is answered.
+    Settled,
+    /// The relay cannot go on.
+    Stopped(Stop),
+    /// Something other than bytes.
+    Signal(Signal),
+    /// A transaction in statement mode.
+    NotAllowed,
+}
+
+impl Session {
+    pub(super) async fn cycle(&mut self) -> End {
+        loop {
+            if let Err(end) = self.idle().await {
+                return end;
+            }
+            let since = Instant::now();
+            let member = match self.link(since).await {
+                Ok(Some(member)) => member,
+                Ok(None) => continue,
+                Err(end) => return end,
+            };
+            if let Err(end) = self.relay(member, since).await {
+                return end;
+            }
+        }
+    }
+
+    /// Waits until there is something for a server.
+    async fn idle(&mut self) -> Result<(), End> {
+        self.begin_idle();
+        loop {
+            match poll_fn(|cx| self.poll_idle(cx)).await {
+                Idle::Work => {
+                    self.handle.set_deadline(None);
+                    return Ok(());
+                }
+                Idle::Answer(answer) => {
+                    let written = self.client.stream.write_all(&answer).await;
+                    written.map_err(|error| End::ClientLost(error.kind()))?;
+                    self.begin_idle();
+                }
+                Idle::Left(end) => return Err(end),
+                Idle::Violation(violation) => return Err(self.fail(&violation.into()).await),
+                Idle::Signal(Signal::Cancelled) => {}
+                Idle::Signal(Signal::TimeOut(timer)) => return Err(self.time_out(timer).await),
+                Idle::Signal(Signal::Drain(drain)) => return Err(self.drain(drain).await),
+            }
+        }
+    }
+
+    /// Gets a server connection. `None`: the client was told why there is none, and goes on.
+    async fn link(&mut self, since: Instant) -> Result<Option<Box<Member>>, End> {
+        let ticket = match self.pool.request(since) {
+            Ok(Request::Now(member)) => return Ok(Some(member)),
+            Ok(Request::Wait(ticket)) => ticket,
+            Err(error) => {
+                let refusal = Refusal::from(&*error);
+                return self.refuse(&refusal).await.map(|()| None);
+            }
+        };
+        self.handle.set_place(Place::Waiting);
+        let outcome = self.wait(&ticket, since).await;
+        self.handle.set_place(Place::Detached);
+        self.handle.set_deadline(None);
+        count(&self.pool.counters.wait_time, micros(since));
+        if outcome.is_err() || matches!(outcome, Ok(None)) {
+            self.pool.leave(&ticket);
+        }
+        outcome
+    }
+
+    async fn wait(&mut self, ticket: &Rc<Ticket>, since: Instant) -> Result<Option<Box<Member>>, End> {
+        self.set_queue_deadline(since, false);
+        loop {
+            let refusal = match poll_fn(|cx| self.poll_wait(ticket, cx)).await {
+                Waited::Granted(member) => return Ok(Some(member)),
+                Waited::Refused(refusal) => refusal,
+                Waited::Left(end) => return Err(end),
+                Waited::Signal(Signal::TimeOut(Timer::QueueNotice)) => {
+                    self.set_queue_deadline(since, true);
+                    let mut notice = Vec::new();
+                    let words = "no server connection available, still waiting (the pool is in use)";
+                    encode::error(&mut notice, Severity::Notice, sqlstate::SUCCESSFUL_COMPLETION, words, None);
+                    let written = self.client.stream.write_all(&notice).await;
+                    written.map_err(|error| End::ClientLost(error.kind()))?;
+                    continue;
+                }
+                Waited::Signal(Signal::TimeOut(_)) => Refusal::WaitedTooLong,
+                Waited::Signal(Signal::Cancelled) => Refusal::CancelledInQueue,
+                Waited::Signal(Signal::Drain(drain)) => return Err(self.drain(drain).await),
+            };
+            return self.refuse(&refusal).await.map(|()| None);
+        }
+    }
+
+    fn set_queue_deadline(&self, since: Instant, notified: bool) {
+        let limit = self.timeouts.query_wait.map(|limit| (since + limit, Timer::QueryWait));
+        let notice = self.timeouts.query_wait_notify.filter(|_| !notified);
+        let notice = notice.map(|after| (since + after, Timer::QueueNotice));
+        self.handle.set_deadline(notice.into_iter().chain(limit).min_by_key(|(at, _)| *at));
+    }
+
+    fn poll_wait(&mut self, ticket: &Rc<Ticket>, cx: &mut Context<'_>) -> Poll<Waited> {
+        if let Poll::Ready(outcome) = ticket.poll(cx) {
+            return Poll::Ready(match outcome {
+                Ok(member) => Waited::Granted(member),
+                Err(error) => Waited::Refused(Refusal::from(&*error)),
+            });
+        }
+        if let Some(signal) = self.handle.take_signal(cx.waker()) {
+            return Poll::Ready(Waited::Signal(signal));
+        }
+        // A client that leaves the queue by closing its connection is noticed as long as there is room to read.
+        while let Some(input) = self.client.input.as_mut()
+            && !input.free().is_empty()
+            && let Poll::Ready(read) = self.client.stream.poll_read(cx, input)
+        {
+            match read {
+                Ok(0) => return Poll::Ready(Waited::Left(End::ClientLeft)),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Waited::Left(End::ClientLost(error.kind()))),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Serves the client with a server connection until that can go back.
+    async fn relay(&mut self, mut member: Box<Member>, since: Instant) -> Result<(), End> {
+        let plan = self.pool.plan();
+        let mut relay = Box::new(Relay::new(plan.limits, plan.mode == PoolMode::Session));
+        self.prepare(&mut relay, &mut member);
+        self.handle.set_place(Place::Linked(CancelTarget {
+            key: member.server.cancel_key.clone(),
+            cancels: member.server.cancels.clone(),
+            plan: plan.clone(),
+        }));
+        let mut watch = Watch { since, busy: None };
+        let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
+        self.handle.set_place(Place::Detached);
+        self.pool.count_traffic(relay.traffic);
+        count(&self.pool.counters.transactions, 1);
+        count(&self.pool.counters.transaction_time, micros(since));
+        let settled = matches!(release, Release::Settled);
+        let needs_reset = relay.keep || !self.client.pins.is_empty();
+        if settled {
+            self.pool.check_in(member, false);
+            return Ok(());
+        }
+        let can_speak = !relay.is_mid_reply();
+        self.give_up(&mut relay, member, &release, needs_reset);
+        Err(self.end(release, can_speak).await)
+    }
+
+    /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
+    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) {
+        let server = &mut member.server;
+        if !Rc::ptr_eq(&server.settings, &self.client.settings) {
+            let mut statements = String::new();
+            parameters::difference(&mut statements, &server.settings, &self.client.settings);
+            if !statements.is_empty() {
+                relay.prepend(server, &statements, Effect::Settings);
+            }
+            server.settings = self.client.settings.clone();
+        }
+        if let Some(begin) = self.deferred.take() {
+            relay.prepend(server, &begin, Effect::Ours);
+        }
+    }
+
+    fn poll_relay(
+        &mut self,
+        cx: &mut Context<'_>,
+        relay: &mut Relay,
+        member: &mut Member,
+        plan: &PoolPlan,
+        watch: &mut Watch,
+    ) -> Poll<Release> {
+        if let Some(signal) = self.handle.take_signal(cx.waker()) {
+            let settled = member.server.queue.is_settled() && member.server.status == TransactionStatus::Idle;
+            match signal {
+                Signal::Cancelled => {}
+                Signal::Drain(drain) if drain != Drain::Immediately && !(settled && relay.is_drained()) => {
+                    // Once the transaction is over, the session is idle and looks again.
+                    relay.keep = false;
+                    self.handle.raise_later(signal);
+                }
+                signal => return Poll::Ready(Release::Signal(signal)),
+            }
+        }
+        match relay.poll(cx, &mut self.client, &mut member.server, &self.shared) {
+            Poll::Ready(Ok(())) => Poll::Ready(Release::Settled),
+            Poll::Ready(Err(stop)) => Poll::Ready(Release::Stopped(stop)),
+            Poll::Pending => {
+                let status = member.server.status;
+                if plan.mode == PoolMode::Statement
+                    && status != TransactionStatus::Idle
+                    && member.server.queue.is_settled()
+                {
+                    return Poll::Ready(Release::NotAllowed);
+                }
+                self.watch(watch, relay.is_busy(&member.server), status);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Sets the deadline when the session begins or ends to wait for the server.
+    fn watch(&self, watch: &mut Watch, busy: bool, status: TransactionStatus) {
+        if watch.busy == Some((busy, status)) {
+            return;
+        }
+        watch.busy = Some((busy, status));
+        let timeouts = &*self.timeouts;
+        let idle = status == TransactionStatus::Idle;
+        let now = if busy { timeouts.query } else if idle { timeouts.client_idle } else { timeouts.idle_transaction };
+        let timer = if busy { Timer::Query } else if idle { Timer::ClientIdle } else { Timer::IdleTransaction };
+        if now.is_none() && timeouts.transaction.is_none() {
+            return self.handle.set_deadline(None);
+        }
+        let now = now.map(|limit| (Instant::now() + limit, timer));
+        let whole = timeouts.transaction.filter(|_| busy || !idle).map(|limit| (watch.since + limit, Timer::Transaction));
+        self.handle.set_deadline(now.into_iter().chain(whole).min_by_key(|(at, _)| *at));
+    }
+
+    /// Gives a server connection back that is in the middle of something, or closes it.
+    fn give_up(&mut self, relay: &mut Relay, member: Box<Member>, release: &Release, needs_reset: bool) {
+        let broken = matches!(
+            release,
+            Release::Stopped(
+                Stop::ServerLeft
+                    | Stop::ServerLost(_)
+                    | Stop::ServerViolation(_)
+                    | Stop::ServerFraming(_)
+                    | Stop::OursFailed(_)
+            )
+        );
+        let server = &member.server;
+        if broken || relay.is_mid_message() {
+            self.pool.discard(member, Discard::Unfinished);
+        } else if server.queue.is_settled() && server.status == TransactionStatus::Idle && relay.is_drained() {
+            self.pool.check_in(member, needs_reset);
+        } else {
+            self.pool.recover(member, relay.take_input(), needs_reset);
+        }
+    }
+
+    /// The last words after a relay that did not end well.
+    async fn end(&mut self, release: Release, can_speak: bool) -> End {
+        let (end, refusal) = match release {
+            Release::Settled => (End::ClientLeft, None),
+            Release::NotAllowed => (End::Violation("transaction in statement mode".into()), Some(Refusal::NoTransactions)),
+            Release::Signal(Signal::TimeOut(timer)) => (End::TimeOut(timer), Some(Refusal::TimeOut(timer))),
+            Release::Signal(Signal::Drain(drain)) => (End::Drained(drain), Some(Refusal::ShuttingDown)),
+            Release::Signal(Signal::Cancelled) => (End::ClientLeft, None),
+            Release::Stopped(stop) => (end_of(&stop), refusal::of_stop(&stop)),
+        };
+        if let Some(refusal) = refusal.filter(|_| can_speak) {
+            self.say_last(&refusal).await;
+        }
+        end
+    }
+
+    /// Tells the client why its batch is not served; it may go on with the next one. A client in a transaction
+    /// cannot: it was told that the transaction has begun.
+    async fn refuse(&mut self, refusal: &Refusal) -> Result<(), End> {
+        if self.deferred.is_some() {
+            self.say_last(refusal).await;
+            return Err(End::Refused(refusal.sqlstate(), refusal.words()));
+        }
+        self.skip_batch();
+        let mut out = Vec::new();
+        refusal.write(&mut out, Severity::Error);
+        let written = self.client.stream.write_all(&out).await;
+        written.map_err(|error| End::ClientLost(error.kind()))
+    }
+
+    async fn fail(&mut self, violation: &Stop) -> End {
+        if let Some(refusal) = refusal::of_stop(violation) {
+            self.say_last(&refusal).await;
+        }
+        end_of(violation)
+    }
+
+    async fn time_out(&mut self, timer: Timer) -> End {
+        self.say_last(&Refusal::TimeOut(timer)).await;
+        End::TimeOut(timer)
+    }
+
+    async fn drain(&mut self, drain: Drain) -> End {
+        self.say_last(&Refusal::ShuttingDown).await;
+        End::Drained(drain)
+    }
+}
+
+/// How waiting in the queue ends.
+enum Waited {
+    Granted(Box<Member>),
+    Refused(Refusal),
+    Left(End),
+    Signal(Signal),
+}
+
+/// What the deadline of a linked session is about.
+struct Watch {
+    since: Instant,
+    busy: Option<(bool, TransactionStatus)>,
+}
+
+fn end_of(stop: &Stop) -> End {
+    match stop {
+        Stop::ClientLeft => End::ClientLeft,
+        Stop::ClientLost(error) => End::ClientLost(error.kind()),
+        Stop::Violation(violation) => End::Violation(violation.to_string()),
+        Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerViolation(_) | Stop::ServerFraming(_) => End::ServerLost,
+        Stop::OursFailed(_) => End::SettingsRefused,
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

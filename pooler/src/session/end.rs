@@ -1,0 +1,53 @@
+//! Why a session ended. Pure.
+
+use super::handle::Timer;
+use crate::mailbox::Drain;
+use std::fmt;
+
+/// The reason, for the log and the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The client said goodbye or closed the connection.
+    ClientLeft,
+    /// The connection to the client failed.
+    ClientLost(std::io::ErrorKind),
+    /// The client broke the protocol.
+    Violation(String),
+    /// The login failed: SQLSTATE and words for the log.
+    Refused(&'static str, String),
+    /// The server connection was lost with replies owed.
+    ServerLost,
+    /// A setting that the session needs was refused by the server.
+    SettingsRefused,
+    /// Some time was out.
+    TimeOut(Timer),
+    /// The process ends.
+    Drained(Drain),
+    /// The login took too long.
+    LoginTimeOut,
+    /// It was a cancel request, and that is done.
+    CancelDone,
+    /// The server ended the session.
+    ServerEnded,
+    /// The client went on on another worker.
+    Moved,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientLeft => f.write_str("client left"),
+            Self::ClientLost(kind) => write!(f, "client connection lost: {kind}"),
+            Self::Violation(words) => write!(f, "protocol violation: {words}"),
+            Self::Refused(sqlstate, words) => write!(f, "{words} ({sqlstate})"),
+            Self::ServerLost => f.write_str("server connection lost"),
+            Self::SettingsRefused => f.write_str("the server refused the session's settings"),
+            Self::TimeOut(timer) => write!(f, "time out: {timer:?}"),
+            Self::Drained(_) => f.write_str("shutting down"),
+            Self::LoginTimeOut => f.write_str("login took too long"),
+            Self::CancelDone => f.write_str("cancel request done"),
+            Self::ServerEnded => f.write_str("ended by the server"),
+            Self::Moved => f.write_str("moved to another worker"),
+        }
+    }
+}

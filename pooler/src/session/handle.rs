@@ -1,0 +1,173 @@
+//! What a worker knows of a session from outside: who may cancel it, when its time is out, and how to wake it.
+
+use crate::ids::SessionId;
+use crate::mailbox::Drain;
+use crate::pool::PoolPlan;
+use crate::server::cancel;
+use crate::server::connection::{CancelKey, Cancels};
+use crate::server::dial::DialPlan;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+use subtle::ConstantTimeEq;
+
+/// Which limit in time a session is under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Timer {
+    /// Nothing was said for too long outside a transaction.
+    ClientIdle,
+    /// The notice that the client is in the queue.
+    QueueNotice,
+    /// Waiting for a server connection.
+    QueryWait,
+    /// A query.
+    Query,
+    /// Nothing was said for too long inside a transaction.
+    IdleTransaction,
+    /// A transaction.
+    Transaction,
+}
+
+/// What wakes a session other than bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Its time is out.
+    TimeOut(Timer),
+    /// Its client wants to cancel what is being waited for.
+    Cancelled,
+    /// The process ends.
+    Drain(Drain),
+}
+
+/// The server connection that a session has now, as far as a cancel request needs it.
+#[derive(Debug, Clone)]
+pub struct CancelTarget {
+    /// Which server process.
+    pub key: Rc<CancelKey>,
+    /// Requests under way to it.
+    pub cancels: Rc<Cancels>,
+    /// How to get there.
+    pub plan: Rc<PoolPlan>,
+}
+
+/// Where a session is, for statistics and cancel requests.
+#[derive(Debug, Default)]
+pub enum Place {
+    /// No server connection, and none is wanted.
+    #[default]
+    Detached,
+    /// In the queue.
+    Waiting,
+    /// With a server connection.
+    Linked(CancelTarget),
+    /// Joined to a replication connection for good.
+    Replicating(Rc<CancelKey>, Rc<DialPlan>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Handle {
+    /// The session's number.
+    pub id: SessionId,
+    key: Box<[u8]>,
+    place: RefCell<Place>,
+    deadline: Cell<Option<(Instant, Timer)>>,
+    signal: Cell<Option<Signal>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Handle {
+    /// A handle for a session whose client was told `key`.
+    #[must_use]
+    pub fn new(id: SessionId, key: Box<[u8]>) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            key,
+            place: RefCell::default(),
+            deadline: Cell::new(None),
+            signal: Cell::new(None),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// What the client was told.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Whether `key` is what the client was told.
+    #[must_use]
+    pub fn fits(&self, key: &[u8]) -> bool {
+        self.key.ct_eq(key).into()
+    }
+
+    /// The session has moved.
+    pub fn set_place(&self, place: Place) {
+        *self.place.borrow_mut() = place;
+    }
+
+    /// The session's time is out at `deadline`.
+    pub fn set_deadline(&self, deadline: Option<(Instant, Timer)>) {
+        self.deadline.set(deadline);
+    }
+
+    /// Fires the deadline if it has passed.
+    pub fn check_deadline(&self, now: Instant) {
+        if let Some((at, timer)) = self.deadline.get()
+            && at <= now
+        {
+            self.deadline.set(None);
+            self.raise(Signal::TimeOut(timer));
+        }
+    }
+
+    /// Wakes the session with a signal. A drain is not replaced by a lesser one.
+    pub fn raise(&self, signal: Signal) {
+        if !matches!(self.signal.get(), Some(Signal::Drain(_))) || matches!(signal, Signal::Drain(_)) {
+            self.signal.set(Some(signal));
+        }
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Keeps a signal for the next time that the session looks, without waking it.
+    pub fn raise_later(&self, signal: Signal) {
+        self.signal.set(Some(signal));
+    }
+
+    /// The signal that was raised, if any; it is gone afterwards.
+    #[inline]
+    pub fn take_signal(&self, waker: &Waker) -> Option<Signal> {
+        let signal = self.signal.take();
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+        signal
+    }
+
+    /// Carries out a cancel request that has proved itself. It reaches the query that runs now, and no later one:
+    /// the server connection is not lent on before the request has arrived.
+    pub async fn cancel(&self) {
+        let (key, plan, underway) = match &*self.place.borrow() {
+            Place::Detached => return,
+            Place::Waiting => {
+                self.raise(Signal::Cancelled);
+                return;
+            }
+            Place::Linked(target) => {
+                (target.key.clone(), Rc::new(target.plan.dial.clone()), Some(target.cancels.begin()))
+            }
+            Place::Replicating(key, plan) => (key.clone(), plan.clone(), None),
+        };
+        match tokio::time::timeout(plan.timeout, cancel::cancel(&key, &plan)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(session = %self.id, %error, "cancel request lost"),
+            Err(_) => tracing::debug!(session = %self.id, "cancel request took too long"),
+        }
+        drop(underway);
+    }
+}

@@ -1,0 +1,169 @@
+//! A session without a server connection: waits for bytes, and answers by itself what needs no server.
+
+use super::deferral::{self, Control};
+use super::end::End;
+use super::handle::{Signal, Timer};
+use super::{Session, Skip};
+use crate::relay::{Violation, first_message, give_empty};
+use hawser_wire::backend::TransactionStatus;
+use hawser_wire::encode;
+use hawser_wire::frame::{HEADER_LENGTH, Header};
+use hawser_wire::tag::frontend;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+/// How idling ends.
+pub(super) enum Idle {
+    /// There is something for a server.
+    Work,
+    /// Say this, and go on idling.
+    Answer(Vec<u8>),
+    /// The client left.
+    Left(End),
+    /// The client broke the protocol.
+    Violation(Violation),
+    /// Something other than bytes.
+    Signal(Signal),
+}
+
+impl Session {
+    pub(super) fn begin_idle(&self) {
+        let timer = if self.deferred.is_some() { Timer::IdleTransaction } else { Timer::ClientIdle };
+        let limit = match timer {
+            Timer::IdleTransaction => self.timeouts.idle_transaction,
+            _ => self.timeouts.client_idle,
+        };
+        self.handle.set_deadline(limit.map(|limit| (Instant::now() + limit, timer)));
+    }
+
+    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Idle> {
+        if let Some(signal) = self.handle.take_signal(cx.waker()) {
+            return Poll::Ready(Idle::Signal(signal));
+        }
+        loop {
+            match self.preview() {
+                Ok(Some(idle)) => return Poll::Ready(idle),
+                Ok(None) => {}
+                Err(violation) => return Poll::Ready(Idle::Violation(violation)),
+            }
+            if let Err(end) = ready!(self.poll_more(cx)) {
+                return Poll::Ready(Idle::Left(end));
+            }
+        }
+    }
+
+    /// Reads once. While nothing has arrived the session holds no block.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        give_empty(&mut self.client.input, &self.shared);
+        if let Some(input) = &mut self.client.input {
+            input.shrink(&self.shared.buffers);
+        }
+        let lost = |error: std::io::Error| End::ClientLost(error.kind());
+        ready!(self.client.stream.poll_readable(cx)).map_err(lost)?;
+        let input = self.client.input.get_or_insert_with(|| self.shared.buffers.take());
+        input.grow();
+        match ready!(self.client.stream.poll_read(cx, input)).map_err(lost)? {
+            0 => Poll::Ready(Err(End::ClientLeft)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Looks at what has arrived. `None`: not enough yet.
+    fn preview(&mut self) -> Result<Option<Idle>, Violation> {
+        loop {
+            if self.skip.is_some() {
+                match self.skip_some()? {
+                    Some(answer) => return Ok(Some(Idle::Answer(answer))),
+                    None if self.skip.is_some() => return Ok(None),
+                    None => {}
+                }
+            }
+            let Some(input) = &mut self.client.input else { return Ok(None) };
+            let max_message = self.pool.plan().limits.max_message;
+            let Some(header) = first_message(input.data(), max_message)? else { return Ok(None) };
+            let body = input.data().get(HEADER_LENGTH..header.total());
+            match header.tag {
+                frontend::TERMINATE => return Ok(Some(Idle::Left(End::ClientLeft))),
+                frontend::FLUSH => input.consume(header.total()),
+                frontend::SYNC => {
+                    input.consume(header.total());
+                    return Ok(Some(Idle::Answer(encode::ready_for_query(self.status()).to_vec())));
+                }
+                frontend::QUERY => {
+                    let control = body.and_then(|body| deferral::control(body.strip_suffix(b"\0")?));
+                    return Ok(Some(match control.and_then(|control| self.defer(control, header)) {
+                        Some(answer) => Idle::Answer(answer),
+                        None => Idle::Work,
+                    }));
+                }
+                _ => return Ok(Some(Idle::Work)),
+            }
+        }
+    }
+
+    const fn status(&self) -> TransactionStatus {
+        if self.deferred.is_some() { TransactionStatus::InTransaction } else { TransactionStatus::Idle }
+    }
+
+    /// Answers a BEGIN that can wait, or the end of a transaction that no server has seen.
+    fn defer(&mut self, control: Control, header: Header) -> Option<Vec<u8>> {
+        use crate::config::settings::PoolMode;
+        let tag = match control {
+            Control::Begin(tag) if self.deferred.is_none() && self.pool.plan().mode == PoolMode::Transaction => {
+                let text = self.client.input.as_ref()?.data().get(HEADER_LENGTH..header.total() - 1)?;
+                self.deferred = Some(std::str::from_utf8(text).ok()?.into());
+                tag
+            }
+            Control::Commit if self.deferred.is_some() => {
+                self.deferred = None;
+                "COMMIT"
+            }
+            Control::Rollback if self.deferred.is_some() => {
+                self.deferred = None;
+                "ROLLBACK"
+            }
+            _ => return None,
+        };
+        self.client.unnamed.statement = None;
+        self.client.input.as_mut()?.consume(header.total());
+        let mut answer = Vec::with_capacity(32);
+        encode::command_complete(&mut answer, tag);
+        answer.extend_from_slice(encode::ready_for_query(self.status()));
+        Some(answer)
+    }
+
+    /// Leaves the first message (and with an extended one, everything up to the Sync) out, after a refusal.
+    pub(super) fn skip_batch(&mut self) {
+        let data = self.client.input.as_ref().map_or(&[][..], |input| input.data());
+        let Ok(Some(header)) = hawser_wire::frame::header(data) else { return };
+        let until_sync = !matches!(header.tag, frontend::QUERY | frontend::FUNCTION_CALL);
+        self.skip = Some(Skip { bytes: header.total(), until_sync });
+    }
+
+    /// Leaves out what has arrived. The ReadyForQuery, when everything has been left out.
+    fn skip_some(&mut self) -> Result<Option<Vec<u8>>, Violation> {
+        let ready = || Ok(Some(encode::ready_for_query(TransactionStatus::Idle).to_vec()));
+        while let Some(skip) = &mut self.skip {
+            let Some(input) = &mut self.client.input else { return Ok(None) };
+            if input.is_empty() {
+                return Ok(None);
+            }
+            let count = skip.bytes.min(input.len());
+            input.consume(count);
+            skip.bytes -= count;
+            if skip.bytes > 0 {
+                return Ok(None);
+            }
+            if !skip.until_sync {
+                self.skip = None;
+                return ready();
+            }
+            let Some(header) = hawser_wire::frame::header(input.data())? else { return Ok(None) };
+            skip.bytes = header.total();
+            if header.tag == frontend::SYNC {
+                skip.until_sync = false;
+            }
+        }
+        Ok(None)
+    }
+}

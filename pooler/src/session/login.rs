@@ -1,0 +1,472 @@
+//! From a startup packet to a session: rule, secret, exchange, limits, and what the client is told.
+
+use super::end::End;
+use super::refusal::Refusal;
+use super::replication;
+use super::services::{Registration, Services};
+use super::{Presence, Session, say};
+use crate::auth::client_login::{Certificate, ClientLogin, LoginError, MAX_LOGIN_MESSAGE, Mock, Proven, Step, Transport};
+use crate::auth::client_login::{Md5RuleAsks, Request};
+use crate::auth::hba::{self, Facts};
+use crate::auth::lookup::{self, Found, SecretKey};
+use crate::auth::server_login::Credential;
+use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
+use crate::ids::PoolKey;
+use crate::pool::lease;
+use crate::pool::{Pool, Welcome};
+use crate::relay::{ClientSide, Unnamed};
+use crate::runtime::{Admission, Runtime};
+use crate::server::exchange::{ExchangeError, next_message, query_with};
+use crate::stream::{Buffer, Peer, Stream};
+use hawser_wire::backend::TransactionStatus;
+use hawser_wire::encode::{self, Severity};
+use hawser_wire::sqlstate;
+use hawser_wire::startup::{ProtocolVersion, Replication, StartupMessage, parse_options};
+use hawser_wire::tag::frontend;
+use rustls::pki_types::CertificateDer;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+use x509_parser::prelude::FromDer;
+
+/// A client that has said who it wants to be.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Its stream.
+    pub stream: Stream,
+    /// Bytes behind the startup packet.
+    pub input: Buffer,
+    /// Where it is.
+    pub peer: Peer,
+    /// What it asked for.
+    pub startup: StartupMessage,
+}
+
+/// How a login ends well.
+pub enum Outcome {
+    /// A session, ready to run.
+    Session(Box<Session>, Box<Admitted>),
+    /// It was a replication connection, and it is over.
+    Replicated,
+}
+
+/// What is given back when the session ends.
+#[derive(Debug)]
+pub struct Admitted {
+    _admission: Admission,
+    _registration: Registration,
+}
+
+impl Candidate {
+    /// Whether it wants to replicate; then it stays in [`Self::log_in`] until it ends.
+    #[must_use]
+    pub fn is_replication(&self) -> bool {
+        self.startup.replication().is_ok_and(|kind| kind != Replication::No)
+    }
+
+    /// Logs the client in.
+    ///
+    /// # Errors
+    /// It was refused, and told why; or it left.
+    pub async fn log_in(mut self, services: &Rc<Services>) -> Result<Outcome, End> {
+        let runtime = services.runtime();
+        match self.try_log_in(services, &runtime).await {
+            Ok(Welcomed { database, key, pool, admission, greeting }) => {
+                if self.is_replication() {
+                    let plan = pool.plan();
+                    return replication::serve(self, services, &plan.dial, &database, greeting).await.map(|()| {
+                        drop((admission, key));
+                        Outcome::Replicated
+                    });
+                }
+                self.begin(services, &runtime, &database, pool, admission, greeting).await
+            }
+            Err(Failure::Refused(refusal)) => Err(self.refuse(&refusal).await),
+            Err(Failure::Left(end)) => Err(end),
+        }
+    }
+
+    async fn refuse(&mut self, refusal: &Refusal) -> End {
+        let mut out = Vec::new();
+        refusal.write(&mut out, Severity::Fatal);
+        say(&mut self.stream, &out).await;
+        End::Refused(refusal.sqlstate(), refusal.words())
+    }
+
+    async fn try_log_in(&mut self, services: &Rc<Services>, runtime: &Runtime) -> Result<Welcomed, Failure> {
+        if let Some(negotiation) = self.startup.negotiation() {
+            let mut out = bytes::BytesMut::new();
+            negotiation.encode(&mut out);
+            self.stream.write_all(&out).await.map_err(lost)?;
+        }
+        let replication = self.startup.replication();
+        let replication = replication.map_err(|error| Refusal::BadStartup(error.sqlstate(), error.to_string()))?;
+        let by_unix = matches!(self.peer, Peer::Unix { .. });
+        if runtime.acceptor.mode >= TlsMode::Require && self.stream.tls_session().is_none() && !by_unix {
+            return Err(Refusal::NeedsTls.into());
+        }
+        let user = self.startup.user().to_owned();
+        let name = self.startup.database().to_owned();
+        let physical = replication == Replication::Physical;
+        let facts = Facts {
+            address: self.peer.ip(),
+            tls: self.stream.tls_session().is_some(),
+            database: &name,
+            user: &user,
+            physical_replication: physical,
+        };
+        let Some(rule) = hba::decide(&runtime.settings.auth.rules, &facts) else {
+            let words = format!("no rule lets user \"{user}\" in to database \"{name}\" from {}", self.peer);
+            return Err(Refusal::NoRule(words).into());
+        };
+        if let Some(address) = self.peer.ip()
+            && services.throttle.borrow().delay(address, Instant::now()).is_some()
+        {
+            return Err(Refusal::Throttled.into());
+        }
+        let database = runtime.database(&name).cloned();
+        let database = database.or_else(|| if physical { any_database(runtime) } else { None });
+        let exchange = Exchange { services, runtime, database: database.as_deref(), name: &name, user: &user, rule };
+        let (proven, greeting) = self.prove(exchange).await?;
+        let Some(database) = database else { return Err(Refusal::UnknownDatabase(name).into()) };
+        if database.disabled {
+            return Err(Refusal::Disabled(name).into());
+        }
+        let admission = runtime.admit(&name, &database, &user).map_err(Refusal::TooManyClients)?;
+        let key = Runtime::pool_key(&name, &database, &user);
+        let credential = match Credential::from(proven) {
+            Credential::None => own_credential(runtime, &user),
+            credential => credential,
+        };
+        let pool = services.pools.pool(runtime, &key, &database, credential).ok_or(Refusal::Misconfigured)?;
+        Ok(Welcomed { database, key, pool, admission, greeting })
+    }
+
+    /// The exchange in which the client proves who it is. What it is to be told last is returned, not sent.
+    async fn prove(&mut self, exchange: Exchange<'_>) -> Result<(Proven, Vec<u8>), Failure> {
+        let Exchange { services, runtime, database, name, user, rule } = exchange;
+        let mut asked = None;
+        let secrets: Vec<Secret> = match runtime.user(user).map(|user| &user.secrets) {
+            Some(known) if !known.is_empty() => known.clone(),
+            _ => match database.and_then(|database| Some((database, runtime.auth_query(database)?))) {
+                Some((database, query)) => {
+                    let key = SecretKey { database: name.to_owned(), user: user.to_owned() };
+                    asked = Some(key.clone());
+                    look_up(services, runtime, database, key, &query).await?.secrets(SystemTime::now()).to_vec()
+                }
+                None => Vec::new(),
+            },
+        };
+        let peer_user = match self.peer {
+            Peer::Unix { uid: Some(uid) } => user_name(uid),
+            _ => None,
+        };
+        let map = rule.map.as_ref().and_then(|map| runtime.settings.auth.name_maps.get(map)).map(Vec::as_slice);
+        let common_name = self.common_name();
+        let step = {
+            let transport = self.transport(runtime, peer_user.as_deref(), common_name.as_deref());
+            let request = Request {
+                user,
+                rule,
+                map,
+                secrets: &secrets,
+                transport,
+                password_without_tls: runtime.settings.auth.password_without_tls,
+                mock: Mock { secret: &runtime.facilities.mock_secret, md5_rule_asks: Md5RuleAsks::default() },
+                nonce: rand::random(),
+                md5_salt: rand::random(),
+            };
+            ClientLogin::start(&request, &mut services.shared.local.keys.borrow_mut())
+        };
+        let mut step = step;
+        loop {
+            step = match step {
+                Step::Done { bytes, proven } => return Ok((proven, bytes)),
+                Step::Refused(error) => return Err(self.note_failure(services, asked.as_ref(), &error).into()),
+                Step::Ask { login, bytes } => {
+                    self.stream.write_all(&bytes).await.map_err(lost)?;
+                    login.on_message(&self.password_message().await?)
+                }
+            };
+        }
+    }
+
+    /// A login failed: counts it against the address, and looks at the secret anew next time.
+    fn note_failure(&self, services: &Services, asked: Option<&SecretKey>, error: &LoginError) -> Refusal {
+        let now = Instant::now();
+        if let Some(cause) = error.cause() {
+            tracing::info!(user = self.startup.user(), peer = %self.peer, %cause, "login failed");
+        }
+        if let Some(address) = self.peer.ip() {
+            services.throttle.borrow_mut().failure(address, now);
+        }
+        if let Some(key) = asked
+            && error.may_be_stale_secret()
+        {
+            services.secrets.borrow_mut().forget_after_failure(key, now);
+        }
+        Refusal::BadStartup(error.sqlstate(), error.to_string())
+    }
+
+    async fn password_message(&mut self) -> Result<Vec<u8>, Failure> {
+        let (tag, body) = match next_message(&mut self.stream, &mut self.input, MAX_LOGIN_MESSAGE).await {
+            Ok(message) => message,
+            Err(ExchangeError::Lost(error)) => return Err(lost(error)),
+            Err(_) => return Err(Refusal::Violation("invalid password packet size".into()).into()),
+        };
+        match tag {
+            frontend::PASSWORD => Ok(body),
+            frontend::TERMINATE => Err(Failure::Left(End::ClientLeft)),
+            _ => Err(Refusal::Violation(format!("expected password response, got message type {tag}")).into()),
+        }
+    }
+
+    fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.stream.tls_session()?.peer_certificates()?.first()
+    }
+
+    fn common_name(&self) -> Option<String> {
+        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(self.certificate()?).ok()?;
+        let name = parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+        Some(name)
+    }
+
+    fn transport<'a>(&self, runtime: &'a Runtime, peer_user: Option<&'a str>, common_name: Option<&'a str>) -> Transport<'a> {
+        match (self.peer, self.stream.tls_session()) {
+            (Peer::Unix { .. }, _) => Transport::Unix { peer_user },
+            (Peer::Tcp(_), None) => Transport::Tcp,
+            (Peer::Tcp(_), Some(_)) => Transport::Tls {
+                end_point: runtime.acceptor.end_point.as_deref(),
+                certificate: match self.certificate() {
+                    None => Certificate::None,
+                    Some(_) => Certificate::Verified { common_name },
+                },
+            },
+        }
+    }
+
+    /// Tells the client what it must know, and makes it a session.
+    async fn begin(
+        mut self,
+        services: &Rc<Services>,
+        runtime: &Arc<Runtime>,
+        database: &DatabaseSettings,
+        pool: Rc<Pool>,
+        admission: Admission,
+        mut greeting: Vec<u8>,
+    ) -> Result<Outcome, End> {
+        let (wanted, name) = match self.wanted(runtime) {
+            Ok(wanted) => wanted,
+            Err(refusal) => return Err(self.refuse(&refusal).await),
+        };
+        let welcome = match welcome(&pool, wanted).await {
+            Ok(welcome) => welcome,
+            Err(refusal) => return Err(self.refuse(&refusal).await),
+        };
+        let key: Box<[u8]> = if self.startup.version.agreed() == ProtocolVersion::V3_2 {
+            Box::new(rand::random::<[u8; 32]>())
+        } else {
+            Box::new(rand::random::<[u8; 4]>())
+        };
+        let registration = services.register(key.clone());
+        let handle = registration.handle.clone();
+        let mut settings = welcome.settings.clone();
+        for (reported, value) in &welcome.reported {
+            let value = name.as_deref().filter(|_| reported == "application_name").unwrap_or(value);
+            encode::parameter_status(&mut greeting, reported, value);
+        }
+        if let Some(name) = &name {
+            settings = services.shared.local.interner.with(&settings, "application_name", name);
+        }
+        encode::backend_key_data(&mut greeting, handle.id.0, &key);
+        greeting.extend_from_slice(encode::ready_for_query(TransactionStatus::Idle));
+        self.stream.write_all(&greeting).await.map_err(|error| End::ClientLost(error.kind()))?;
+        crate::pool::count(&pool.counters.logins, 1);
+        let client = ClientSide {
+            session: handle.id,
+            stream: self.stream,
+            input: (!self.input.is_empty()).then_some(self.input),
+            statements: Default::default(),
+            unnamed: Unnamed::default(),
+            settings,
+            pins: Default::default(),
+        };
+        let session = Session {
+            client,
+            _presence: Presence::new(pool.clone()),
+            pool,
+            shared: services.shared.clone(),
+            handle,
+            timeouts: Rc::new(runtime.timeouts(database, self.startup.user())),
+            deferred: None,
+            skip: None,
+        };
+        let admitted = Admitted { _admission: admission, _registration: registration };
+        Ok(Outcome::Session(Box::new(session), Box::new(admitted)))
+    }
+
+    /// The settings that the client asks for, and its application name.
+    fn wanted(&self, runtime: &Runtime) -> Result<(Vec<(String, String)>, Option<String>), Refusal> {
+        let ignored = &runtime.settings.ignore_startup_parameters;
+        let mut wanted: Vec<(String, String)> =
+            self.startup.settings().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        if let Some(options) = self.startup.get("options")
+            && !ignored.iter().any(|name| name == "options")
+        {
+            let parsed = parse_options(options);
+            wanted.extend(parsed.map_err(|error| Refusal::BadStartup(error.sqlstate(), error.to_string()))?);
+        }
+        wanted.retain(|(name, _)| !ignored.iter().any(|ignored| ignored.eq_ignore_ascii_case(name)));
+        let is_name = |name: &str| name.eq_ignore_ascii_case("application_name");
+        let mut name = wanted.iter().rev().find(|(key, _)| is_name(key)).map(|(_, value)| value.clone());
+        wanted.retain(|(key, _)| !is_name(key));
+        if runtime.settings.pool.application_name_add_host {
+            let given = name.unwrap_or_else(|| "app".into());
+            name = Some(format!("{given} - {}", self.peer));
+        }
+        Ok((wanted, name))
+    }
+}
+
+/// What a client that proved itself goes on with.
+struct Welcomed {
+    database: Arc<DatabaseSettings>,
+    key: PoolKey,
+    pool: Rc<Pool>,
+    admission: Admission,
+    greeting: Vec<u8>,
+}
+
+/// What an exchange depends on.
+#[derive(Clone, Copy)]
+struct Exchange<'a> {
+    services: &'a Rc<Services>,
+    runtime: &'a Runtime,
+    database: Option<&'a DatabaseSettings>,
+    name: &'a str,
+    user: &'a str,
+    rule: &'a hba::Rule,
+}
+
+/// Why there is no session.
+enum Failure {
+    Refused(Refusal),
+    Left(End),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+fn lost(error: std::io::Error) -> Failure {
+    Failure::Left(match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => End::ClientLeft,
+        kind => End::ClientLost(kind),
+    })
+}
+
+/// Physical replication names no database: that of the wildcard will do, or any.
+fn any_database(runtime: &Runtime) -> Option<Arc<DatabaseSettings>> {
+    let settings = &runtime.settings;
+    settings.wildcard_database.clone().or_else(|| settings.databases.values().next().cloned())
+}
+
+/// What the settings give us to log in as this user, when the client's proof gave nothing.
+fn own_credential(runtime: &Runtime, user: &str) -> Credential {
+    let secrets = runtime.user(user).map(|user| user.secrets.as_slice()).unwrap_or_default();
+    secrets.iter().map(Credential::from).find(|credential| *credential != Credential::None).unwrap_or(Credential::None)
+}
+
+/// Asks a server for a user's secret, unless the answer is known.
+async fn look_up(
+    services: &Rc<Services>,
+    runtime: &Runtime,
+    database: &DatabaseSettings,
+    key: SecretKey,
+    query: &AuthQuery,
+) -> Result<Found, Refusal> {
+    if let Some(found) = services.secrets.borrow().get(&key, Instant::now()) {
+        return Ok(found.clone());
+    }
+    let name = query.dbname.as_ref().unwrap_or(&key.database);
+    let asked_of = runtime.database(name).cloned();
+    let asked_of = asked_of.as_deref().unwrap_or(database);
+    let pool_key = PoolKey { database: name.clone(), user: query.user.clone() };
+    let credential = own_credential(runtime, &query.user);
+    let pool = services.pools.pool(runtime, &pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
+    let mut lease = lease::borrow(&pool).await.map_err(|error| Refusal::from(&*error))?;
+    let found = {
+        let member = lease.member().ok_or(Refusal::Misconfigured)?;
+        restore_defaults(&mut member.server, services).await?;
+        match query_with(&mut member.server, &query.query, &[&key.user]).await {
+            Ok(answer) => lookup::interpret(&key.user, &answer.rows).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    match found {
+        Ok(found) => {
+            lease.check_in();
+            services.secrets.borrow_mut().put(key, found.clone(), query, Instant::now());
+            Ok(found)
+        }
+        Err(error) => {
+            tracing::error!(pool = %pool.key, error, "auth_query failed");
+            Err(Refusal::Misconfigured)
+        }
+    }
+}
+
+/// A look-up must never run under settings that some client made.
+async fn restore_defaults(
+    server: &mut crate::server::connection::ServerConnection,
+    services: &Services,
+) -> Result<(), Refusal> {
+    let defaults = services.shared.local.interner.intern(Default::default());
+    let mut statements = String::new();
+    crate::parameters::difference(&mut statements, &server.settings, &defaults);
+    if !statements.is_empty() {
+        let restored = crate::server::exchange::simple_query(server, &statements).await;
+        restored.map_err(|_| Refusal::Misconfigured)?;
+        server.settings = defaults;
+    }
+    Ok(())
+}
+
+/// What a client with these settings is told; a server is asked the first time.
+async fn welcome(pool: &Rc<Pool>, wanted: Vec<(String, String)>) -> Result<Rc<Welcome>, Refusal> {
+    if let Some(known) = pool.welcome(&wanted) {
+        return Ok(known);
+    }
+    let mut lease = lease::borrow(pool).await.map_err(|error| Refusal::from(&*error))?;
+    let member = lease.member().ok_or(Refusal::ServerLost)?;
+    match pool.learn_welcome(member, wanted).await {
+        Ok(welcome) => {
+            lease.check_in();
+            Ok(welcome)
+        }
+        Err(ExchangeError::Refused(body)) => {
+            let fields = hawser_wire::backend::error_fields(&body);
+            let words = String::from_utf8_lossy(fields.message).into_owned();
+            Err(Refusal::BadStartup(known_sqlstate(fields.sqlstate), words))
+        }
+        Err(_) => Err(Refusal::ServerLost),
+    }
+}
+
+/// The SQLSTATEs with which a server refuses a setting.
+fn known_sqlstate(sqlstate: &[u8]) -> &'static str {
+    let known = [
+        sqlstate::INVALID_PARAMETER_VALUE,
+        sqlstate::UNDEFINED_OBJECT,
+        sqlstate::CANT_CHANGE_RUNTIME_PARAM,
+        sqlstate::INSUFFICIENT_PRIVILEGE,
+        sqlstate::FEATURE_NOT_SUPPORTED,
+    ];
+    known.into_iter().find(|known| known.as_bytes() == sqlstate).unwrap_or(sqlstate::INVALID_PARAMETER_VALUE)
+}
+
+fn user_name(uid: u32) -> Option<String> {
+    nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+}

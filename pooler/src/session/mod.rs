@@ -1,0 +1,87 @@
+//! One client, from its first byte to its end.
+//!
+//! `greeting` reads the startup packet, `login` proves who it is, and then a [`Session`] goes through its `cycle`:
+//! idle -> link -> relay -> release. One task per session; it borrows, decides, drops the borrow, and only then
+//! waits. `refusal` is the only place that turns an internal error into words for the client.
+
+mod cycle;
+pub mod deferral;
+pub mod end;
+pub mod greeting;
+pub mod handle;
+mod idle;
+pub mod login;
+pub mod refusal;
+mod replication;
+pub mod services;
+
+use crate::config::settings::Timeouts;
+use crate::pool::Pool;
+use crate::relay::{ClientSide, Shared};
+use end::End;
+use handle::Handle;
+use hawser_wire::encode::Severity;
+use refusal::Refusal;
+use std::rc::Rc;
+
+/// A client that is logged in.
+#[derive(Debug)]
+pub struct Session {
+    client: ClientSide,
+    pool: Rc<Pool>,
+    shared: Rc<Shared>,
+    handle: Rc<Handle>,
+    timeouts: Rc<Timeouts>,
+    /// A BEGIN that the client was told is done, and that no server has seen.
+    deferred: Option<Box<str>>,
+    skip: Option<Skip>,
+    _presence: Presence,
+}
+
+/// What is left out of the client's stream after a refusal.
+#[derive(Debug, Clone, Copy)]
+struct Skip {
+    /// Bytes of the message that is being left out.
+    bytes: usize,
+    /// Leave out everything up to the next Sync; else just that message.
+    until_sync: bool,
+}
+
+/// Counts the client in its pool while it is here.
+#[derive(Debug)]
+struct Presence(Rc<Pool>);
+
+impl Presence {
+    fn new(pool: Rc<Pool>) -> Self {
+        pool.count_client(true);
+        Self(pool)
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.count_client(false);
+    }
+}
+
+impl Session {
+    /// Serves the client until it ends.
+    pub async fn run(mut self) -> End {
+        let end = self.cycle().await;
+        self.client.stream.close();
+        end
+    }
+
+    /// The last words to a client, as far as it takes them without delay.
+    async fn say_last(&mut self, refusal: &Refusal) {
+        let mut out = Vec::new();
+        refusal.write(&mut out, Severity::Fatal);
+        say(&mut self.client.stream, &out).await;
+    }
+}
+
+/// Writes last words; a client that does not read them does not hold us up.
+async fn say(stream: &mut crate::stream::Stream, words: &[u8]) {
+    let patience = std::time::Duration::from_secs(2);
+    let _ = tokio::time::timeout(patience, stream.write_all(words)).await;
+}

@@ -1,0 +1,141 @@
+//! What a worker lends to its sessions.
+
+use super::handle::Handle;
+use crate::auth::lookup::SecretCache;
+use crate::auth::throttle::Throttle;
+use crate::ids::{SessionId, WorkerId};
+use crate::mailbox::Mailboxes;
+use crate::pool::pools::Pools;
+use crate::relay::Shared;
+use crate::runtime::Runtime;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Addresses whose failed logins a worker remembers.
+const THROTTLED: usize = 10_000;
+
+/// Answers of `auth_query` that a worker remembers.
+const SECRETS: usize = 10_000;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Services {
+    /// Which worker this is.
+    pub worker: WorkerId,
+    /// The others.
+    pub mailboxes: Mailboxes,
+    /// Server connections.
+    pub pools: Pools,
+    /// Blocks, tracked parameters, statements.
+    pub shared: Rc<Shared>,
+    /// Secrets that servers told.
+    pub secrets: RefCell<SecretCache>,
+    /// Who guesses passwords.
+    pub throttle: RefCell<Throttle>,
+    /// Clients that are logging in.
+    pub logins: Cell<usize>,
+    runtime: RefCell<Arc<Runtime>>,
+    sessions: RefCell<HashMap<SessionId, Rc<Handle>>>,
+    next: Cell<u32>,
+}
+
+impl Services {
+    /// For a worker that begins.
+    #[must_use]
+    pub fn new(worker: WorkerId, mailboxes: Mailboxes, pools: Pools, shared: Rc<Shared>, runtime: Arc<Runtime>) -> Self {
+        let auth = &runtime.settings.auth;
+        Self {
+            worker,
+            mailboxes,
+            pools,
+            shared,
+            secrets: RefCell::new(SecretCache::new(SECRETS)),
+            throttle: RefCell::new(Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED)),
+            logins: Cell::new(0),
+            runtime: RefCell::new(runtime),
+            sessions: RefCell::default(),
+            next: Cell::new(rand::random()),
+        }
+    }
+
+    /// The settings as they are now.
+    #[must_use]
+    pub fn runtime(&self) -> Arc<Runtime> {
+        self.runtime.borrow().clone()
+    }
+
+    /// New settings.
+    pub fn apply(&self, runtime: Arc<Runtime>) {
+        self.pools.apply(&runtime);
+        self.secrets.borrow_mut().clear();
+        let auth = &runtime.settings.auth;
+        *self.throttle.borrow_mut() = Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED);
+        *self.runtime.borrow_mut() = runtime;
+    }
+
+    /// Registers a session whose client will know `key`.
+    #[must_use]
+    pub fn register(self: &Rc<Self>, key: Box<[u8]>) -> Registration {
+        let workers = u32::try_from(self.mailboxes.workers()).unwrap_or(1).max(1);
+        let worker = u32::try_from(self.worker.0).unwrap_or(0);
+        let mut sessions = self.sessions.borrow_mut();
+        let id = loop {
+            let turn = self.next.get().wrapping_add(1) % (u32::MAX / 2 / workers);
+            self.next.set(turn);
+            let id = SessionId(turn * workers + worker);
+            if id.0 != 0 && !sessions.contains_key(&id) {
+                break id;
+            }
+        };
+        let handle = Handle::new(id, key);
+        sessions.insert(id, handle.clone());
+        Registration { services: self.clone(), handle }
+    }
+
+    /// The session with this number.
+    #[must_use]
+    pub fn session(&self, id: SessionId) -> Option<Rc<Handle>> {
+        self.sessions.borrow().get(&id).cloned()
+    }
+
+    /// The worker that has the session with this number.
+    #[must_use]
+    pub fn worker_of(&self, id: SessionId) -> WorkerId {
+        WorkerId(id.0 as usize % self.mailboxes.workers().max(1))
+    }
+
+    /// Each session.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Rc<Handle>> {
+        self.sessions.borrow().values().cloned().collect()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.borrow().len()
+    }
+
+    /// Visits each session; it must not end one.
+    pub fn each_session(&self, mut visit: impl FnMut(&Handle)) {
+        for handle in self.sessions.borrow().values() {
+            visit(handle);
+        }
+    }
+}
+
+/// A session's place in the list of its worker.
+#[derive(Debug)]
+pub struct Registration {
+    services: Rc<Services>,
+    /// The session, seen from outside.
+    pub handle: Rc<Handle>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.services.sessions.borrow_mut().remove(&self.handle.id);
+    }
+}

@@ -1,0 +1,210 @@
+//! A TCP or Unix socket on this thread's runtime.
+
+use std::io::{self, IoSlice, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A socket of either family.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+/// A socket that belongs to no runtime.
+#[derive(Debug)]
+pub enum StdSocket {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// Who is on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// A process on this machine, by its user.
+    Unix {
+        /// Its user id, where the kernel tells.
+        uid: Option<u32>,
+    },
+}
+
+impl Peer {
+    /// The address, if it came by TCP.
+    #[must_use]
+    pub const fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix { .. } => f.write_str("unix"),
+        }
+    }
+}
+
+/// Where a server is, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SocketAddress {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(std::path::PathBuf),
+}
+
+impl Socket {
+    /// Connects; TCP sockets send without delay.
+    ///
+    /// # Errors
+    /// The other side does not answer.
+    pub async fn connect(address: &SocketAddress) -> io::Result<Self> {
+        match address {
+            SocketAddress::Tcp(address) => {
+                let socket = TcpStream::connect(address).await?;
+                socket.set_nodelay(true)?;
+                Ok(Self::Tcp(socket))
+            }
+            SocketAddress::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+
+    /// Puts a socket on this thread's runtime.
+    ///
+    /// # Errors
+    /// The runtime could not take it.
+    pub fn from_std(socket: StdSocket) -> io::Result<Self> {
+        match socket {
+            StdSocket::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Ok(Self::Tcp(TcpStream::from_std(socket)?))
+            }
+            StdSocket::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                Ok(Self::Unix(UnixStream::from_std(socket)?))
+            }
+        }
+    }
+
+    /// Takes the socket off the runtime.
+    ///
+    /// # Errors
+    /// The runtime could not let go of it.
+    pub fn into_std(self) -> io::Result<StdSocket> {
+        match self {
+            Self::Tcp(socket) => socket.into_std().map(StdSocket::Tcp),
+            Self::Unix(socket) => socket.into_std().map(StdSocket::Unix),
+        }
+    }
+
+    /// The other side.
+    ///
+    /// # Errors
+    /// The connection is already gone.
+    pub fn peer(&self) -> io::Result<Peer> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr().map(Peer::Tcp),
+            Self::Unix(socket) => Ok(Peer::Unix { uid: socket.peer_cred().ok().map(|credentials| credentials.uid()) }),
+        }
+    }
+
+    /// Ready when a read would return something.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => socket.poll_read_ready(cx),
+            Self::Unix(socket) => socket.poll_read_ready(cx),
+        }
+    }
+
+    /// The socket, for options of the kernel.
+    #[must_use]
+    pub fn options(&self) -> socket2::SockRef<'_> {
+        match self {
+            Self::Tcp(socket) => socket2::SockRef::from(socket),
+            Self::Unix(socket) => socket2::SockRef::from(socket),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Lets rustls write to a socket that is polled: Pending is told as `WouldBlock`, with the waker registered.
+pub(super) struct Adapter<'a, 'cx> {
+    pub(super) socket: &'a mut Socket,
+    pub(super) cx: &'a mut Context<'cx>,
+}
+
+impl Write for Adapter<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Pin::new(&mut *self.socket).poll_write(self.cx, bytes) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match Pin::new(&mut *self.socket).poll_write_vectored(self.cx, slices) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

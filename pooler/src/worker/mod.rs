@@ -1,0 +1,245 @@
+//! A worker: one thread, one runtime, its sessions and pools.
+//!
+//! Everything here is `Rc` and `RefCell`; other threads speak to a worker through its mailbox only.
+
+use crate::ids::{SessionId, WorkerId};
+use crate::mailbox::{Arrival, ClientPlace, Drain, Listener, Mailboxes, Order};
+use crate::pool::Surroundings;
+use crate::pool::pools::Pools;
+use crate::relay::Shared;
+use crate::runtime::Runtime;
+use crate::server::dial::{Local, apply_keepalive};
+use crate::session::end::End;
+use crate::session::greeting::{self, Greeting};
+use crate::session::handle::Signal;
+use crate::session::login::{Admitted, Candidate, Outcome};
+use crate::session::refusal::Refusal;
+use crate::session::services::Services;
+use crate::session::Session;
+use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
+use hawser_wire::startup::StartupMessage;
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
+
+/// How often deadlines are looked at and pools are kept up.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Rounds of ticks between two sweeps of what is shared.
+const SWEEP: u32 = 300;
+
+/// Runs a worker until its mailbox closes or it has drained.
+///
+/// # Errors
+/// The runtime could not be started.
+pub fn run(
+    worker: WorkerId,
+    mailboxes: Mailboxes,
+    mailbox: mpsc::UnboundedReceiver<Order>,
+    runtime: Arc<Runtime>,
+) -> std::io::Result<()> {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    tokio.block_on(async move {
+        let shared = Rc::new(Shared {
+            buffers: Buffers::default(),
+            local: Local::default(),
+            registry: runtime.facilities.registry.clone(),
+        });
+        let surroundings = Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
+        let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
+        spawn_local(tick(services.clone()));
+        obey(&services, mailbox).await;
+    });
+    Ok(())
+}
+
+/// Carries out orders until the last one.
+async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Order>) {
+    while let Some(order) = mailbox.recv().await {
+        match order {
+            Order::Greet(socket, listener) => drop(spawn_local(greet(services.clone(), socket, listener))),
+            Order::Place(arrival) => drop(spawn_local(place(services.clone(), arrival))),
+            Order::Cancel { session, key, done } => cancel(services, session, &key, done),
+            Order::Adopt(key, parked, permit) => {
+                if let Some(pool) = services.pools.find(&key) {
+                    pool.adopt(*parked, permit);
+                }
+            }
+            Order::Lend(key, to) => {
+                if let Some(pool) = services.pools.find(&key) {
+                    pool.lend_to(to);
+                }
+            }
+            Order::Evict(database) => services.pools.evict(&database),
+            Order::Apply(runtime) => services.apply(runtime),
+            Order::Report(reply) => {
+                let report = services.pools.all().iter().map(|pool| pool.report()).collect();
+                let _ = reply.send(report);
+            }
+            Order::Drain(Drain::WaitForClients) => {}
+            Order::Drain(drain) => {
+                for session in services.sessions() {
+                    session.raise(Signal::Drain(drain));
+                }
+            }
+            Order::Leave(left) => drop(spawn_local(leave(services.clone(), left))),
+        }
+    }
+}
+
+/// Waits for the last session to end, closes the server connections, and says so.
+async fn leave(services: Rc<Services>, left: oneshot::Sender<()>) {
+    while services.session_count() > 0 || services.pools.all().iter().any(|pool| pool.counts().resetting > 0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    services.pools.close();
+    drop(left);
+}
+
+/// Upkeep, by the clock.
+async fn tick(services: Rc<Services>) {
+    let mut clock = tokio::time::interval(TICK);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut round = 0u32;
+    loop {
+        clock.tick().await;
+        let now = Instant::now();
+        services.each_session(|session| session.check_deadline(now));
+        services.pools.upkeep(now);
+        round = round.wrapping_add(1);
+        if round % SWEEP == 0 && services.worker.0 == 0 {
+            services.runtime().facilities.sweep();
+        }
+    }
+}
+
+/// Hands a cancel request that has proved itself to the session.
+fn cancel(services: &Rc<Services>, id: crate::ids::SessionId, key: &[u8], done: oneshot::Sender<()>) {
+    let Some(session) = services.session(id).filter(|session| session.fits(key)) else { return };
+    spawn_local(async move {
+        session.cancel().await;
+        drop(done);
+    });
+}
+
+/// A client that has just connected: reads its first words, and finds out where it should live.
+async fn greet(services: Rc<Services>, socket: StdSocket, listener: Listener) {
+    let since = Instant::now();
+    let runtime = services.runtime();
+    let Ok(socket) = Socket::from_std(socket) else { return };
+    if listener == Listener::Tcp {
+        apply_keepalive(&socket, runtime.settings.listen.keepalive);
+    }
+    let Ok(peer) = socket.peer() else { return };
+    let Some(place) = ClientPlace::take(&runtime.facilities.clients) else {
+        return refuse_one_too_many(socket).await;
+    };
+    let login = runtime.settings.timeouts.login;
+    match tokio::time::timeout(login, Box::pin(greeting::greet(socket, &runtime))).await {
+        Ok(Ok(Greeting::Startup(startup))) => {
+            let (stream, input, startup) = *startup;
+            let home = home(&services, &runtime, &startup);
+            let candidate = Candidate { stream, input, peer, startup };
+            if home == services.worker {
+                return serve(services, candidate, since, place).await;
+            }
+            let Candidate { stream, input, peer, startup } = candidate;
+            if let Ok(stream) = stream.park() {
+                let arrival = Arrival { stream, input, peer, startup, since, place };
+                services.mailboxes.send(home, Order::Place(Box::new(arrival)));
+            }
+        }
+        Ok(Ok(Greeting::Cancel(request))) => {
+            let id = SessionId(request.pid);
+            let (done, finished) = oneshot::channel();
+            let order = Order::Cancel { session: id, key: request.key, done };
+            services.mailboxes.send(services.worker_of(id), order);
+            let patience = runtime.settings.timeouts.cancel_wait;
+            let _ = tokio::time::timeout(patience, finished).await;
+        }
+        Ok(Err(end)) => note_end(&services, peer, None, &end),
+        Err(_) => note_end(&services, peer, None, &End::LoginTimeOut),
+    }
+}
+
+/// The worker on which this client should live.
+fn home(services: &Services, runtime: &Runtime, startup: &StartupMessage) -> WorkerId {
+    let me = services.worker;
+    let Some(database) = runtime.database(startup.database()) else { return me };
+    let key = Runtime::pool_key(startup.database(), database, startup.user());
+    let Some(budget) = runtime.facilities.budget(&key) else { return me };
+    let first = {
+        let mut hasher = std::hash::DefaultHasher::new();
+        key.hash(&mut hasher);
+        usize::try_from(hasher.finish() % 64).unwrap_or(0)
+    };
+    let pool = &runtime.settings.pool;
+    let size = database.pool.size.unwrap_or(pool.size);
+    let mode = database.pool.mode.unwrap_or(pool.mode);
+    WorkerId(budget.home(me.0, first, Runtime::spread(size, mode)))
+}
+
+/// A client that another worker has greeted.
+async fn place(services: Rc<Services>, arrival: Box<Arrival>) {
+    let Arrival { stream, input, peer, startup, since, place } = *arrival;
+    let Ok(stream) = stream.unpark() else { return };
+    serve(services, Candidate { stream, input, peer, startup }, since, place).await;
+}
+
+/// Logs a client in and serves it to its end.
+async fn serve(services: Rc<Services>, candidate: Candidate, since: Instant, place: ClientPlace) {
+    let peer = candidate.peer;
+    let who = format!("{}/{}", candidate.startup.database(), candidate.startup.user());
+    let runtime = services.runtime();
+    let session = if candidate.is_replication() {
+        Box::pin(candidate.log_in(&services)).await
+    } else {
+        let left = runtime.settings.timeouts.login.saturating_sub(since.elapsed());
+        match tokio::time::timeout(left, Box::pin(candidate.log_in(&services))).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(End::LoginTimeOut),
+        }
+    };
+    match session {
+        Ok(Outcome::Session(session, admitted)) => {
+            if runtime.settings.log.connections {
+                tracing::info!(%peer, who, "client logged in");
+            }
+            drop(runtime);
+            spawn_local(attend(services, *session, peer, who.into(), (admitted, place)));
+        }
+        Ok(Outcome::Replicated) => {}
+        Err(end) => note_end(&services, peer, Some(&who), &end),
+    }
+}
+
+/// The task that an idle client costs: the session, and who it is for the log.
+async fn attend(services: Rc<Services>, session: Session, peer: Peer, who: Box<str>, places: (Box<Admitted>, ClientPlace)) {
+    let end = session.run().await;
+    note_end(&services, peer, Some(&who), &end);
+    drop(places);
+}
+
+async fn refuse_one_too_many(socket: Socket) {
+    let mut out = Vec::new();
+    Refusal::TooManyClients("max_client_conn").write(&mut out, hawser_wire::encode::Severity::Fatal);
+    let mut stream = Stream::plain(socket);
+    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
+}
+
+fn note_end(services: &Services, peer: Peer, who: Option<&str>, end: &End) {
+    let log = &services.runtime().settings.log;
+    let who = who.unwrap_or("-");
+    match end {
+        End::ClientLeft | End::ClientLost(_) | End::CancelDone | End::Moved | End::Drained(_) => {
+            if log.disconnections {
+                tracing::info!(%peer, who, reason = %end, "client gone");
+            }
+        }
+        _ if log.pooler_errors => tracing::warn!(%peer, who, reason = %end, "client closed"),
+        _ => {}
+    }
+}
