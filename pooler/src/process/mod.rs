@@ -1,3 +1,4 @@
 //! The process: logs, signals, reload, drain.
 
+pub mod demo;
 pub mod run;

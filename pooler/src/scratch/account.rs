@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn an_account_is_found_by_its_whole_name_only() {
-        let passwd = "root:x:0:0::/root:/bin/sh\npostgresql:x:7:7::/:/bin/sh\npostgres:x:101:104:,:/:/bin/sh\n";
+        let passwd =
+            "root:x:0:0::/root:/bin/sh\npostgresql:x:7:7::/:/bin/sh\npostgres:x:101:104:,:/:/bin/sh\n";
         assert_eq!(find(passwd, "postgres"), Some((101, 104)));
         assert_eq!(find(passwd, "nobody"), None);
     }

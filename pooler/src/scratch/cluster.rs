@@ -98,8 +98,11 @@ impl Cluster {
     pub fn standby(&self) -> Result<Self, ScratchError> {
         let (folder, keeper) = new_folder(self.account)?;
         let name = folder.file_name().and_then(OsStr::to_str).unwrap_or("standby");
-        let source =
-            format!("host={} port={} user={SUPERUSER} application_name={name}", self.socket_folder(), self.port);
+        let source = format!(
+            "host={} port={} user={SUPERUSER} application_name={name}",
+            self.socket_folder(),
+            self.port
+        );
         let mut command = Command::new(self.packages.program("pg_basebackup"));
         command.args(["-X", "stream", "-R", "-c", "fast", "--no-sync", "-d"]).arg(&source);
         command.arg("-D").arg(folder.join("data"));
@@ -250,7 +253,8 @@ impl Cluster {
     /// The server wants its key to be its own; the certificates were made by us.
     fn own_server_key(&self) -> Result<(), ScratchError> {
         self.account.own(self.certificates.folder())?;
-        for file in [self.certificates.server_key(), self.certificates.server_cert(), self.certificates.ca()] {
+        for file in [self.certificates.server_key(), self.certificates.server_cert(), self.certificates.ca()]
+        {
             self.account.own(&file)?;
         }
         Ok(())
@@ -329,10 +333,9 @@ impl Cluster {
         // In a group of its own, so that a Ctrl-C in the terminal is for us alone.
         command.stdin(Stdio::null()).stdout(log).stderr(log_too).process_group(0);
         self.account.apply(&mut command);
-        let server = command.spawn().map_err(|source| ScratchError::Run {
-            program: program.display().to_string(),
-            source,
-        })?;
+        let server = command
+            .spawn()
+            .map_err(|source| ScratchError::Run { program: program.display().to_string(), source })?;
         self.server = Some(server);
         self.wait_until_ready()
     }
@@ -448,7 +451,9 @@ fn run(account: Account, command: &mut Command) -> Result<String, ScratchError> 
     let program = command.get_program().to_string_lossy().into_owned();
     account.apply(command);
     // What the caller's environment says about servers is not meant for these.
-    for name in ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD", "PGSSLMODE", "PGOPTIONS", "PGSERVICE"] {
+    for name in
+        ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD", "PGSSLMODE", "PGOPTIONS", "PGSERVICE"]
+    {
         command.env_remove(name);
     }
     let output = command

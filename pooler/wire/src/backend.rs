@@ -99,7 +99,10 @@ mod tests {
     #[test]
     fn error_fields_are_found_in_any_order() {
         let fields = error_fields(b"MBad\0C42601\0SFEHLER\0VERROR\0\0");
-        assert_eq!((fields.severity, fields.sqlstate, fields.message), (&b"ERROR"[..], &b"42601"[..], &b"Bad"[..]));
+        assert_eq!(
+            (fields.severity, fields.sqlstate, fields.message),
+            (&b"ERROR"[..], &b"42601"[..], &b"Bad"[..])
+        );
     }
 
     proptest! {

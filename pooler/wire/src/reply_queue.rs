@@ -250,7 +250,12 @@ impl<E> ReplyQueue<E> {
         }
     }
 
-    fn pop(&mut self, tag: u8, request: Request, settle: &mut impl FnMut(Settled<E>)) -> Result<(), Unexpected> {
+    fn pop(
+        &mut self,
+        tag: u8,
+        request: Request,
+        settle: &mut impl FnMut(Settled<E>),
+    ) -> Result<(), Unexpected> {
         self.expect(tag, &[request])?;
         if let Some(Entry { effect: Some(effect), .. }) = self.entries.pop_front() {
             settle(Settled::Succeeded(effect));

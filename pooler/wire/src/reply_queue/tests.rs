@@ -42,11 +42,13 @@ fn a_failed_pipeline_is_undone_newest_first_up_to_the_sync() {
 #[test]
 fn a_synthetic_reply_waits_for_its_turn_and_dies_with_its_batch() {
     let known = Fate::Synthesise(PARSE_COMPLETE);
-    let mut first = queue(&[(Request::Bind, Fate::Forward), (Request::Parse, known), (Request::Sync, Fate::Forward)]);
+    let mut first =
+        queue(&[(Request::Bind, Fate::Forward), (Request::Parse, known), (Request::Sync, Fate::Forward)]);
     assert_eq!(first.due(), None);
     observe(&mut first, b::BIND_COMPLETE);
     assert_eq!(first.due(), Some(PARSE_COMPLETE));
-    let mut second = queue(&[(Request::Bind, Fate::Forward), (Request::Parse, known), (Request::Sync, Fate::Forward)]);
+    let mut second =
+        queue(&[(Request::Bind, Fate::Forward), (Request::Parse, known), (Request::Sync, Fate::Forward)]);
     observe(&mut second, b::ERROR_RESPONSE);
     assert_eq!(second.due(), None);
     observe(&mut second, b::READY_FOR_QUERY);
@@ -130,7 +132,11 @@ fn step() -> impl Strategy<Value = Step> {
     let fate = prop_oneof![4 => Just(Fate::Forward), 1 => Just(Fate::Swallow), 1 => Just(Fate::Synthesise(PARSE_COMPLETE))];
     (request, fate, prop::bool::weighted(0.15)).prop_map(|(request, fate, fails)| {
         let synthetic = matches!(fate, Fate::Synthesise(_));
-        let fate = if synthetic && !matches!(request, Request::Parse | Request::Close) { Fate::Forward } else { fate };
+        let fate = if synthetic && !matches!(request, Request::Parse | Request::Close) {
+            Fate::Forward
+        } else {
+            fate
+        };
         Step { request, fate, fails }
     })
 }
@@ -148,7 +154,11 @@ impl ToyServer {
         let simple = matches!(step.request, Request::Query | Request::FunctionCall | Request::Sync);
         if step.fails {
             self.skipping = !simple;
-            return if simple { vec![b::ERROR_RESPONSE, b::READY_FOR_QUERY] } else { vec![b::ERROR_RESPONSE] };
+            return if simple {
+                vec![b::ERROR_RESPONSE, b::READY_FOR_QUERY]
+            } else {
+                vec![b::ERROR_RESPONSE]
+            };
         }
         match step.request {
             Request::Parse => vec![b::PARSE_COMPLETE],

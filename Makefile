@@ -1,0 +1,98 @@
+# The menu. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Where the Python of the driver tests lives; the tests look there too.
+VENV := target/venv
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Debian's names; where there is no apt, `make deps` says what to install instead.
+PACKAGES := postgresql postgresql-contrib pgbouncer libpq-dev libpostgresql-jdbc-java default-jdk-headless \
+	nodejs npm python3-venv openssl procps gcc
+# What proves that a package is there, in the same order of thought.
+PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java/postgresql.jar
+
+.PHONY: help deps packages drivers build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs clean
+
+help: ## what there is to do
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+deps: packages drivers ## install what tests and demo need (Debian packages, drivers)
+
+packages:
+	@missing=; \
+	ls $(PROOFS) >/dev/null 2>&1 || missing=1; \
+	for program in psql pgbench openssl cc pg_config ps java node npm python3; do \
+		command -v $$program >/dev/null || missing=1; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		command -v apt-get >/dev/null || { echo "no apt-get here; install the like of: $(PACKAGES)"; exit 1; }; \
+		wanted=; \
+		for package in $(PACKAGES); do \
+			case $$package in \
+				nodejs|npm) command -v node >/dev/null && command -v npm >/dev/null && continue ;; \
+				default-jdk-headless) command -v java >/dev/null && command -v javac >/dev/null && continue ;; \
+				python3-venv) python3 -m ensurepip --version >/dev/null 2>&1 && continue ;; \
+			esac; \
+			wanted="$$wanted $$package"; \
+		done; \
+		$(SUDO) apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$wanted; \
+	fi
+
+drivers: $(VENV)/.done tests/drivers/node/node_modules/.done
+
+$(VENV)/.done: tests/drivers/python/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install -q -r tests/drivers/python/requirements.txt
+	touch $@
+
+tests/drivers/node/node_modules/.done: tests/drivers/node/package-lock.json
+	cd tests/drivers/node && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+build:
+	$(CARGO) build -p hawser
+
+demo: packages ## scratch primary + two standbys, Hawser in front; Ctrl-C removes everything
+	$(CARGO) run --release -p hawser -- demo
+
+check-demo: build
+	$(CARGO) run -p hawser -- demo --check
+
+test: deps fmt-check lint doc unit check-demo scenarios fuzz ## everything that CI runs
+
+fmt-check:
+	$(CARGO) fmt --all --check
+
+lint: ## clippy, warnings are errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+unit: ## unit and property tests
+	$(CARGO) test --workspace --exclude hawser-tests --lib --bins --locked
+
+# One process per file: its tests share a scratch cluster.
+scenarios: build drivers ## real clusters, real drivers, the real program
+	$(CARGO) test -p hawser-tests --tests --locked --no-fail-fast
+
+fuzz: ## a short run of each fuzz target over its corpus (FUZZ_SECONDS each)
+	$(CARGO) test -p hawser-tests --test fuzz --locked -- --ignored --nocapture
+
+bench: packages ## pgbench against direct, Hawser and PgBouncer; criterion benches of the pure rooms
+	$(CARGO) build --release -p hawser
+	$(CARGO) run --release -p hawser-benches --bin pgbench-compare
+
+fmt: ## format everything
+	$(CARGO) fmt --all
+
+certs: ## a test CA with server and client certificates, in certs/out
+	certs/make-certs.sh
+
+clean:
+	$(CARGO) clean
+	rm -rf certs/out tests/drivers/node/node_modules
