@@ -34,13 +34,13 @@ pub fn convert(file: &Path, secrets_dir: &Path) -> Result<Conversion, Problems> 
     let Gathered { raw, .. } = Gathered::of_file(file);
     let Loaded { settings, warnings, .. } = Gathered::of_file(file).check(&Environment::default())?;
     let mut writer = Writer { text: String::new(), secrets: Vec::new(), secrets_dir };
-    let _ = write!(
+    let _ = writeln!(
         writer.text,
-        "# Made from {} by `hawser convert`. `hawser check` says whether it is right.\n",
+        "# Made from {} by `hawser convert`. `hawser check` says whether it is right.",
         file.display()
     );
     for warning in &warnings {
-        let _ = write!(writer.text, "# {}\n", one_line(&warning.to_string()));
+        let _ = writeln!(writer.text, "# {}", one_line(&warning.to_string()));
     }
     let mut global = raw.settings.clone();
     let public = settings.listen.tcp.iter().any(|address| !address.ip().is_loopback());
@@ -75,14 +75,15 @@ impl Writer<'_> {
             .filter_map(|setting| Some((setting, section.get(setting.name)?)))
             .partition(|(setting, _)| !setting.name.contains('.'));
         if !header.is_empty() {
-            let _ = write!(self.text, "\n[{header}]\n");
+            let _ = writeln!(self.text, "\n[{header}]");
             current = Some(header.to_owned());
         }
         for (setting, written) in plain.into_iter().chain(nested) {
             let (below, last) = setting.name.rsplit_once('.').unwrap_or(("", setting.name));
-            let place = [header, below].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
+            let place =
+                [header, below].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
             if current.as_deref() != Some(&place) && !place.is_empty() {
-                let _ = write!(self.text, "\n[{place}]\n");
+                let _ = writeln!(self.text, "\n[{place}]");
                 current = Some(place);
             }
             self.setting(last, setting, written, name);
@@ -102,7 +103,7 @@ impl Writer<'_> {
                     let number = self.secrets.len();
                     path = self.secrets_dir.join(format!("{}-{number}.password", file_name(name)));
                 }
-                let _ = write!(self.text, "# from {}; see `hawser convert --help`\n", written.source);
+                let _ = writeln!(self.text, "# from {}; see `hawser convert --help`", written.source);
                 let value = quoted(&path.to_string_lossy());
                 self.secrets.push((path, Zeroizing::new(secret)));
                 (format!("{last}_file"), value)
@@ -113,7 +114,7 @@ impl Writer<'_> {
             }
             (_, parsed) => (last.to_owned(), toml_value(setting, &parsed)),
         };
-        let _ = write!(self.text, "{last} = {value}{comment}\n");
+        let _ = writeln!(self.text, "{last} = {value}{comment}");
     }
 }
 

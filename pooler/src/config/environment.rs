@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_variable_comes_before_the_file() {
-        let environment = Environment::of([("HAWSER_POOL_SIZE", "7"), ("HAWSER_LOG_LEVEL", ""), ("PATH", "/bin")]);
+        let environment =
+            Environment::of([("HAWSER_POOL_SIZE", "7"), ("HAWSER_LOG_LEVEL", ""), ("PATH", "/bin")]);
         let mut raw = Raw::default();
         raw.set("pool.size", Value::Integer(3), Source::Default);
         raw.set("log.level", Value::Text("debug".to_owned()), Source::Default);
@@ -116,7 +117,8 @@ mod tests {
         let mut warnings = Vec::new();
         apply(&environment, &mut Raw::default(), &mut warnings);
         let told: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-        let expected = "environment variable HAWSER_POOLSIZE: no setting has this name; did you mean HAWSER_POOL_SIZE?";
+        let expected =
+            "environment variable HAWSER_POOLSIZE: no setting has this name; did you mean HAWSER_POOL_SIZE?";
         assert_eq!(told, [expected]);
     }
 

@@ -75,7 +75,9 @@ fn database(name: &str, section: &mut Section, problems: &mut Vec<Finding>, warn
     warn_of_ignored(&url, &source, warnings);
     let mut refuse = |what: String| problems.push(Finding::new(&source, what));
     if url.connect_timeout.is_some() {
-        refuse("URL: \"connect_timeout\" is set for all databases; write pool.server_connect_timeout".to_owned());
+        refuse(
+            "URL: \"connect_timeout\" is set for all databases; write pool.server_connect_timeout".to_owned(),
+        );
     }
     if url.passfile.is_some() {
         refuse(format!("URL: \"passfile\" is for cluster.url; write databases.{name}.password_file"));
@@ -89,7 +91,8 @@ fn database(name: &str, section: &mut Section, problems: &mut Vec<Finding>, warn
     }
     hosts(section, &url, "localhost", DEFAULT_PORT, &source);
     connection(section, &url, &source);
-    let texts = [("dbname", url.dbname), ("user", url.user), ("password", url.password.map(|p| p.to_string()))];
+    let texts =
+        [("dbname", url.dbname), ("user", url.user), ("password", url.password.map(|p| p.to_string()))];
     for (name, text) in texts {
         if let Some(text) = text {
             set_if_absent(section, name, Value::Text(text), &source);
@@ -147,7 +150,8 @@ fn cluster(
         let value = Value::Text(format!("{seconds}s"));
         raw.set_if_absent("pool.server_connect_timeout", value, source.clone());
     }
-    let password = url.password.clone().or_else(|| password_beside(&url, &user, &dbname, environment, passwords));
+    let password =
+        url.password.clone().or_else(|| password_beside(&url, &user, &dbname, environment, passwords));
     let proven_elsewhere = ["auth.rules", "auth.hba_file", "auth.user_file", "auth.query.user"]
         .iter()
         .any(|name| raw.settings.contains_key(name));

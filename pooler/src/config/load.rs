@@ -60,7 +60,8 @@ impl Gathered {
                 self.raw.set("cluster.url", Value::Text(text.to_owned()), Source::ArgumentUrl);
             }
             Some(text) if text.contains("://") => {
-                let finding = Finding::new(&Source::ArgumentUrl, "begins with neither postgres:// nor postgresql://");
+                let finding =
+                    Finding::new(&Source::ArgumentUrl, "begins with neither postgres:// nor postgresql://");
                 self.problems.push(finding);
             }
             Some(_) => {}
@@ -109,7 +110,8 @@ impl Gathered {
             Err(why) => {
                 let finding = Finding::new(&source, format!("cannot be read: {why}"));
                 let commands = ["check", "convert", "demo", "reference", "help"];
-                let meant = path.to_str().filter(|_| extension.is_empty()).and_then(|word| closest(word, commands));
+                let meant =
+                    path.to_str().filter(|_| extension.is_empty()).and_then(|word| closest(word, commands));
                 let suggestion = meant.map(|meant| format!("did you mean \"hawser {meant}\"?"));
                 return self.problems.push(Finding { suggestion, ..finding });
             }
@@ -118,8 +120,7 @@ impl Gathered {
             "toml" => self.raw = toml_file::read(&text, path, &mut self.problems),
             "ini" => {
                 let mut include = |path: &Path| read(path).map(|text| text.to_string());
-                self.raw =
-                    pgbouncer::read(&text, path, &mut include, &mut self.problems, &mut self.warnings);
+                self.raw = pgbouncer::read(&text, path, &mut include, &mut self.problems, &mut self.warnings);
             }
             _ => {
                 let finding = Finding::new(&source, "is neither a .toml file nor a .ini file");

@@ -23,8 +23,8 @@ pub mod validate;
 pub mod value;
 
 pub use arguments::Arguments;
+pub use convert::{Conversion, convert};
 pub use environment::Environment;
 pub use finding::{Finding, Problems, Source};
-pub use convert::{Conversion, convert};
 pub use load::load;
 pub use validate::{Effective, Loaded};

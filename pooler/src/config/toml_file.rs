@@ -18,7 +18,10 @@ pub fn read(text: &str, file: &Path, problems: &mut Vec<Finding>) -> Raw {
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let offset = error.span().map_or(0, |span| span.start);
-        problems.push(Finding::new(&lines.source(offset), error.message().lines().collect::<Vec<_>>().join(", ")));
+        problems.push(Finding::new(
+            &lines.source(offset),
+            error.message().lines().collect::<Vec<_>>().join(", "),
+        ));
     }
     let mut reader = Reader { lines, problems };
     reader.document(document.get_ref())
@@ -88,7 +91,8 @@ impl Reader<'_, '_> {
                 _ => {
                     let name = name.get_ref();
                     let finding = Finding::new(&source, format!("\"{what}.{name}\" is not a table"));
-                    self.problems.push(finding.suggest(format!("write [{what}.NAME] with its settings below")));
+                    self.problems
+                        .push(finding.suggest(format!("write [{what}.NAME] with its settings below")));
                 }
             }
             sections.insert(name.get_ref().to_string(), section);
@@ -173,7 +177,8 @@ impl Reader<'_, '_> {
 
 /// A key that is no setting: what was probably meant, next to it or elsewhere in the file.
 fn unknown(source: &Source, prefix: &str, key: &str, table: &'static [Setting]) -> Finding {
-    let place = if prefix.is_empty() { String::new() } else { format!(" in [{}]", prefix.trim_end_matches('.')) };
+    let place =
+        if prefix.is_empty() { String::new() } else { format!(" in [{}]", prefix.trim_end_matches('.')) };
     let finding = Finding::new(source, format!("unknown key \"{key}\"{place}"));
     let mut siblings: Vec<&str> = table
         .iter()

@@ -77,7 +77,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         .and_then(|total| u64::try_from(total).ok());
     let duration = match exact {
         Some(total) => Duration::from_nanos(total),
-        None => Duration::try_from_secs_f64(value * (*nanos as f64 / 1e9)).map_err(|_| UnitError::TooLarge)?,
+        None => {
+            Duration::try_from_secs_f64(value * (*nanos as f64 / 1e9)).map_err(|_| UnitError::TooLarge)?
+        }
     };
     if duration > LONGEST { Err(UnitError::TooLarge) } else { Ok(duration) }
 }

@@ -285,14 +285,14 @@ impl Parser {
                 self.url.ignored.push(("fallback_application_name", "clients say their own name"));
             }
             "gssencmode" if value.as_str() == "require" => {
-                self.errors.push(UrlError::Refused(
-                    "gssencmode=require",
-                    "it has no GSSAPI; use sslmode=require",
-                ));
+                self.errors
+                    .push(UrlError::Refused("gssencmode=require", "it has no GSSAPI; use sslmode=require"));
             }
             "gssencmode" => {}
             "hostaddr" => self.errors.push(UrlError::Refused("hostaddr", "write the address as the host")),
-            _ => self.errors.push(UrlError::Refused("replication", "each client says for itself what it wants")),
+            _ => self
+                .errors
+                .push(UrlError::Refused("replication", "each client says for itself what it wants")),
         }
     }
 

@@ -24,7 +24,12 @@ pub struct Entry {
 pub type Include<'a> = dyn FnMut(&Path) -> Result<String, String> + 'a;
 
 /// Reads `text`, the content of `file`, and what it includes.
-pub(super) fn read(text: &str, file: &Path, include: &mut Include<'_>, problems: &mut Vec<Finding>) -> Vec<Entry> {
+pub(super) fn read(
+    text: &str,
+    file: &Path,
+    include: &mut Include<'_>,
+    problems: &mut Vec<Finding>,
+) -> Vec<Entry> {
     let mut reader = Reader { include, problems, entries: Vec::new(), section: String::new() };
     reader.file(text, file, 0);
     reader.entries

@@ -128,8 +128,11 @@ fn an_installation_is_read_as_it_stands() {
 
 #[test]
 fn each_ignored_key_is_named_once_with_the_reason() {
-    let warnings: Vec<_> = Folder::new("ignored").load("pgbouncer.ini").warnings.iter().map(ToString::to_string).collect();
-    for (key, times) in [("admin_users is ignored", 1), ("stats_users is ignored", 1), ("[peers] is ignored", 1)] {
+    let warnings: Vec<_> =
+        Folder::new("ignored").load("pgbouncer.ini").warnings.iter().map(ToString::to_string).collect();
+    for (key, times) in
+        [("admin_users is ignored", 1), ("stats_users is ignored", 1), ("[peers] is ignored", 1)]
+    {
         assert_eq!(warnings.iter().filter(|told| told.contains(key)).count(), times, "{warnings:#?}");
     }
     for expected in ["client_login_timeout = 0 becomes 1d", "clients there may talk without TLS"] {
@@ -194,7 +197,10 @@ fn each_way_to_log_in_becomes_rules_or_a_mistake() {
         ("any", "local all all trust; host all all all trust"),
         ("cert", "hostssl all all all cert"),
         ("hba", "file"),
-        ("pam", "p.ini:2: auth_type = pam is not to be had in Hawser; use scram-sha-256 with auth_file or auth_query"),
+        (
+            "pam",
+            "p.ini:2: auth_type = pam is not to be had in Hawser; use scram-sha-256 with auth_file or auth_query",
+        ),
     ];
     for (kind, expected) in cases {
         assert_eq!(rules(kind), expected, "{kind}");

@@ -10,6 +10,7 @@ use super::super::raw::{Manners, NamedSection, Raw, Section, Value, Written};
 use super::super::settings::HostAddress;
 use super::super::units::{format_duration, parse_seconds};
 use super::super::url::parse_port;
+use super::super::value::parse_switch;
 use super::ini::{Entry, connection_string};
 use super::keys::{self, How, Meaning};
 
@@ -45,7 +46,9 @@ pub(super) fn translate(
             "pgbouncer" => {}
             "databases" => translation.database(entry),
             "users" => translation.user(entry),
-            "peers" => translation.ignored(entry, "[peers]", "cancel requests are not passed between processes"),
+            "peers" => {
+                translation.ignored(entry, "[peers]", "cancel requests are not passed between processes")
+            }
             other => {
                 let what = format!("unknown section [{other}]");
                 let known = ["databases", "users", "pgbouncer", "peers"];
@@ -126,7 +129,8 @@ impl Translation<'_> {
             How::SecondsNotZero(instead) if duration.is_zero() => {
                 let instead = parse_seconds(instead).unwrap_or(Duration::from_secs(1));
                 if instead > Duration::from_secs(1) {
-                    let what = format!("{key} = 0 becomes {}: there is always a bound", format_duration(instead));
+                    let what =
+                        format!("{key} = 0 becomes {}: there is always a bound", format_duration(instead));
                     self.warnings.push(Finding::new(source, what));
                 }
                 Some(format_duration(instead))
@@ -251,8 +255,20 @@ impl Translation<'_> {
             };
             self.set("log.level", level, &source);
         }
-        let legs =
-            [("client_tls_protocols", "client_tls.min_version"), ("server_tls_protocols", "server_tls.min_version")];
+        if let Some((value, source)) = self.special("stats_period")
+            && let Some(period) = self.converted(How::Seconds, "stats_period", &value, &source)
+        {
+            self.set("log.stats_period", period, &source);
+        }
+        if let Some((value, source)) = self.special("log_stats")
+            && parse_switch(&value) == Some(false)
+        {
+            self.set("log.stats_period", "0", &source);
+        }
+        let legs = [
+            ("client_tls_protocols", "client_tls.min_version"),
+            ("server_tls_protocols", "server_tls.min_version"),
+        ];
         for (key, name) in legs {
             let Some((value, source)) = self.special(key) else { continue };
             let protocols: Vec<String> = value.split([',', ':']).map(|p| p.trim().to_lowercase()).collect();
@@ -301,7 +317,8 @@ impl Translation<'_> {
             }
         }
         if !section.contains_key("user") && section.remove("password").is_some() {
-            let what = format!("password of database \"{}\" is ignored: there is no user= beside it", entry.key);
+            let what =
+                format!("password of database \"{}\" is ignored: there is no user= beside it", entry.key);
             self.warnings.push(Finding::new(source, what));
         }
         let hosts = self.hosts(&host, &port, entry);
@@ -327,7 +344,8 @@ impl Translation<'_> {
             Some(Value::Text(dir)) if !dir.is_empty() => dir.clone(),
             _ => UNIX_DIR.to_owned(),
         };
-        let hosts: Vec<&str> = if host.is_empty() { vec![&unix_dir] } else { host.split(',').map(str::trim).collect() };
+        let hosts: Vec<&str> =
+            if host.is_empty() { vec![&unix_dir] } else { host.split(',').map(str::trim).collect() };
         let ports = ports.into_iter().map(|port| port.unwrap_or(1)).cycle();
         let address = |(host, port): (&str, u16)| match host.starts_with('/') {
             true => HostAddress::Unix(host.into(), port),

@@ -32,7 +32,11 @@ pub(super) fn settings(reader: &mut Reader<'_>, files: &Files, client_tls: &Clie
 }
 
 /// The content of the file that a setting names.
-fn content<'f>(reader: &mut Reader<'_>, files: &'f Files, name: &str) -> Option<(std::path::PathBuf, &'f str)> {
+fn content<'f>(
+    reader: &mut Reader<'_>,
+    files: &'f Files,
+    name: &str,
+) -> Option<(std::path::PathBuf, &'f str)> {
     let path = reader.path(name)?;
     match files.get(&path) {
         Some(Ok(text)) => Some((path, text.as_str())),
@@ -111,15 +115,22 @@ fn check_rules(
     client_tls: &ClientTls,
 ) {
     let name = if reader.is_written("auth.hba_file") { "auth.hba_file" } else { "auth.rules" };
-    let asks = |rule: &&Rule| {
-        rule.method == Method::Cert || rule.client_certificate != ClientCertificate::NotAsked
-    };
+    let asks =
+        |rule: &&Rule| rule.method == Method::Cert || rule.client_certificate != ClientCertificate::NotAsked;
     if rules.iter().any(|rule| asks(&rule)) && client_tls.ca_file.is_none() {
-        reader.problem(name, "has a rule that wants a client certificate", "set client_tls.ca_file to what signs them");
+        reader.problem(
+            name,
+            "has a rule that wants a client certificate",
+            "set client_tls.ca_file to what signs them",
+        );
     }
     for rule in rules {
         if let Some(map) = rule.map.as_ref().filter(|map| !maps.contains_key(*map)) {
-            reader.problem(name, &format!("has a rule with map={map}, and there is no such map"), "set auth.name_maps or auth.ident_file");
+            reader.problem(
+                name,
+                &format!("has a rule with map={map}, and there is no such map"),
+                "set auth.name_maps or auth.ident_file",
+            );
         }
     }
 }
@@ -151,13 +162,19 @@ pub(super) fn query_of_database(reader: &mut Reader<'_>, general: Option<&AuthQu
     if user.is_none() && query.is_none() && dbname.is_none() {
         return None;
     }
-    let preset = || Reader::new(super::GLOBAL, &super::super::raw::Section::new(), String::new()).query_preset();
+    let preset =
+        || Reader::new(super::GLOBAL, &super::super::raw::Section::new(), String::new()).query_preset();
     let general = general.cloned().unwrap_or_else(preset);
     let user = user.unwrap_or(general.user);
     if user.is_empty() {
         reader.problem("auth_query.query", "has nobody to ask it", "set auth_query.user or auth.query.user");
     }
-    Some(AuthQuery { user, query: query.unwrap_or(general.query), dbname: dbname.or(general.dbname), ..general })
+    Some(AuthQuery {
+        user,
+        query: query.unwrap_or(general.query),
+        dbname: dbname.or(general.dbname),
+        ..general
+    })
 }
 
 impl Reader<'_> {
@@ -210,8 +227,11 @@ pub(super) fn look_for_users(
     whole: &Source,
     warnings: &mut Vec<Finding>,
 ) {
-    let queries: Vec<&AuthQuery> =
-        auth.query.iter().chain(databases.values().filter_map(|database| database.auth_query.as_ref())).collect();
+    let queries: Vec<&AuthQuery> = auth
+        .query
+        .iter()
+        .chain(databases.values().filter_map(|database| database.auth_query.as_ref()))
+        .collect();
     for query in &queries {
         if users.get(&query.user).is_none_or(|user| user.secrets.is_empty()) {
             let what = format!("user {:?} looks secrets up and has none of its own", query.user);

@@ -8,8 +8,8 @@ use super::super::finding::Finding;
 use super::super::raw::{NamedSection, Raw};
 use super::super::reference::{DATABASE, USER};
 use super::super::settings::{
-    AuthQuery, DatabaseSettings, HostAddress, HostOrder, Limits, PoolOverrides, PoolSettings, Secret, ServerTls, Target,
-    TimeoutOverrides, UserSettings,
+    AuthQuery, DatabaseSettings, HostAddress, HostOrder, Limits, PoolOverrides, PoolSettings, Secret,
+    ServerTls, Target, TimeoutOverrides, UserSettings,
 };
 use super::reader::Reader;
 use super::{Files, auth, pool_mode, server_tls};
@@ -63,7 +63,11 @@ fn database(
     let password = secrets.pop();
     if password.is_some() && user.is_none() {
         let at = if reader.is_written("password") { "password" } else { "password_file" };
-        reader.problem(at, "stands without user", &format!("write databases.{name}.user, or give [users.NAME] the password"));
+        reader.problem(
+            at,
+            "stands without user",
+            &format!("write databases.{name}.user, or give [users.NAME] the password"),
+        );
     }
     let order = reader.word("host_order");
     let pool = overrides(reader);
@@ -83,7 +87,8 @@ fn database(
         startup_parameters: reader.pairs("startup_parameters"),
         pool,
         max_db_connections: reader.limit_or("max_connections", inherited.max_connections),
-        max_db_client_connections: reader.limit_or("max_client_connections", inherited.max_client_connections),
+        max_db_client_connections: reader
+            .limit_or("max_client_connections", inherited.max_client_connections),
         timeouts: timeouts(reader),
         disabled: reader.switch("disabled"),
     }
@@ -95,7 +100,9 @@ fn hosts(name: &str, section: &NamedSection, reader: &mut Reader<'_>) -> Vec<Hos
     for (text, source) in reader.list("hosts") {
         match parse_host(&text) {
             Ok(HostAddress::Tcp(host, _)) if host.is_empty() => {
-                reader.problems.push(Finding::new(&source, format!("databases.{name}.hosts: a host is empty")));
+                reader
+                    .problems
+                    .push(Finding::new(&source, format!("databases.{name}.hosts: a host is empty")));
             }
             Ok(host) => hosts.push(host),
             Err(error) => {

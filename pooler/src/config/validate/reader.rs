@@ -50,7 +50,8 @@ impl<'a> Reader<'a> {
                 Ok(parsed) => Some(parsed),
                 Err(misfit) => {
                     let what = format!("{}{name}: {}", self.prefix, misfit.what);
-                    let finding = Finding { suggestion: misfit.suggestion, ..Finding::new(&written.source, what) };
+                    let finding =
+                        Finding { suggestion: misfit.suggestion, ..Finding::new(&written.source, what) };
                     self.problems.push(finding);
                     None
                 }

@@ -322,7 +322,8 @@ password_file = "x"
 fn a_public_address_needs_tls_or_an_explicit_word() {
     let url = "postgres://app:secret@db/app";
     let listen = |address: &str, more: &[(&str, &str)]| {
-        let variables: Vec<_> = [("HAWSER_LISTEN", address)].into_iter().chain(more.iter().copied()).collect();
+        let variables: Vec<_> =
+            [("HAWSER_LISTEN", address)].into_iter().chain(more.iter().copied()).collect();
         of_url(url, &variables)
     };
     for address in ["0.0.0.0:6432", "[::]:6432", "*:6432", "10.0.0.1:6432"] {
@@ -337,7 +338,8 @@ fn a_public_address_needs_tls_or_an_explicit_word() {
 fn a_certificate_turns_tls_on_and_one_that_cannot_be_read_is_a_mistake() {
     let folder = Folder::new("tls");
     let (cert, key) = (folder.write("cert.pem", ""), folder.write("key.pem", ""));
-    let text = |cert: &str, key: &str| format!("{MINIMAL}[client_tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n");
+    let text =
+        |cert: &str, key: &str| format!("{MINIMAL}[client_tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n");
     let load = |text: String| {
         let file = folder.write("hawser.toml", &text);
         let arguments = Arguments { source: file.to_str().map(str::to_owned), ..Arguments::default() };
@@ -368,10 +370,15 @@ fn files_that_are_named_are_read_and_their_mistakes_told_by_line() {
     assert_eq!(loaded.warnings.len(), 1);
     folder.write("hba", "# rules\nlocal all all trst\n");
     folder.write("users", "\"other\" \"hers\n");
-    let problems = told(&load("[auth]\nhba_file = \"hba\"\nuser_file = \"users\"\nident_file = \"none\"\n").unwrap_err());
+    let problems = told(
+        &load("[auth]\nhba_file = \"hba\"\nuser_file = \"users\"\nident_file = \"none\"\n").unwrap_err(),
+    );
     assert_eq!(problems.len(), 3, "{problems:#?}");
     let begins = |place: &str| problems.iter().any(|told| told.contains(place));
-    assert!(begins("/hba:2: ") && begins("/users:1: ") && begins("hawser.toml:6: auth.ident_file "), "{problems:#?}");
+    assert!(
+        begins("/hba:2: ") && begins("/users:1: ") && begins("hawser.toml:6: auth.ident_file "),
+        "{problems:#?}"
+    );
 }
 
 #[test]
@@ -405,6 +412,7 @@ fn warnings_say_who_cannot_log_in() {
 fn no_secret_is_in_debug() {
     let loaded = of_url("postgres://app:topsecret@db/app", &[]).unwrap();
     assert!(!format!("{loaded:?}").contains("topsecret"));
-    let arguments = Arguments { source: Some("postgres://app:topsecret@db/app".to_owned()), ..Arguments::default() };
+    let arguments =
+        Arguments { source: Some("postgres://app:topsecret@db/app".to_owned()), ..Arguments::default() };
     assert!(!format!("{arguments:?}").contains("topsecret"));
 }
