@@ -104,7 +104,8 @@ pub fn validate(
     let databases = database::databases(raw, files, &inherited, &mut reader.problems);
     let mut users = database::users(raw, files, &limits, &mut reader.problems);
     auth::add_user_file(&mut reader, files, &limits, &mut users, &mut warnings);
-    if databases.is_empty() {
+    // Without a file or with a broken URL it has been said already why there is none.
+    if databases.is_empty() && raw.file.is_some() && !raw.settings.contains_key("cluster.url") {
         let finding = Finding::new(&whole(raw), "no database is named, so nobody could connect");
         reader.problems.push(finding.suggest("write cluster.url or [databases.NAME]"));
     }

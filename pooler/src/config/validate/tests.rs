@@ -289,7 +289,7 @@ password_file = "x"
     )
     .unwrap_err();
     let expected = [
-        "h.toml:1: workers: 0 is not a number, 1 to 1024",
+        "h.toml:1: workers: 0 is not a number from 1 to 1024",
         "h.toml:2: listen.address: \"localhost\" is not an IP address and a port; write \"127.0.0.1:6432\"",
         "h.toml:3: unknown key \"pol\"; did you mean \"pool\"?",
         "h.toml:6: pool.min_size is 9, more than pool.size, which is 5",
@@ -384,7 +384,11 @@ fn files_that_are_named_are_read_and_their_mistakes_told_by_line() {
 #[test]
 fn nothing_to_serve_is_a_mistake() {
     let problems = told(&load(&Arguments::default(), &Environment::of([])).unwrap_err());
-    assert!(problems.iter().any(|told| told.contains("set DATABASE_URL")), "{problems:?}");
+    assert_eq!(problems.len(), 1);
+    assert!(
+        problems[0].starts_with("command line: ") && problems[0].ends_with("set DATABASE_URL"),
+        "{problems:?}"
+    );
     let problems = of_toml("workers = 1\n").unwrap_err();
     assert_eq!(
         problems,
