@@ -1,6 +1,30 @@
 //! What the operator wants, from the URL, the file, the environment and the flags.
 //!
-//! `raw` is a file as written; `validate` finds every mistake at once, with file and line; [`settings`] is what
-//! was meant. The rest of the house gets [`settings::Settings`] as a value and never looks anything up.
+//! Every source is brought into one form, [`raw`], under the names of [`reference`]; [`validate`] finds every mistake at
+//! once, with its place; [`settings`] is what was meant. The rest of the house gets [`settings::Settings`] as a value and
+//! never looks anything up. Only [`load`](mod@load) reads files.
 
+pub mod arguments;
+mod convert;
+pub mod diff;
+pub mod environment;
+pub mod expand;
+pub mod finding;
+mod load;
+pub mod pgbouncer;
+pub mod pgpass;
+pub mod raw;
+pub mod reference;
 pub mod settings;
+pub mod toml_file;
+pub mod units;
+pub mod url;
+pub mod validate;
+pub mod value;
+
+pub use arguments::Arguments;
+pub use environment::Environment;
+pub use finding::{Finding, Problems, Source};
+pub use convert::{Conversion, convert};
+pub use load::load;
+pub use validate::{Effective, Loaded};

@@ -88,8 +88,8 @@ pub struct Raw {
     pub users: BTreeMap<String, NamedSection>,
     /// Whose ways are followed.
     pub manners: Manners,
-    /// The folder that relative file names start from.
-    pub folder: Option<PathBuf>,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
 }
 
 impl Raw {

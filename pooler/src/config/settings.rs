@@ -144,7 +144,7 @@ pub struct AuthSettings {
     pub query: Option<AuthQuery>,
     /// Allow `password` in the clear without TLS.
     pub password_without_tls: bool,
-    /// Failed logins from one address before they are delayed, per `throttle_window`.
+    /// Failed logins from one address before they are delayed, per `throttle_window`; 0: never delayed.
     pub throttle_failures: u32,
     /// See `throttle_failures`.
     pub throttle_window: Duration,
@@ -187,6 +187,16 @@ pub enum HostOrder {
     InOrder,
 }
 
+/// Which of several hosts serve a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Target {
+    /// Any that answers, as PgBouncer does.
+    #[default]
+    Any,
+    /// The one that is primary.
+    Primary,
+}
+
 /// One PostgreSQL address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostAddress {
@@ -203,6 +213,8 @@ pub struct DatabaseSettings {
     pub hosts: Vec<HostAddress>,
     /// Which host comes first.
     pub host_order: HostOrder,
+    /// Which of the hosts serve.
+    pub target: Target,
     /// Name on the server; `None`: the client's word.
     pub dbname: Option<String>,
     /// Forced server user, if any.
@@ -288,7 +300,7 @@ pub struct PoolSettings {
     pub server_idle_timeout: Option<Duration>,
     /// Query that checks a server connection before it is lent; empty: a cheap look at the socket only.
     pub server_check_query: String,
-    /// A server connection idle for less than this is lent unchecked.
+    /// A server connection idle for less than this is lent unchecked; zero checks every one.
     pub server_check_delay: Duration,
     /// Run before a server connection serves another client in session mode.
     pub server_reset_query: String,
@@ -326,6 +338,10 @@ pub struct PoolOverrides {
 pub struct Limits {
     /// Client connections at most.
     pub max_client_connections: usize,
+    /// Server connections of one user, all databases together, unless the user says otherwise.
+    pub max_user_connections: Option<usize>,
+    /// Client connections of one user, unless the user says otherwise.
+    pub max_user_client_connections: Option<usize>,
     /// Longest startup packet.
     pub max_startup_packet: usize,
     /// Longest message that is held whole (Parse, Bind, Query, ...). Longer data messages pass in pieces.

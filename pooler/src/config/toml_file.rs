@@ -48,7 +48,7 @@ struct Reader<'a, 'p> {
 
 impl Reader<'_, '_> {
     fn document(&mut self, document: &DeTable<'_>) -> Raw {
-        let mut raw = Raw::default();
+        let mut raw = Raw { file: Some(self.lines.file.to_owned()), ..Raw::default() };
         for (key, value) in document {
             match (key.get_ref().as_ref(), value.get_ref()) {
                 ("databases", _) => raw.databases = self.named("databases", value, reference::DATABASE),
