@@ -359,6 +359,7 @@ fn log(reader: &mut Reader<'_>) -> LogSettings {
         connections: reader.switch("log.connections"),
         disconnections: reader.switch("log.disconnections"),
         pooler_errors: reader.switch("log.pooler_errors"),
+        stats_period: None,
         file: reader.path("log.file"),
     }
 }
