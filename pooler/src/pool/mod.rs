@@ -343,7 +343,7 @@ impl Pool {
         }
         member.server.released = now;
         let waiting = self.counts().waiting > 0;
-        if let Some(needier) = self.budget.needier(self.surroundings.worker.0, waiting) {
+        if let Some(needier) = self.budget.needier(self.surroundings.worker.0, waiting, now) {
             self.ledger.borrow_mut().closed();
             return self.hand_over(member, WorkerId(needier));
         }
@@ -467,10 +467,10 @@ impl Pool {
 
     /// Opens what is missing, as far as the budget goes.
     fn open_more(self: &Rc<Self>) {
-        self.open_up_to(0);
+        self.open_up_to(0, false);
     }
 
-    fn open_up_to(self: &Rc<Self>, reserve: usize) {
+    fn open_up_to(self: &Rc<Self>, reserve: usize, patient: bool) {
         loop {
             let (shortage, opening) = {
                 let ledger = self.ledger.borrow();
@@ -482,7 +482,7 @@ impl Pool {
             match self.budget.permit(self.surroundings.worker.0, reserve) {
                 Ok(permit) => self.open(permit),
                 Err(denied) => {
-                    self.ask_for_help(denied);
+                    self.ask_for_help(denied, patient);
                     break;
                 }
             }
@@ -490,11 +490,11 @@ impl Pool {
         self.note_waiting();
     }
 
-    fn ask_for_help(&self, denied: Denied) {
+    fn ask_for_help(&self, denied: Denied, patient: bool) {
         let worker = self.surroundings.worker;
         self.starving.set(true);
         self.note_waiting();
-        if let Some(richest) = self.budget.richest(worker.0) {
+        if let Some(richest) = self.budget.richest(worker.0, patient) {
             self.surroundings.mailboxes.send(WorkerId(richest), Order::Lend(self.key.clone(), worker));
         } else if denied == Denied::Database {
             for other in 0..self.surroundings.mailboxes.workers() {
@@ -596,8 +596,10 @@ impl Pool {
 
     fn note_waiting(&self) {
         if self.starving.get() {
-            let waiting = self.ledger.borrow().counts().waiting;
-            self.budget.starve(self.surroundings.worker.0, waiting);
+            let ledger = self.ledger.borrow();
+            let waiting = ledger.counts().waiting;
+            let since = ledger.waiters().next().map(|ticket| ticket.since);
+            self.budget.starve(self.surroundings.worker.0, waiting, since);
             self.starving.set(waiting > 0);
         }
     }

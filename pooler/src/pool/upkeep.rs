@@ -60,7 +60,7 @@ impl Pool {
     fn retry(self: &Rc<Self>, now: Instant) {
         let due = self.failure.borrow().as_ref().is_none_or(|failure| failure.retry_at <= now);
         if due && self.counts().waiting > 0 {
-            self.open_more();
+            self.open_up_to(0, true);
         }
     }
 
@@ -81,7 +81,7 @@ impl Pool {
         };
         let oldest = self.ledger.borrow().waiters().next().map(|ticket| ticket.since);
         if reserve > 0 && oldest.is_some_and(|since| now.duration_since(since) >= timeout) {
-            self.open_up_to(reserve);
+            self.open_up_to(reserve, true);
         }
     }
 }
