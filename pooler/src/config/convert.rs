@@ -27,7 +27,7 @@ pub struct Conversion {
 
 /// Converts `file`; the files for passwords are named in `secrets_dir`. Whatever is wrong with the file is told as in a check.
 pub fn convert(file: &Path, secrets_dir: &Path) -> Result<Conversion, Problems> {
-    if !file.extension().is_some_and(|extension| extension == "ini") {
+    if file.extension().is_none_or(|extension| extension != "ini") {
         let finding = Finding::new(&Source::WholeFile(file.to_owned()), "is not a .ini file");
         return Err(Problems::one(finding.suggest("name a pgbouncer.ini")));
     }

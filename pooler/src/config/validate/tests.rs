@@ -420,3 +420,25 @@ fn no_secret_is_in_debug() {
         Arguments { source: Some("postgres://app:topsecret@db/app".to_owned()), ..Arguments::default() };
     assert!(!format!("{arguments:?}").contains("topsecret"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_values_make_the_check_panic(
+        values in proptest::collection::vec((0..GLOBAL.len(), "\\PC{0,20}|[0-9a-z:./\\[\\]*$,-]{0,20}", 0..5_u8), 0..12),
+    ) {
+        let mut text = String::new();
+        for (at, value, form) in values {
+            let name = GLOBAL[at].name;
+            text.push_str(&match form {
+                0 => format!("{name} = {}\n", value.len()),
+                1 => format!("{name} = [{value:?}, \"x\"]\n"),
+                2 => format!("databases.{value:?}.hosts = {value:?}\n"),
+                3 => format!("users.{value:?}.password = {value:?}\n"),
+                _ => format!("{name} = {value:?}\n"),
+            });
+        }
+        if let Err(problems) = of_toml(&text) {
+            proptest::prop_assert!(problems.iter().all(|told| !told.is_empty()));
+        }
+    }
+}
