@@ -1,3 +1,88 @@
 //! Arguments -> settings -> run.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use hawser::config::diff::{diff, reloaded};
+use hawser::config::settings::Settings;
+use hawser::config::{Arguments, Environment, Loaded, Problems, load, reference};
+use hawser::process::arguments::{Command, CommandLine};
+use hawser::process::commands::{self, Printed};
+use hawser::process::logging::Log;
+use hawser::process::pid_file::PidFile;
+use hawser::process::run::{Reload, run};
+use hawser::process::{demo, limits};
+
+fn main() -> ExitCode {
+    let CommandLine { command, server } = CommandLine::parse();
+    let environment = Environment::of_this_process();
+    let outcome = match command {
+        None => serve(server, environment).map(|()| ExitCode::SUCCESS),
+        Some(Command::Demo { check }) => demo::run(check).context("demo"),
+        Some(Command::Check { file }) => print(commands::check(&file, &environment)),
+        Some(Command::Convert { file, secrets }) => print(commands::convert_file(&file, secrets.as_deref())),
+        Some(Command::Reference) => {
+            print(Ok(Printed { result: reference::markdown(), remarks: String::new() }))
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "hawser: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints what a command came to; mistakes one a line, without a prefix, as compilers do.
+fn print(printed: Result<Printed, Problems>) -> anyhow::Result<ExitCode> {
+    match printed {
+        Ok(Printed { result, remarks }) => {
+            // Who reads may have read enough, as `head` does.
+            let _ = std::io::stderr().write_all(remarks.as_bytes());
+            let _ = std::io::stdout().write_all(result.as_bytes());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problems) => {
+            let _ = writeln!(std::io::stderr(), "{problems}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Runs the server until a signal ends it.
+fn serve(arguments: Arguments, environment: Environment) -> anyhow::Result<()> {
+    let Loaded { settings, warnings, .. } = load(&arguments, &environment)
+        .map_err(|problems| anyhow::anyhow!("the settings are wrong\n{problems}"))?;
+    let log = Log::start(&settings.log)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Err(shortage) = limits::raise(limits::needed(&settings)) {
+        tracing::warn!("{shortage}");
+    }
+    let _pid_file = settings.pid_file.as_deref().map(PidFile::create).transpose().context("pid file")?;
+    let reload = reload(arguments, environment, log);
+    run(settings, reload).inspect_err(|error| tracing::error!(%error, "cannot run"))?;
+    Ok(())
+}
+
+/// Reads everything again as at the start, and says what it changes.
+fn reload(arguments: Arguments, environment: Environment, log: Log) -> Reload {
+    Box::new(move |running: &Settings| {
+        let lines = |problems: Problems| problems.0.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let Loaded { settings, warnings, .. } = load(&arguments, &environment).map_err(lines)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        if let Err(shortage) = limits::raise(limits::needed(&settings)) {
+            tracing::warn!("{shortage}");
+        }
+        let changes = diff(running, &settings);
+        let settings = reloaded(running, settings);
+        if let Err(error) = log.reload(&settings.log) {
+            tracing::warn!("{error}");
+        }
+        Ok((settings, vec![changes.to_string()]))
+    })
+}

@@ -27,20 +27,20 @@ pub struct Conversion {
 
 /// Converts `file`; the files for passwords are named in `secrets_dir`. Whatever is wrong with the file is told as in a check.
 pub fn convert(file: &Path, secrets_dir: &Path) -> Result<Conversion, Problems> {
-    if !file.extension().is_some_and(|extension| extension == "ini") {
+    if file.extension().is_none_or(|extension| extension != "ini") {
         let finding = Finding::new(&Source::WholeFile(file.to_owned()), "is not a .ini file");
         return Err(Problems::one(finding.suggest("name a pgbouncer.ini")));
     }
     let Gathered { raw, .. } = Gathered::of_file(file);
     let Loaded { settings, warnings, .. } = Gathered::of_file(file).check(&Environment::default())?;
     let mut writer = Writer { text: String::new(), secrets: Vec::new(), secrets_dir };
-    let _ = write!(
+    let _ = writeln!(
         writer.text,
-        "# Made from {} by `hawser convert`. `hawser check` says whether it is right.\n",
+        "# Made from {} by `hawser convert`. `hawser check` says whether it is right.",
         file.display()
     );
     for warning in &warnings {
-        let _ = write!(writer.text, "# {}\n", one_line(&warning.to_string()));
+        let _ = writeln!(writer.text, "# {}", one_line(&warning.to_string()));
     }
     let mut global = raw.settings.clone();
     let public = settings.listen.tcp.iter().any(|address| !address.ip().is_loopback());
@@ -75,7 +75,7 @@ impl Writer<'_> {
             .filter_map(|setting| Some((setting, section.get(setting.name)?)))
             .partition(|(setting, _)| !setting.name.contains('.'));
         if !header.is_empty() {
-            let _ = write!(self.text, "\n[{header}]\n");
+            let _ = writeln!(self.text, "\n[{header}]");
             current = Some(header.to_owned());
         }
         for (setting, written) in plain.into_iter().chain(nested) {
@@ -83,7 +83,7 @@ impl Writer<'_> {
             let place =
                 [header, below].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
             if current.as_deref() != Some(&place) && !place.is_empty() {
-                let _ = write!(self.text, "\n[{place}]\n");
+                let _ = writeln!(self.text, "\n[{place}]");
                 current = Some(place);
             }
             self.setting(last, setting, written, name);
@@ -103,7 +103,7 @@ impl Writer<'_> {
                     let number = self.secrets.len();
                     path = self.secrets_dir.join(format!("{}-{number}.password", file_name(name)));
                 }
-                let _ = write!(self.text, "# from {}; see `hawser convert --help`\n", written.source);
+                let _ = writeln!(self.text, "# from {}; see `hawser convert --help`", written.source);
                 let value = quoted(&path.to_string_lossy());
                 self.secrets.push((path, Zeroizing::new(secret)));
                 (format!("{last}_file"), value)
@@ -114,7 +114,7 @@ impl Writer<'_> {
             }
             (_, parsed) => (last.to_owned(), toml_value(setting, &parsed)),
         };
-        let _ = write!(self.text, "{last} = {value}{comment}\n");
+        let _ = writeln!(self.text, "{last} = {value}{comment}");
     }
 }
 

@@ -44,7 +44,7 @@ pub enum Change {
     Workers,
     /// The file with the number of the process; on restart.
     PidFile,
-    /// Format or file of the log; on restart.
+    /// Format, file or clock of the log; on restart.
     LogPlace,
 }
 
@@ -78,7 +78,7 @@ impl fmt::Display for Change {
             Self::Listen => f.write_str("[listen]"),
             Self::Workers => f.write_str("workers"),
             Self::PidFile => f.write_str("pid_file"),
-            Self::LogPlace => f.write_str("log.format or log.file"),
+            Self::LogPlace => f.write_str("log.format, log.file or log.stats_period"),
         }
     }
 }
@@ -190,8 +190,8 @@ fn named<V: PartialEq>(
     }
 }
 
-fn log_place(log: &LogSettings) -> (bool, Option<&std::path::PathBuf>) {
-    (log.json, log.file.as_ref())
+fn log_place(log: &LogSettings) -> (bool, Option<&std::path::PathBuf>, Option<std::time::Duration>) {
+    (log.json, log.file.as_ref(), log.stats_period)
 }
 
 fn log_words(log: &LogSettings) -> (&str, bool, bool, bool) {
@@ -204,7 +204,12 @@ pub fn reloaded(old: &Settings, new: Settings) -> Settings {
         listen: old.listen.clone(),
         workers: old.workers,
         pid_file: old.pid_file.clone(),
-        log: LogSettings { json: old.log.json, file: old.log.file.clone(), ..new.log },
+        log: LogSettings {
+            json: old.log.json,
+            file: old.log.file.clone(),
+            stats_period: old.log.stats_period,
+            ..new.log
+        },
         ..new
     }
 }
@@ -247,7 +252,7 @@ mod tests {
             changes.to_string(),
             "changed: [log], [pool], [timeouts], database \"shop\" added, database \"app\" removed, \
              database \"*\" leads elsewhere, its server connections are renewed, user \"app\" has another secret; \
-             after a restart: [listen], workers, log.format or log.file"
+             after a restart: [listen], workers, log.format, log.file or log.stats_period"
         );
         let running = reloaded(&old, new.clone());
         assert_eq!((running.listen, running.workers, running.log.json), (old.listen, old.workers, false));

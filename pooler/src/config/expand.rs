@@ -256,9 +256,6 @@ pub fn parse_host(text: &str) -> Result<HostAddress, url::UrlError> {
             .unwrap_or((text, DEFAULT_PORT));
         return Ok(HostAddress::Unix(dir.into(), port));
     }
-    if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Ok(HostAddress::Tcp(text.to_owned(), DEFAULT_PORT));
-    }
     let (host, port) = url::split_host(text)?;
     let port = match port {
         Some(port) => url::parse_port(port).ok_or(url::UrlError::Port)?,

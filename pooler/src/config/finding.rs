@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
+    /// The command line as a whole.
+    CommandLine,
     /// A flag of the command line, such as `--listen`.
     Flag(&'static str),
     /// The URL on the command line.
@@ -44,6 +46,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("default"),
             Self::PgbouncerDefault => f.write_str("PgBouncer's default"),
+            Self::CommandLine => f.write_str("command line"),
             Self::ArgumentUrl => f.write_str("URL on the command line"),
             Self::Flag(name) => f.write_str(name),
             Self::Environment(name) => write!(f, "environment variable {name}"),

@@ -85,7 +85,7 @@ impl Gathered {
             let source = Source::Environment("PGHOST".to_owned());
             return self.raw.set("cluster.url", Value::Text("postgres://".to_owned()), source);
         }
-        let finding = Finding::new(&Source::Default, "nothing says which databases to serve");
+        let finding = Finding::new(&Source::CommandLine, "nothing says which databases to serve");
         self.problems.push(finding.suggest(
             "name a postgres:// URL, a .toml file or a pgbouncer.ini on the command line, or set DATABASE_URL",
         ));

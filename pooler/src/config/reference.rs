@@ -346,6 +346,8 @@ pub const GLOBAL: &[Setting] = &[
         "Log each client that leaves, and why."),
     live("log.pooler_errors", Kind::Switch, Value("true"), "log_pooler_errors",
         "Log the errors that Hawser itself sends to clients."),
+    fixed("log.stats_period", Kind::DurationOrOff, Value("1min"), "stats_period",
+        "Write the counters of each pool to the log this often."),
 ];
 
 /// Settings of one database, in `[databases.NAME]`.

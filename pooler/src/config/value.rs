@@ -158,7 +158,15 @@ fn with_unit(setting: &Setting, value: &Value, error: UnitError, unit: &str) -> 
 fn expected(kind: Kind) -> String {
     match kind {
         Kind::Word(words) => format!("one of {}", words.join(", ")),
-        Kind::Count { .. } | Kind::Fraction { .. } => format!("a {}", kind.in_words()),
+        Kind::Count { .. } | Kind::Fraction { .. } => {
+            let words = kind.in_words();
+            let bounds = words.trim_start_matches("number, ");
+            if bounds.starts_with("at least") {
+                format!("a number of {bounds}")
+            } else {
+                format!("a number from {bounds}")
+            }
+        }
         Kind::Switch => kind.in_words(),
         Kind::Size { .. } | Kind::Text | Kind::Path | Kind::Secret => format!("a {}", kind.in_words()),
         Kind::Permissions => "permission bits in octal, such as \"0770\"".to_owned(),
@@ -239,9 +247,9 @@ mod tests {
         let cases = [
             ("pool.size", Value::Integer(5), "= 5"),
             ("pool.size", text(" 5"), "= 5"),
-            ("pool.size", Value::Integer(0), "0 is not a number, at least 1"),
-            ("pool.size", Value::Integer(-1), "-1 is not a number, at least 1"),
-            ("pool.size", text("many"), "\"many\" is not a number, at least 1"),
+            ("pool.size", Value::Integer(0), "0 is not a number of at least 1"),
+            ("pool.size", Value::Integer(-1), "-1 is not a number of at least 1"),
+            ("pool.size", text("many"), "\"many\" is not a number of at least 1"),
             (
                 "pool.mode",
                 text("transction"),
@@ -249,7 +257,7 @@ mod tests {
             ),
             ("pool.mode", Value::Switch(true), "true is not one of session, transaction, statement"),
             ("pool.lifetime_jitter", Value::Fraction(0.2), "= 0.2"),
-            ("pool.lifetime_jitter", Value::Fraction(0.6), "0.6 is not a number, 0.0 to 0.5"),
+            ("pool.lifetime_jitter", Value::Fraction(0.6), "0.6 is not a number from 0.0 to 0.5"),
             ("pool.server_lifetime", text("90s"), "= 90s"),
             ("pool.server_lifetime", Value::Integer(0), "= 0"),
             ("pool.server_lifetime", text("off"), "= 0"),

@@ -81,9 +81,7 @@ impl Door {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Tcp(listener) => {
-                listener.local_addr().map_or_else(|_| "tcp".into(), |address| address.to_string())
-            }
+            Self::Tcp(listener) => listener.local_addr().map_or_else(|_| "tcp".into(), |address| address.to_string()),
             Self::Unix(_, Some(file)) => file.0.display().to_string(),
             Self::Unix(_, None) => "unix socket".into(),
         }
@@ -102,8 +100,7 @@ pub fn open(listen: &Listen) -> Result<Vec<Door>, ListenError> {
     let mut doors = Vec::new();
     for address in &listen.tcp {
         let failed = |source| ListenError::Tcp { address: address.to_string(), source };
-        let socket =
-            Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+        let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
         socket.set_reuse_address(true).map_err(failed)?;
         if address.is_ipv6() {
             socket.set_only_v6(true).map_err(failed)?;
@@ -131,8 +128,7 @@ fn open_unix(folder: &Path, listen: &Listen) -> Result<Door, ListenError> {
     let listener = UnixListener::bind(&path).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(listen.unix_mode)).map_err(failed)?;
     if let Some(name) = &listen.unix_group {
-        let group =
-            nix::unistd::Group::from_name(name).ok().flatten().ok_or(ListenError::Group(name.clone()))?;
+        let group = nix::unistd::Group::from_name(name).ok().flatten().ok_or(ListenError::Group(name.clone()))?;
         std::os::unix::fs::chown(&path, None, Some(group.gid.as_raw())).map_err(failed)?;
     }
     Ok(Door::Unix(listener, Some(SocketFile(path))))

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// A limit that several pools may share.
 #[derive(Debug)]
@@ -50,8 +51,14 @@ struct Seat {
     held: AtomicUsize,
     idle: AtomicUsize,
     starving: AtomicUsize,
+    /// When the client that waits longest came, in microseconds after the budget's birth.
+    waits_since: AtomicU64,
     clients: AtomicUsize,
 }
+
+/// A client of another worker must have waited so long before a connection goes there from a worker that could
+/// use it itself: moving one costs four system calls, and under a full load everybody waits a little.
+const WORTH_MOVING: Duration = Duration::from_millis(5);
 
 /// Why no connection may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +80,7 @@ pub struct Budget {
     seats: Box<[Seat]>,
     hungry: AtomicUsize,
     generation: AtomicU64,
+    born: Instant,
 }
 
 impl Budget {
@@ -80,14 +88,7 @@ impl Budget {
     #[must_use]
     pub fn new(size: usize, database: Arc<Cap>, user: Arc<Cap>, workers: usize) -> Arc<Self> {
         let seats = (0..workers).map(|_| Seat::default()).collect();
-        Arc::new(Self {
-            pool: Cap::new(size),
-            database,
-            user,
-            seats,
-            hungry: AtomicUsize::new(0),
-            generation: AtomicU64::new(0),
-        })
+        Arc::new(Self { pool: Cap::new(size), database, user, seats, hungry: AtomicUsize::new(0), generation: AtomicU64::new(0), born: Instant::now() })
     }
 
     /// Changes the size of the pool.
@@ -122,8 +123,11 @@ impl Budget {
         Ok(Permit { budget: self.clone(), worker })
     }
 
-    /// Says how many clients of `worker` wait that it cannot open a connection for.
-    pub fn starve(&self, worker: usize, clients: usize) {
+    /// Says how many clients of `worker` wait that it cannot open a connection for, and since when the first.
+    pub fn starve(&self, worker: usize, clients: usize, since: Option<Instant>) {
+        if let Some(since) = since {
+            self.seat(worker).waits_since.store(self.age(since), Relaxed);
+        }
         let before = self.seat(worker).starving.swap(clients, Relaxed);
         match (before, clients) {
             (0, 1..) => _ = self.hungry.fetch_add(1, Relaxed),
@@ -137,29 +141,40 @@ impl Budget {
         self.seat(worker).idle.store(idle, Relaxed);
     }
 
-    /// The worker with the most idle connections, other than `me`, if any has some.
+    /// The worker, other than `me`, that has the most idle connections and no use for them: more than half of its
+    /// own. Once a client has waited long (`patient`), any idle connection will do.
     #[must_use]
-    pub fn richest(&self, me: usize) -> Option<usize> {
+    pub fn richest(&self, me: usize, patient: bool) -> Option<usize> {
         let others = self.seats.iter().enumerate().filter(|(worker, _)| *worker != me);
         let (idle, worker) = others.map(|(worker, seat)| (seat.idle.load(Relaxed), worker)).max()?;
-        (idle > 0).then_some(worker)
+        let spare = patient || idle * 2 > self.seat(worker).held.load(Relaxed);
+        (idle > 0 && spare).then_some(worker)
     }
 
     /// The worker that should get a connection that `me` has just got back; `None`: keep it.
     ///
-    /// A worker without waiters gives to one that starves; one with waiters only while it holds more than its
-    /// share, so that connections do not go to and fro.
+    /// A worker without waiters gives to one whose clients have waited a while; one with waiters only while it
+    /// holds more than its share, so that connections do not go to and fro.
     #[must_use]
     #[inline]
-    pub fn needier(&self, me: usize, waiting_here: bool) -> Option<usize> {
+    pub fn needier(&self, me: usize, waiting_here: bool, now: Instant) -> Option<usize> {
         if self.hungry.load(Relaxed) == 0 {
             return None;
         }
-        let starving = |seat: &&Seat| seat.starving.load(Relaxed) > 0;
+        let now = self.age(now);
+        let limit = WORTH_MOVING.as_micros() as u64;
+        let starving = |seat: &&Seat| {
+            seat.starving.load(Relaxed) > 0 && now.saturating_sub(seat.waits_since.load(Relaxed)) >= limit
+        };
         let others = self.seats.iter().enumerate().filter(|(worker, seat)| *worker != me && starving(seat));
         let (held, worker) = others.map(|(worker, seat)| (seat.held.load(Relaxed), worker)).min()?;
         let mine = self.seat(me).held.load(Relaxed);
         (!waiting_here || mine > held + 1).then_some(worker)
+    }
+
+    /// Microseconds from the budget's birth to `at`.
+    fn age(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.born).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Connections of an older generation are closed when they come back.
@@ -189,11 +204,7 @@ impl Budget {
     /// A client came to `worker` (or left it).
     pub fn count_client(&self, worker: usize, came: bool) {
         let clients = &self.seat(worker).clients;
-        if came {
-            clients.fetch_add(1, Relaxed)
-        } else {
-            clients.fetch_sub(1, Relaxed)
-        };
+        if came { clients.fetch_add(1, Relaxed) } else { clients.fetch_sub(1, Relaxed) };
     }
 
     fn seat(&self, worker: usize) -> &Seat {
@@ -201,6 +212,7 @@ impl Budget {
             held: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             starving: AtomicUsize::new(0),
+            waits_since: AtomicU64::new(0),
             clients: AtomicUsize::new(0),
         };
         self.seats.get(worker).unwrap_or(&NOBODY)
@@ -261,16 +273,30 @@ mod tests {
     fn a_starving_worker_gets_what_others_have_beyond_their_share() {
         let budget = Budget::new(4, Cap::new(9), Cap::new(9), 2);
         let permits: Vec<_> = (0..4).map(|_| budget.permit(0, 0).unwrap()).collect();
-        assert_eq!(budget.needier(0, false), None);
-        budget.starve(1, 3);
-        assert_eq!(budget.needier(0, true), Some(1));
+        let came = Instant::now();
+        let later = came + WORTH_MOVING;
+        assert_eq!(budget.needier(0, false, later), None);
+        budget.starve(1, 3, Some(came));
+        assert_eq!(budget.needier(0, false, came), None, "a short wait is not worth a move");
+        assert_eq!(budget.needier(0, true, later), Some(1));
         for mut permit in permits.into_iter().take(2) {
             permit.move_to(1);
             std::mem::forget(permit);
         }
-        assert_eq!(budget.needier(0, true), None);
-        assert_eq!(budget.needier(0, false), Some(1));
-        budget.starve(1, 0);
-        assert_eq!(budget.needier(0, false), None);
+        assert_eq!(budget.needier(0, true, later), None);
+        assert_eq!(budget.needier(0, false, later), Some(1));
+        budget.starve(1, 0, None);
+        assert_eq!(budget.needier(0, false, later), None);
+    }
+
+    #[test]
+    fn idle_connections_are_asked_for_where_they_are_spare() {
+        let budget = Budget::new(4, Cap::new(9), Cap::new(9), 2);
+        let _permits: Vec<_> = (0..4).map(|_| budget.permit(0, 0).unwrap()).collect();
+        budget.note_idle(0, 2);
+        assert_eq!(budget.richest(1, false), None);
+        assert_eq!(budget.richest(1, true), Some(0));
+        budget.note_idle(0, 3);
+        assert_eq!(budget.richest(1, false), Some(0));
     }
 }

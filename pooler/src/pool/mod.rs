@@ -220,12 +220,7 @@ pub enum Request {
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(
-        key: PoolKey,
-        plan: PoolPlan,
-        budget: Arc<Budget>,
-        surroundings: Rc<Surroundings>,
-    ) -> Rc<Self> {
+    pub fn new(key: PoolKey, plan: PoolPlan, budget: Arc<Budget>, surroundings: Rc<Surroundings>) -> Rc<Self> {
         Rc::new(Self {
             key,
             counters: Counters::default(),
@@ -348,7 +343,7 @@ impl Pool {
         }
         member.server.released = now;
         let waiting = self.counts().waiting > 0;
-        if let Some(needier) = self.budget.needier(self.surroundings.worker.0, waiting) {
+        if let Some(needier) = self.budget.needier(self.surroundings.worker.0, waiting, now) {
             self.ledger.borrow_mut().closed();
             return self.hand_over(member, WorkerId(needier));
         }
@@ -365,12 +360,7 @@ impl Pool {
     }
 
     /// The connection's client vanished in the middle of something: ends that, or closes the connection.
-    pub fn recover(
-        self: &Rc<Self>,
-        mut member: Box<Member>,
-        input: Option<crate::stream::Buffer>,
-        needs_reset: bool,
-    ) {
+    pub fn recover(self: &Rc<Self>, mut member: Box<Member>, input: Option<crate::stream::Buffer>, needs_reset: bool) {
         self.ledger.borrow_mut().begin_reset();
         let pool = self.clone();
         tokio::task::spawn_local(async move {
@@ -392,8 +382,7 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
             let query = simple_query(&mut member.server, &plan.check_query);
-            let alive =
-                tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
+            let alive = tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
             member.server.released = Instant::now();
             pool.end_reset(member, alive, false);
         });
@@ -418,8 +407,7 @@ impl Pool {
         tokio::task::spawn_local(async move {
             member.server.cancels.quiet().await;
             let query = simple_query(&mut member.server, &plan.reset_query);
-            let clean =
-                tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
+            let clean = tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
             if clean {
                 // Whatever the reset query leaves, the next client's settings are made anew from here.
                 member.server.settings = pool.surroundings.interner().intern(Default::default());
@@ -479,10 +467,10 @@ impl Pool {
 
     /// Opens what is missing, as far as the budget goes.
     fn open_more(self: &Rc<Self>) {
-        self.open_up_to(0);
+        self.open_up_to(0, false);
     }
 
-    fn open_up_to(self: &Rc<Self>, reserve: usize) {
+    fn open_up_to(self: &Rc<Self>, reserve: usize, patient: bool) {
         loop {
             let (shortage, opening) = {
                 let ledger = self.ledger.borrow();
@@ -494,7 +482,7 @@ impl Pool {
             match self.budget.permit(self.surroundings.worker.0, reserve) {
                 Ok(permit) => self.open(permit),
                 Err(denied) => {
-                    self.ask_for_help(denied);
+                    self.ask_for_help(denied, patient);
                     break;
                 }
             }
@@ -502,11 +490,11 @@ impl Pool {
         self.note_waiting();
     }
 
-    fn ask_for_help(&self, denied: Denied) {
+    fn ask_for_help(&self, denied: Denied, patient: bool) {
         let worker = self.surroundings.worker;
         self.starving.set(true);
         self.note_waiting();
-        if let Some(richest) = self.budget.richest(worker.0) {
+        if let Some(richest) = self.budget.richest(worker.0, patient) {
             self.surroundings.mailboxes.send(WorkerId(richest), Order::Lend(self.key.clone(), worker));
         } else if denied == Denied::Database {
             for other in 0..self.surroundings.mailboxes.workers() {
@@ -573,9 +561,7 @@ impl Pool {
         match server.park() {
             Ok(parked) => {
                 permit.move_to(worker.0);
-                self.surroundings
-                    .mailboxes
-                    .send(worker, Order::Adopt(self.key.clone(), Box::new(parked), permit));
+                self.surroundings.mailboxes.send(worker, Order::Adopt(self.key.clone(), Box::new(parked), permit));
             }
             Err(error) => tracing::debug!(pool = %self.key, %error, "server connection lost between workers"),
         }
@@ -610,8 +596,10 @@ impl Pool {
 
     fn note_waiting(&self) {
         if self.starving.get() {
-            let waiting = self.ledger.borrow().counts().waiting;
-            self.budget.starve(self.surroundings.worker.0, waiting);
+            let ledger = self.ledger.borrow();
+            let waiting = ledger.counts().waiting;
+            let since = ledger.waiters().next().map(|ticket| ticket.since);
+            self.budget.starve(self.surroundings.worker.0, waiting, since);
             self.starving.set(waiting > 0);
         }
     }
@@ -642,8 +630,7 @@ impl Pool {
         wanted: Welcoming,
     ) -> Result<Rc<Welcome>, exchange::ExchangeError> {
         let interner = self.surroundings.interner();
-        let settings =
-            interner.intern(crate::parameters::ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
+        let settings = interner.intern(crate::parameters::ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
         let server = &mut member.server;
         let mut statements = String::new();
         crate::parameters::difference(&mut statements, &server.settings, &settings);

@@ -68,9 +68,7 @@ impl Pools {
                 continue;
             };
             let before = pool.plan();
-            let Some(plan) = runtime.pool_plan(&pool.key, database, before.dial.credential.clone()) else {
-                continue;
-            };
+            let Some(plan) = runtime.pool_plan(&pool.key, database, before.dial.credential.clone()) else { continue };
             let outdated = plan.dial.differs(&before.dial);
             // Also sets the limits that the pool shares with others.
             let _ = runtime.budget(&pool.key, database, plan.size);
@@ -114,3 +112,4 @@ impl Pools {
         }
     }
 }
+

@@ -49,10 +49,9 @@ impl Pool {
             (limit, plan.min_size)
         };
         let spare = self.budget.open().saturating_sub(keep);
-        let idle = self
-            .ledger
-            .borrow_mut()
-            .take_idle(spare, |member| now.duration_since(member.server.released) >= limit);
+        let idle = self.ledger.borrow_mut().take_idle(spare, |member| {
+            now.duration_since(member.server.released) >= limit
+        });
         for member in idle {
             self.close(member);
         }
@@ -61,18 +60,14 @@ impl Pool {
     fn retry(self: &Rc<Self>, now: Instant) {
         let due = self.failure.borrow().as_ref().is_none_or(|failure| failure.retry_at <= now);
         if due && self.counts().waiting > 0 {
-            self.open_more();
+            self.open_up_to(0, true);
         }
     }
 
     fn keep_minimum(self: &Rc<Self>) {
         let min_size = self.plan.borrow().min_size;
         let used = self.clients.get() > 0 || self.open_here() > 0;
-        if used
-            && self.failure.borrow().is_none()
-            && self.budget.open() < min_size
-            && self.counts().opening == 0
-        {
+        if used && self.failure.borrow().is_none() && self.budget.open() < min_size && self.counts().opening == 0 {
             if let Ok(permit) = self.budget.permit(self.surroundings.worker.0, 0) {
                 self.open(permit);
             }
@@ -86,7 +81,7 @@ impl Pool {
         };
         let oldest = self.ledger.borrow().waiters().next().map(|ticket| ticket.since);
         if reserve > 0 && oldest.is_some_and(|since| now.duration_since(since) >= timeout) {
-            self.open_up_to(reserve);
+            self.open_up_to(reserve, true);
         }
     }
 }

@@ -1,4 +1,9 @@
-//! The process: logs, signals, reload, drain.
+//! The process: arguments, logs, limits, signals, reload, drain, and the commands besides the server.
 
+pub mod arguments;
+pub mod commands;
 pub mod demo;
+pub mod limits;
+pub mod logging;
+pub mod pid_file;
 pub mod run;

@@ -58,9 +58,8 @@ pub fn run(settings: Settings, reload: Reload) -> Result<(), RunError> {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let control = Control { mailboxes, runtime, reload };
         control.run(doors).await?;
-        for thread in threads {
-            let _ = thread.join();
-        }
+        // The workers have nothing left to do, and end with the process.
+        drop(threads);
         Ok(())
     })
 }

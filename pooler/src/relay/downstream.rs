@@ -183,10 +183,7 @@ impl Relay {
             let digits = after.get(SERVER_NAME_PREFIX.len()..).unwrap_or_default();
             let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
             let number = std::str::from_utf8(digits.get(..count).unwrap_or_default()).unwrap_or_default();
-            let name = number
-                .parse()
-                .ok()
-                .and_then(|number| client.statements.name_of(crate::ids::StatementId(number)));
+            let name = number.parse().ok().and_then(|number| client.statements.name_of(crate::ids::StatementId(number)));
             let ours = after.get(..SERVER_NAME_PREFIX.len() + count).unwrap_or_default();
             renamed.extend_from_slice(name.unwrap_or(ours));
             rest = after.get(ours.len()..).unwrap_or_default();
@@ -212,19 +209,13 @@ const fn is_read(header: Header) -> bool {
 /// A setting changed, by the client's doing or by ours.
 fn learn(body: &[u8], fate: Fate, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
     let Some((name, value)) = message::parameter_status(body) else { return };
-    if fate == Fate::Swallow
-        || parameters::reported(name).is_none()
-        || server.settings.value(name) == Some(value)
-    {
+    if fate == Fate::Swallow || parameters::reported(name).is_none() || server.settings.value(name) == Some(value) {
         return;
     }
     let same = std::rc::Rc::ptr_eq(&client.settings, &server.settings);
     server.settings = shared.local.interner.with(&server.settings, name, value);
-    client.settings = if same {
-        server.settings.clone()
-    } else {
-        shared.local.interner.with(&client.settings, name, value)
-    };
+    client.settings =
+        if same { server.settings.clone() } else { shared.local.interner.with(&client.settings, name, value) };
 }
 
 /// Commands that change the session beyond what is tracked keep it on its server.

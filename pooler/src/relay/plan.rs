@@ -36,9 +36,7 @@ impl Relay {
             frontend::CLOSE => self.plan_close(header, body, client, server)?,
             frontend::EXECUTE => self.forward(header, body, Some(Request::Execute), None, client, server),
             frontend::SYNC => self.forward(header, body, Some(Request::Sync), None, client, server),
-            frontend::FUNCTION_CALL => {
-                self.forward(header, body, Some(Request::FunctionCall), None, client, server)
-            }
+            frontend::FUNCTION_CALL => self.forward(header, body, Some(Request::FunctionCall), None, client, server),
             frontend::COPY_DONE | frontend::COPY_FAIL => {
                 self.forward(header, body, Some(Request::CopyEnd), None, client, server);
             }
@@ -120,8 +118,7 @@ impl Relay {
             server.statements.forget(statement.id);
         }
         self.traffic.server_parses += 1;
-        if let Some(evicted) = server.statements.prepare(statement.clone(), self.limits.max_server_statements)
-        {
+        if let Some(evicted) = server.statements.prepare(statement.clone(), self.limits.max_server_statements) {
             self.up.out.ours(|out| server.close_statement(out, evicted));
         }
         let ours = ServerName::new(statement.id.0);
@@ -143,8 +140,7 @@ impl Relay {
         let kept = client.unnamed.statement.get_or_insert_default();
         kept.rest.clear();
         kept.rest.extend_from_slice(body.get(1..).unwrap_or_default());
-        server.unnamed =
-            Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
+        server.unnamed = Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
 
     /// Makes sure that the unnamed statement on the server is this client's, or that there is none.
@@ -220,9 +216,7 @@ impl Relay {
                 if let Some(statement) = named(client, name).cloned() {
                     self.ensure(&statement, server);
                     let ours = ServerName::new(statement.id.0);
-                    self.up
-                        .out
-                        .ours(|out| encode::statement_target(out, frontend::DESCRIBE, ours.as_bytes()));
+                    self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, ours.as_bytes()));
                 } else {
                     let unknown = harmless(name);
                     self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, &unknown));

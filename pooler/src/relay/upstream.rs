@@ -35,8 +35,7 @@ impl Relay {
         shared: &Shared,
     ) -> Poll<Result<(), Stop>> {
         if !self.up.out.is_empty() {
-            ready!(self.up.out.poll_drain(cx, &mut server.stream, client.input.as_mut()))
-                .map_err(Stop::ServerLost)?;
+            ready!(self.up.out.poll_drain(cx, &mut server.stream, client.input.as_mut())).map_err(Stop::ServerLost)?;
         }
         if self.plan_input(client, server, shared)? {
             return Poll::Ready(Ok(()));

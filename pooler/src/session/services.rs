@@ -44,13 +44,7 @@ pub struct Services {
 impl Services {
     /// For a worker that begins.
     #[must_use]
-    pub fn new(
-        worker: WorkerId,
-        mailboxes: Mailboxes,
-        pools: Pools,
-        shared: Rc<Shared>,
-        runtime: Arc<Runtime>,
-    ) -> Self {
+    pub fn new(worker: WorkerId, mailboxes: Mailboxes, pools: Pools, shared: Rc<Shared>, runtime: Arc<Runtime>) -> Self {
         let auth = &runtime.settings.auth;
         Self {
             worker,

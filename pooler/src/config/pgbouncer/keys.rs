@@ -31,7 +31,6 @@ const RUSTLS: &str = "the TLS library chooses, and offers only what is safe";
 const DNS: &str = "names are resolved by the system";
 const SYSTEMD: &str = "log to standard error, or to log.file, and let systemd or the container take it";
 const CONSOLE: &str = "there is no admin console yet";
-const STATS: &str = "there is no admin console yet to show statistics";
 const BUFFERS: &str = "buffers are sized by need";
 
 /// Keys of `[pgbouncer]`.
@@ -55,6 +54,8 @@ pub(super) const GLOBAL: &[(&str, Meaning)] = &[
     ("log_connections", Settings(&["log.connections"], Same)),
     ("log_disconnections", Settings(&["log.disconnections"], Same)),
     ("log_pooler_errors", Settings(&["log.pooler_errors"], Same)),
+    ("log_stats", Special),
+    ("stats_period", Special),
 
     ("client_tls_sslmode", Settings(&["client_tls.mode"], Same)),
     ("client_tls_cert_file", Settings(&["client_tls.cert_file"], Same)),
@@ -123,8 +124,6 @@ pub(super) const GLOBAL: &[(&str, Meaning)] = &[
     ("syslog_ident", Ignored(SYSTEMD)),
     ("admin_users", Ignored(CONSOLE)),
     ("stats_users", Ignored(CONSOLE)),
-    ("log_stats", Ignored(STATS)),
-    ("stats_period", Ignored(STATS)),
     ("suspend_timeout", Ignored(CONSOLE)),
     ("pkt_buf", Ignored(BUFFERS)),
     ("sbuf_loopcnt", Ignored(BUFFERS)),

@@ -10,6 +10,7 @@ use super::super::raw::{Manners, NamedSection, Raw, Section, Value, Written};
 use super::super::settings::HostAddress;
 use super::super::units::{format_duration, parse_seconds};
 use super::super::url::parse_port;
+use super::super::value::parse_switch;
 use super::ini::{Entry, connection_string};
 use super::keys::{self, How, Meaning};
 
@@ -253,6 +254,16 @@ impl Translation<'_> {
                 _ => "trace",
             };
             self.set("log.level", level, &source);
+        }
+        if let Some((value, source)) = self.special("stats_period")
+            && let Some(period) = self.converted(How::Seconds, "stats_period", &value, &source)
+        {
+            self.set("log.stats_period", period, &source);
+        }
+        if let Some((value, source)) = self.special("log_stats")
+            && parse_switch(&value) == Some(false)
+        {
+            self.set("log.stats_period", "0", &source);
         }
         let legs = [
             ("client_tls_protocols", "client_tls.min_version"),

@@ -205,7 +205,7 @@ fn secrets(reader: &mut Reader<'_>, files: &Files) -> Vec<Secret> {
         }
         match secret::parse(&text) {
             Ok(secret) => secrets.push(secret),
-            Err(error) => reader.problem(name, &format!("looks like a SCRAM verifier: {error}"), ""),
+            Err(error) => reader.problem(name, &format!("cannot be read: {error}"), ""),
         }
     }
     secrets

@@ -19,8 +19,8 @@ use super::finding::{Finding, Problems, Source};
 use super::raw::{Manners, Raw};
 use super::reference::{GLOBAL, Setting};
 use super::settings::{
-    ClientTls, DatabaseSettings, Keepalive, Limits, Listen, LogSettings, PoolMode, PoolSettings, ServerTls, Settings,
-    Timeouts, TlsMode, TlsVersion, UserSettings,
+    ClientTls, DatabaseSettings, Keepalive, Limits, Listen, LogSettings, PoolMode, PoolSettings, ServerTls,
+    Settings, Timeouts, TlsMode, TlsVersion, UserSettings,
 };
 use reader::Reader;
 pub(super) use reader::resolve;
@@ -104,7 +104,8 @@ pub fn validate(
     let databases = database::databases(raw, files, &inherited, &mut reader.problems);
     let mut users = database::users(raw, files, &limits, &mut reader.problems);
     auth::add_user_file(&mut reader, files, &limits, &mut users, &mut warnings);
-    if databases.is_empty() {
+    // Without a file or with a broken URL it has been said already why there is none.
+    if databases.is_empty() && raw.file.is_some() && !raw.settings.contains_key("cluster.url") {
         let finding = Finding::new(&whole(raw), "no database is named, so nobody could connect");
         reader.problems.push(finding.suggest("write cluster.url or [databases.NAME]"));
     }
@@ -125,7 +126,10 @@ pub fn validate(
         auth,
         wildcard_database: databases.remove("*"),
         databases,
-        users: users.into_iter().map(|(name, user)| (name, Arc::new(user))).collect::<BTreeMap<_, Arc<UserSettings>>>(),
+        users: users
+            .into_iter()
+            .map(|(name, user)| (name, Arc::new(user)))
+            .collect::<BTreeMap<_, Arc<UserSettings>>>(),
         limits,
         timeouts,
         pool,
@@ -162,18 +166,23 @@ fn listen(reader: &mut Reader<'_>, mode: TlsMode, manners: Manners, warnings: &m
             None => {
                 let what = format!("listen.address: {text:?} is not an IP address and a port");
                 let finding = Finding::new(&source, what);
-                reader.problems.push(finding.suggest("write \"127.0.0.1:6432\", \"[::1]:6432\" or \"*:6432\""));
+                reader
+                    .problems
+                    .push(finding.suggest("write \"127.0.0.1:6432\", \"[::1]:6432\" or \"*:6432\""));
             }
         }
     }
     let allowed = reader.switch("listen.allow_plaintext") || mode >= TlsMode::Require;
     if let Some(public) = tcp.iter().find(|address| !address.ip().is_loopback() && !allowed) {
-        let what = format!("{public} can be reached from other hosts, and clients there may talk without TLS");
+        let what =
+            format!("{public} can be reached from other hosts, and clients there may talk without TLS");
         let finding = Finding::new(&reader.source("listen.address"), what)
             .suggest("set client_tls.mode = \"require\" with a certificate, or allow it with listen.allow_plaintext = true (--allow-plaintext)");
         match manners {
             Manners::Hawser => reader.problems.push(finding),
-            Manners::Pgbouncer => warnings.push(finding.suggest("set client_tls_sslmode = require with a certificate")),
+            Manners::Pgbouncer => {
+                warnings.push(finding.suggest("set client_tls_sslmode = require with a certificate"))
+            }
         }
     }
     let unix_dir = reader.path("listen.unix_dir");
@@ -239,11 +248,20 @@ fn client_tls(reader: &mut Reader<'_>) -> ClientTls {
     let unset = if cert_file.is_some() { TlsMode::Prefer } else { TlsMode::Disable };
     let mode = written.unwrap_or(unset);
     if mode != TlsMode::Disable && (cert_file.is_none() || key_file.is_none()) {
-        let at = if reader.is_written("client_tls.mode") { "client_tls.mode" } else { "client_tls.cert_file" };
-        reader.problem(at, "needs a certificate and its key", "set client_tls.cert_file and client_tls.key_file");
+        let at =
+            if reader.is_written("client_tls.mode") { "client_tls.mode" } else { "client_tls.cert_file" };
+        reader.problem(
+            at,
+            "needs a certificate and its key",
+            "set client_tls.cert_file and client_tls.key_file",
+        );
     }
     if mode >= TlsMode::VerifyCa && ca_file.is_none() {
-        reader.problem("client_tls.mode", "needs authorities to check certificates with", "set client_tls.ca_file");
+        reader.problem(
+            "client_tls.mode",
+            "needs authorities to check certificates with",
+            "set client_tls.ca_file",
+        );
     }
     ClientTls { mode, cert_file, key_file, ca_file, min_version }
 }
@@ -255,10 +273,13 @@ fn server_tls(reader: &mut Reader<'_>, general: Option<&ServerTls>) -> ServerTls
     let direct = reader.word("server_tls.negotiation").map_or(general.direct, |word| word == "direct");
     let written = |name: &str, reader: &Reader<'_>| reader.is_written(name);
     if direct && mode < TlsMode::Require {
-        reader.problem("server_tls.negotiation", "direct needs a mode that insists on TLS", "set server_tls.mode = \"require\" or better");
+        reader.problem(
+            "server_tls.negotiation",
+            "direct needs a mode that insists on TLS",
+            "set server_tls.mode = \"require\" or better",
+        );
     }
-    let own_certificate =
-        written("server_tls.cert_file", reader) || written("server_tls.key_file", reader);
+    let own_certificate = written("server_tls.cert_file", reader) || written("server_tls.key_file", reader);
     let (cert_file, key_file) = (reader.path("server_tls.cert_file"), reader.path("server_tls.key_file"));
     if cert_file.is_some() != key_file.is_some() {
         let at = if cert_file.is_some() { "server_tls.cert_file" } else { "server_tls.key_file" };
@@ -348,7 +369,10 @@ fn log(reader: &mut Reader<'_>) -> LogSettings {
     if level.is_empty() || (is_word && !is_level) || !is_filter() {
         let meant = super::finding::closest(&level, levels);
         let suggestion = meant.map_or_else(
-            || "write error, warn, info, debug, trace, or a filter such as \"info,hawser::auth=debug\"".to_owned(),
+            || {
+                "write error, warn, info, debug, trace, or a filter such as \"info,hawser::auth=debug\""
+                    .to_owned()
+            },
             |meant| format!("did you mean \"{meant}\"?"),
         );
         reader.problem("log.level", &format!("{level:?} is no level and no filter"), &suggestion);
@@ -359,7 +383,7 @@ fn log(reader: &mut Reader<'_>) -> LogSettings {
         connections: reader.switch("log.connections"),
         disconnections: reader.switch("log.disconnections"),
         pooler_errors: reader.switch("log.pooler_errors"),
+        stats_period: reader.duration_or_off("log.stats_period"),
         file: reader.path("log.file"),
     }
 }
-

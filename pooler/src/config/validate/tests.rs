@@ -277,7 +277,7 @@ mode = "verify-ca"
 [databases.app]
 host = "db"
 [databases.b]
-hosts = ["::1:5432:7"]
+hosts = ["::1:5432"]
 password = "x"
 server_tls.negotiation = "direct"
 [databases.c]
@@ -289,8 +289,7 @@ password_file = "x"
     )
     .unwrap_err();
     let expected = [
-        "h.toml:1: workers: 0 is not a number, 1 to 1024",
-        "h.toml:2: 0.0.0.0:6432 can be reached from other hosts, and clients there may talk without TLS; set client_tls.mode = \"require\" with a certificate",
+        "h.toml:1: workers: 0 is not a number from 1 to 1024",
         "h.toml:2: listen.address: \"localhost\" is not an IP address and a port; write \"127.0.0.1:6432\"",
         "h.toml:3: unknown key \"pol\"; did you mean \"pool\"?",
         "h.toml:6: pool.min_size is 9, more than pool.size, which is 5",
@@ -304,11 +303,11 @@ password_file = "x"
         "h.toml:14: client_tls.mode needs authorities",
         "h.toml:15: databases.app names no host",
         "h.toml:16: unknown key \"host\"; did you mean \"hosts\"?",
-        "h.toml:18: databases.b.hosts: \"::1:5432:7\"",
+        "h.toml:18: databases.b.hosts: \"::1:5432\"",
         "h.toml:19: databases.b.password stands without user; write databases.b.user",
         "h.toml:20: databases.b.server_tls.negotiation direct needs a mode that insists on TLS",
         "h.toml:22: URL: unknown key \"sslmod\"; did you mean \"sslmode\"?",
-        "h.toml:24: users.u.password looks like a SCRAM verifier",
+        "h.toml:24: users.u.password cannot be read: not a SCRAM verifier",
         "h.toml:25: users.u.password_file stands beside password; write one of them",
     ];
     for (told, expected) in problems.iter().zip(expected) {
@@ -385,7 +384,11 @@ fn files_that_are_named_are_read_and_their_mistakes_told_by_line() {
 #[test]
 fn nothing_to_serve_is_a_mistake() {
     let problems = told(&load(&Arguments::default(), &Environment::of([])).unwrap_err());
-    assert!(problems.iter().any(|told| told.contains("set DATABASE_URL")), "{problems:?}");
+    assert_eq!(problems.len(), 1);
+    assert!(
+        problems[0].starts_with("command line: ") && problems[0].ends_with("set DATABASE_URL"),
+        "{problems:?}"
+    );
     let problems = of_toml("workers = 1\n").unwrap_err();
     assert_eq!(
         problems,
@@ -416,4 +419,26 @@ fn no_secret_is_in_debug() {
     let arguments =
         Arguments { source: Some("postgres://app:topsecret@db/app".to_owned()), ..Arguments::default() };
     assert!(!format!("{arguments:?}").contains("topsecret"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_values_make_the_check_panic(
+        values in proptest::collection::vec((0..GLOBAL.len(), "\\PC{0,20}|[0-9a-z:./\\[\\]*$,-]{0,20}", 0..5_u8), 0..12),
+    ) {
+        let mut text = String::new();
+        for (at, value, form) in values {
+            let name = GLOBAL[at].name;
+            text.push_str(&match form {
+                0 => format!("{name} = {}\n", value.len()),
+                1 => format!("{name} = [{value:?}, \"x\"]\n"),
+                2 => format!("databases.{value:?}.hosts = {value:?}\n"),
+                3 => format!("users.{value:?}.password = {value:?}\n"),
+                _ => format!("{name} = {value:?}\n"),
+            });
+        }
+        if let Err(problems) = of_toml(&text) {
+            proptest::prop_assert!(problems.iter().all(|told| !told.is_empty()));
+        }
+    }
 }

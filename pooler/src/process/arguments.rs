@@ -1,0 +1,89 @@
+//! Pure. The command line: the server's own arguments, or one of a few commands.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Arguments;
+
+/// A PostgreSQL connection pooler and router that applications need not know about.
+///
+/// hawser postgres://app:secret@db1,db2/app     no file needed
+/// hawser hawser.toml                           a file; `hawser reference` lists its settings
+/// hawser pgbouncer.ini                         a PgBouncer installation as it stands
+#[derive(Debug, Parser)]
+#[command(name = "hawser", version, verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    /// One of the commands; without it the server runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The server's arguments.
+    #[command(flatten)]
+    pub server: Arguments,
+}
+
+/// What can be done besides running the server.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Start a scratch primary with two standbys, and Hawser in front of them
+    Demo {
+        /// Test it and end
+        #[arg(long)]
+        check: bool,
+    },
+    /// Say whether a configuration is right, and everything that is wrong with it
+    Check {
+        /// hawser.toml, pgbouncer.ini, or a URL
+        #[arg(value_name = "FILE")]
+        file: String,
+    },
+    /// Print the TOML file that means the same as a pgbouncer.ini
+    ///
+    /// Passwords of databases are not printed: each belongs into a file that the TOML file names. With --secrets these
+    /// files are made. The auth_file stays where it is.
+    Convert {
+        /// pgbouncer.ini
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Make the files with the passwords in this folder
+        #[arg(long, value_name = "FOLDER")]
+        secrets: Option<PathBuf>,
+    },
+    /// Print every setting, as Markdown
+    Reference,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::arguments::LogFormat;
+
+    fn parse(words: &[&str]) -> CommandLine {
+        CommandLine::try_parse_from([&["hawser"], words].concat()).unwrap()
+    }
+
+    #[test]
+    fn a_word_that_is_no_command_is_where_the_configuration_is() {
+        let line = parse(&[
+            "postgres://db/app",
+            "--listen",
+            "127.0.0.1:1,127.0.0.1:2",
+            "--log",
+            "json",
+            "--workers=2",
+        ]);
+        assert_eq!(line.command, None);
+        assert_eq!(line.server.source.as_deref(), Some("postgres://db/app"));
+        assert_eq!(line.server.listen, ["127.0.0.1:1", "127.0.0.1:2"]);
+        assert_eq!((line.server.log, line.server.workers.as_deref()), (Some(LogFormat::Json), Some("2")));
+        assert_eq!(parse(&[]).server, Arguments::default());
+    }
+
+    #[test]
+    fn commands_are_told_from_files() {
+        assert_eq!(parse(&["check", "x.toml"]).command, Some(Command::Check { file: "x.toml".to_owned() }));
+        assert_eq!(parse(&["demo", "--check"]).command, Some(Command::Demo { check: true }));
+        assert_eq!(parse(&["reference"]).command, Some(Command::Reference));
+        assert!(CommandLine::try_parse_from(["hawser", "--workers", "2", "check", "x"]).is_err());
+    }
+}
