@@ -435,6 +435,26 @@ fn a_named_statement_is_there_on_whatever_server_connection() {
 }
 
 #[test]
+fn a_parse_of_what_the_server_has_may_come_alone() {
+    let site = Site::new();
+    let mut first = site.client();
+    first.send(&[parse("s", "SELECT 'known'"), sync()].concat());
+    first.expect("1Z");
+    let mut second = site.client();
+    second.send(&parse("t", "SELECT 'known'"));
+    // Nothing is to be sent to the server; the message has been dealt with when Hawser rests.
+    if let Some(hawser) = &site.hawser {
+        let cpu = || hawser.usage().cpu;
+        let before = cpu();
+        // Not a wait but what is measured.
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(cpu() - before < Duration::from_millis(200), "Hawser is busy with nothing");
+    }
+    second.send(&[bind("", "t", &[]), execute("", 0), sync()].concat());
+    assert_eq!(second.expect("12DCZ")[2].first(), "known");
+}
+
+#[test]
 fn a_closed_statement_is_gone_and_closing_nothing_is_no_error() {
     let site = Site::new();
     let mut client = site.client();
