@@ -85,3 +85,18 @@ async fn say(stream: &mut crate::stream::Stream, words: &[u8]) {
     let patience = std::time::Duration::from_secs(2);
     let _ = tokio::time::timeout(patience, stream.write_all(words)).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the future of a session costs, beyond the session itself.
+    fn size_of_run<F: std::future::Future>(_: impl Fn(Session) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_session_is_small() {
+        assert!(size_of_run(Session::run) <= 1280, "{} bytes", size_of_run(Session::run));
+    }
+}
