@@ -308,19 +308,17 @@ fn auth_query_finds_users_on_the_server_and_passes_their_proof_through() {
 }
 
 #[test]
-fn a_password_changed_on_the_server_counts_after_one_failure_and_the_old_one_not_for_long() {
+fn a_password_changed_on_the_server_counts_after_a_failed_login_however_long_secrets_are_kept() {
     let account = Account::new(cluster());
-    let hawser = Hawser::start(&with_auth_query(&account).set("auth.query.cache_ttl", "\"2s\""));
+    let hawser = Hawser::start(&with_auth_query(&account).set("auth.query.cache_ttl", "\"1h\""));
     drop(Client::login(hawser.port(), &account));
     let changed = Account { password: "somethingelse".to_owned(), ..account.clone() };
     cluster().psql(&format!("ALTER ROLE \"{}\" PASSWORD '{}'", changed.user, changed.password)).unwrap();
-    // The first failure has the secret looked up anew, once by each worker.
-    let failures =
-        (0..8).filter(|_| Client::connect(hawser.port()).try_login(&changed, &[]).is_err()).count();
-    assert!(failures <= 2, "{failures} of 8 logins with the new password failed");
-    wait_until("the old password is refused", || {
-        Client::connect(hawser.port()).try_login(&account, &[]).is_err()
+    // A failure has the secret looked up anew, unless that was done a moment ago; each worker remembers by itself.
+    wait_until("every worker knows the new password", || {
+        (0..8).all(|_| Client::connect(hawser.port()).try_login(&changed, &[]).is_ok())
     });
+    refused(Client::connect(hawser.port()), &account);
 }
 
 #[test]
