@@ -10,39 +10,7 @@ use hawser_tests::raw::messages::{
     execute, extended, flush, function_call, parse, query, startup, sync,
 };
 use hawser_tests::raw::{Backend, Client, TlsOptions, tags};
-use hawser_tests::{Account, Config, Hawser, cluster, is_direct};
-
-/// Hawser with a pool of one server connection: whatever one client leaves behind, the next one stumbles over.
-struct Site {
-    account: Account,
-    port: u16,
-    hawser: Option<Hawser>,
-}
-
-impl Site {
-    fn new() -> Self {
-        Self::with(|config| config.set("pool.size", 1))
-    }
-
-    fn with(change: impl FnOnce(Config) -> Config) -> Self {
-        let account = Account::new(cluster());
-        let hawser = (!is_direct()).then(|| Hawser::start(&change(Config::new(cluster(), &account))));
-        let port = hawser.as_ref().map_or(cluster().port(), Hawser::port);
-        Self { account, port, hawser }
-    }
-
-    fn client(&self) -> Client {
-        Client::login(self.port, &self.account)
-    }
-
-    /// Whoever comes next finds a server connection in order.
-    fn others_are_well(&self) {
-        let mut other = self.client();
-        assert_eq!(other.value("SELECT 'well'"), "well");
-        other.send(&[extended("SELECT $1::int", &[Some("7")]), sync()].concat());
-        assert_eq!(other.expect("12TDCZ")[3].first(), "7");
-    }
-}
+use hawser_tests::{Account, Site, cluster, is_direct};
 
 /// Fails when it is run, not already when it is planned.
 const DIVIDE: &str = "SELECT 1 / (random() * 0)::int";
@@ -443,8 +411,8 @@ fn a_parse_of_what_the_server_has_may_come_alone() {
     let mut second = site.client();
     second.send(&parse("t", "SELECT 'known'"));
     // Nothing is to be sent to the server; the message has been dealt with when Hawser rests.
-    if let Some(hawser) = &site.hawser {
-        let cpu = || hawser.usage().cpu;
+    if !is_direct() {
+        let cpu = || site.hawser().usage().cpu;
         let before = cpu();
         // Not a wait but what is measured.
         std::thread::sleep(Duration::from_millis(400));
@@ -949,7 +917,6 @@ fn many_clients_share_few_server_connections() {
             .collect::<std::collections::BTreeSet<_>>()
     });
     assert!(pids.len() <= 3, "{pids:?}");
-    assert!(site.hawser.is_some());
 }
 
 #[test]
