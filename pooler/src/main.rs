@@ -16,11 +16,6 @@ use hawser::process::pid_file::PidFile;
 use hawser::process::run::{Reload, run};
 use hawser::process::{demo, limits};
 
-/// Idle clients cost what they hold and no more: blocks of equal size lie together, so that what a login needed
-/// for a moment leaves no holes between what its session keeps (measured: 9.6 KiB a client with the C library's).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let CommandLine { command, server } = CommandLine::parse();
     let environment = Environment::of_this_process();

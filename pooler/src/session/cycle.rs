@@ -12,6 +12,7 @@ use crate::pool::{Member, PoolPlan, Request, Ticket, count};
 use crate::relay::{Relay, Stop};
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
+use crate::stream::buffer::SMALL;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, Severity};
 use hawser_wire::sqlstate;
@@ -135,18 +136,32 @@ impl Session {
         if let Some(signal) = self.handle.take_signal(cx.waker()) {
             return Poll::Ready(Waited::Signal(signal));
         }
-        // A client that leaves the queue by closing its connection is noticed as long as there is room to read.
-        while let Some(input) = self.client.input.as_mut()
-            && !input.free().is_empty()
-            && let Poll::Ready(read) = self.client.stream.poll_read(cx, input)
-        {
-            match read {
-                Ok(0) => return Poll::Ready(Waited::Left(End::ClientLeft)),
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(Waited::Left(End::ClientLost(error.kind()))),
+        self.poll_waiting_client(cx)
+    }
+
+    /// A client that leaves the queue by closing its connection is noticed, as long as it has not sent much more.
+    /// A crowd that waits holds no blocks.
+    fn poll_waiting_client(&mut self, cx: &mut Context<'_>) -> Poll<Waited> {
+        let lost = |error: std::io::Error| Waited::Left(End::ClientLost(error.kind()));
+        loop {
+            let Some(input) = self.client.input.as_mut() else { return Poll::Pending };
+            input.shrink(&self.shared.buffers);
+            if input.len() > SMALL {
+                return Poll::Pending;
+            }
+            match self.client.stream.poll_readable(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(lost(error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            input.grow();
+            match self.client.stream.poll_read(cx, input) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(0)) => return Poll::Ready(Waited::Left(End::ClientLeft)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(lost(error)),
             }
         }
-        Poll::Pending
     }
 
     /// Serves the client with a server connection until that can go back.

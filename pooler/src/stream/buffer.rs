@@ -8,7 +8,7 @@ use std::cell::RefCell;
 pub const BLOCK: usize = 32 * 1024;
 
 /// Bytes that are held without a block while a client sends the rest.
-const SMALL: usize = 2 * 1024;
+pub const SMALL: usize = 2 * 1024;
 
 /// Blocks kept for reuse by one worker: 2 MiB.
 const KEPT: usize = 64;
