@@ -70,9 +70,15 @@ impl Relay {
             self.prepend_settings(client, server);
         }
         let planned = self.plan_messages(&mut input, client, server, shared);
+        let skipped = self.up.out.planned();
+        // Messages that the server need not see (a Parse of what it has) leave nothing to write.
+        if planned.is_ok() && self.up.out.is_empty() && skipped > 0 {
+            input.consume(skipped);
+            self.up.out = Outbox::default();
+        }
         client.input = Some(input);
         planned?;
-        Ok(!self.up.out.is_empty() || self.up.out.planned() > 0)
+        Ok(skipped > 0 || !self.up.out.is_empty())
     }
 
     fn plan_messages(
