@@ -8,7 +8,7 @@ mod socket;
 pub mod tls;
 
 pub use buffer::{Buffer, Buffers};
-pub use socket::{Peer, Socket, SocketAddress, StdSocket};
+pub use socket::{Peer, Socket, SocketAddress, StdSocket, apply_keepalive};
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};

@@ -188,7 +188,12 @@ impl<E> ReplyQueue<E> {
             }
             backend::PARAMETER_DESCRIPTION => self.expect(tag, &[Request::Describe])?,
             backend::FUNCTION_CALL_RESPONSE => self.expect(tag, &[Request::FunctionCall])?,
-            backend::NOTICE_RESPONSE | backend::PARAMETER_STATUS | backend::NOTIFICATION_RESPONSE => {}
+            // A notification is never an answer; notices and settings are ours only while a statement of ours runs.
+            backend::NOTIFICATION_RESPONSE => return Ok(Fate::Forward),
+            backend::NOTICE_RESPONSE | backend::PARAMETER_STATUS => {
+                let ours = matches!(self.entries.front(), Some(head) if head.request == Request::Query);
+                return Ok(if ours { fate } else { Fate::Forward });
+            }
             _ => return Err(Unexpected(tag)),
         }
         Ok(fate)

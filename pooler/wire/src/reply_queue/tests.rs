@@ -109,6 +109,17 @@ fn a_reply_that_nobody_asked_for_is_unexpected() {
     assert_eq!(queue.observe(b::NOTICE_RESPONSE, &mut |_| {}), Ok(Fate::Forward));
 }
 
+#[test]
+fn what_the_server_says_by_itself_is_the_clients() {
+    let mut queue = queue(&[(Request::Parse, Fate::Swallow), (Request::Query, Fate::Swallow)]);
+    for tag in [b::NOTIFICATION_RESPONSE, b::NOTICE_RESPONSE, b::PARAMETER_STATUS] {
+        assert_eq!(queue.observe(tag, &mut |_| {}), Ok(Fate::Forward));
+    }
+    observe(&mut queue, b::PARSE_COMPLETE);
+    assert_eq!(queue.observe(b::NOTIFICATION_RESPONSE, &mut |_| {}), Ok(Fate::Forward));
+    assert_eq!(queue.observe(b::PARAMETER_STATUS, &mut |_| {}), Ok(Fate::Swallow));
+}
+
 /// One step of a generated conversation: what is sent, and whether the server finds fault with it.
 #[derive(Debug, Clone, Copy)]
 struct Step {
