@@ -13,8 +13,14 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("ids", &["tokio", "tracing", "crate"]),
     ("pins", &["tokio", "tracing", "crate"]),
-    ("statements", &["tokio", "crate::session", "crate::server", "crate::pool", "crate::relay", "crate::stream"]),
-    ("parameters", &["tokio", "crate::session", "crate::server", "crate::pool", "crate::relay", "crate::stream"]),
+    (
+        "statements",
+        &["tokio", "crate::session", "crate::server", "crate::pool", "crate::relay", "crate::stream"],
+    ),
+    (
+        "parameters",
+        &["tokio", "crate::session", "crate::server", "crate::pool", "crate::relay", "crate::stream"],
+    ),
     (
         "auth",
         &[
@@ -91,18 +97,42 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "pool",
-        &["crate::session", "crate::route", "crate::notify", "crate::worker", "crate::listener", "crate::process"],
+        &[
+            "crate::session",
+            "crate::route",
+            "crate::notify",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
     ),
     ("runtime", &["crate::session", "crate::worker", "crate::listener", "crate::process"]),
     ("mailbox", &["crate::session", "crate::relay", "crate::worker", "crate::listener", "crate::process"]),
     (
         "listener",
-        &["crate::session", "crate::pool", "crate::relay", "crate::server", "crate::worker", "crate::process"],
+        &[
+            "crate::session",
+            "crate::pool",
+            "crate::relay",
+            "crate::server",
+            "crate::worker",
+            "crate::process",
+        ],
     ),
     ("session", &["crate::worker", "crate::listener", "crate::control", "crate::admin", "crate::process"]),
     ("worker", &["crate::listener", "crate::process"]),
     ("process", &["crate::session", "crate::relay", "crate::server"]),
-    ("scratch", &["crate::session", "crate::pool", "crate::relay", "crate::server", "crate::process", "crate::config"]),
+    (
+        "scratch",
+        &[
+            "crate::session",
+            "crate::pool",
+            "crate::relay",
+            "crate::server",
+            "crate::process",
+            "crate::config",
+        ],
+    ),
 ];
 
 /// What the crate `hawser-wire` must never import.
@@ -127,8 +157,10 @@ const PURE: &[&str] = &[
 const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now"];
 
 /// Pure files that read a clock all the same, and why they may.
-const CLOCK_EXCEPTIONS: &[(&str, &str)] =
-    &[("pool/budget.rs", "once, for the zero from which it counts microseconds; all later times are arguments")];
+const CLOCK_EXCEPTIONS: &[(&str, &str)] = &[(
+    "pool/budget.rs",
+    "once, for the zero from which it counts microseconds; all later times are arguments",
+)];
 
 /// A path in the code, such as `std::time::Instant`, with the number of its line.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,7 +224,10 @@ fn sources(folder: &str) -> Result<Vec<Source>> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(Source { name: path.strip_prefix(&root)?.to_owned(), text: fs::read_to_string(&path)? });
+                found.push(Source {
+                    name: path.strip_prefix(&root)?.to_owned(),
+                    text: fs::read_to_string(&path)?,
+                });
             }
         }
     }
@@ -417,7 +452,8 @@ fn no_room_of_the_pooler_imports_what_it_must_not_know() -> Result<()> {
 
 #[test]
 fn every_row_of_the_table_is_a_room() -> Result<()> {
-    let rooms: BTreeSet<String> = sources("src")?.iter().filter_map(|source| source.module().first().cloned()).collect();
+    let rooms: BTreeSet<String> =
+        sources("src")?.iter().filter_map(|source| source.module().first().cloned()).collect();
     for (room, _) in ROOMS {
         ensure!(rooms.contains(*room), "the table of arrows names {room}, which is not there");
     }
@@ -458,10 +494,14 @@ fn pure_files_touch_no_socket_no_file_no_clock_and_no_log_and_never_wait() -> Re
         pure += 1;
         breaks.extend(broken(&source, PURE));
         let name = source.name.to_string_lossy();
-        let reads = source.paths().into_iter().filter(|named| CLOCKS.iter().any(|clock| named.path.ends_with(clock)));
-        let reads: Vec<String> = reads.map(|named| format!("{name}:{}: {}", named.line, named.path)).collect();
+        let reads =
+            source.paths().into_iter().filter(|named| CLOCKS.iter().any(|clock| named.path.ends_with(clock)));
+        let reads: Vec<String> =
+            reads.map(|named| format!("{name}:{}: {}", named.line, named.path)).collect();
         match CLOCK_EXCEPTIONS.iter().find(|(file, _)| *file == name) {
-            Some((file, reason)) => ensure!(reads.len() == 1, "{file} may read the clock {reason}, but: {reads:?}"),
+            Some((file, reason)) => {
+                ensure!(reads.len() == 1, "{file} may read the clock {reason}, but: {reads:?}")
+            }
             None => breaks.extend(reads),
         }
         if without_tests(&bare(&source.text)).contains(".await") {
