@@ -14,11 +14,25 @@ pub enum PinReason {
     SqlPrepared,
     /// LOAD.
     LibraryLoad,
+    /// A temporary table, view or sequence.
+    TemporaryObject,
+    /// A cursor WITH HOLD.
+    HoldableCursor,
+    /// A session-level advisory lock.
+    AdvisoryLock,
 }
 
 impl PinReason {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Setting, Self::Listen, Self::SqlPrepared, Self::LibraryLoad];
+    pub const ALL: [Self; 7] = [
+        Self::Setting,
+        Self::Listen,
+        Self::SqlPrepared,
+        Self::LibraryLoad,
+        Self::TemporaryObject,
+        Self::HoldableCursor,
+        Self::AdvisoryLock,
+    ];
 
     /// As operators read it.
     #[must_use]
@@ -28,6 +42,9 @@ impl PinReason {
             Self::Listen => "listen",
             Self::SqlPrepared => "prepared_sql",
             Self::LibraryLoad => "library_load",
+            Self::TemporaryObject => "temporary_object",
+            Self::HoldableCursor => "holdable_cursor",
+            Self::AdvisoryLock => "advisory_lock",
         }
     }
 }
@@ -53,6 +70,12 @@ impl PinReasons {
         self.0 &= !(1 << reason as u32);
     }
 
+    /// Whether this is one of the reasons.
+    #[must_use]
+    pub const fn has(self, reason: PinReason) -> bool {
+        self.0 & (1 << reason as u32) != 0
+    }
+
     /// Each reason.
     pub fn iter(self) -> impl Iterator<Item = PinReason> {
         PinReason::ALL.into_iter().filter(move |reason| self.0 & (1 << *reason as u32) != 0)
@@ -62,36 +85,6 @@ impl PinReasons {
 impl fmt::Debug for PinReasons {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(PinReason::word)).finish()
-    }
-}
-
-/// What a command did to the session, told by its CommandComplete tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommandEffect {
-    /// Nothing that outlives its transaction, as far as the tag tells.
-    None,
-    /// The session must keep its server connection.
-    Pins(PinReason),
-    /// DISCARD ALL.
-    DiscardsAll,
-    /// DEALLOCATE ALL.
-    DeallocatesAll,
-}
-
-impl CommandEffect {
-    /// The effect of the command with this tag.
-    #[must_use]
-    #[inline]
-    pub fn of(tag: &[u8]) -> Self {
-        match tag {
-            b"SET" => Self::Pins(PinReason::Setting),
-            b"LISTEN" => Self::Pins(PinReason::Listen),
-            b"PREPARE" => Self::Pins(PinReason::SqlPrepared),
-            b"LOAD" => Self::Pins(PinReason::LibraryLoad),
-            b"DISCARD ALL" => Self::DiscardsAll,
-            b"DEALLOCATE ALL" => Self::DeallocatesAll,
-            _ => Self::None,
-        }
     }
 }
 

@@ -21,6 +21,7 @@ mod config;
 mod hawser;
 mod program;
 pub mod raw;
+mod site;
 mod usage;
 mod wait;
 
@@ -32,6 +33,7 @@ pub use account::Account;
 pub use config::Config;
 pub use hawser::{Hawser, binary, is_direct};
 pub use program::{Finished, Program, repository};
+pub use site::Site;
 pub use usage::{Usage, raise_file_limit};
 pub use wait::{wait_for, wait_until};
 

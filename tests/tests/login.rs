@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hawser_tests::raw::messages::{V3_0, message, sasl_initial, startup};
 use hawser_tests::raw::{Backend, Client, TlsOptions, tags};
-use hawser_tests::{Account, Config, Hawser, Program, cluster};
+use hawser_tests::{Account, Config, Hawser, Program, cluster, wait_until};
 
 /// Hawser with these rules.
 fn with_rules(account: &Account, rules: &[&str]) -> Config {
@@ -308,13 +308,16 @@ fn auth_query_finds_users_on_the_server_and_passes_their_proof_through() {
 }
 
 #[test]
-fn a_password_changed_on_the_server_counts_at_once() {
+fn a_password_changed_on_the_server_counts_after_a_failed_login_however_long_secrets_are_kept() {
     let account = Account::new(cluster());
     let hawser = Hawser::start(&with_auth_query(&account).set("auth.query.cache_ttl", "\"1h\""));
     drop(Client::login(hawser.port(), &account));
     let changed = Account { password: "somethingelse".to_owned(), ..account.clone() };
     cluster().psql(&format!("ALTER ROLE \"{}\" PASSWORD '{}'", changed.user, changed.password)).unwrap();
-    assert_eq!(who_am_i(&mut Client::login(hawser.port(), &changed)), changed.user);
+    // A failure has the secret looked up anew, unless that was done a moment ago; each worker remembers by itself.
+    wait_until("every worker knows the new password", || {
+        (0..8).all(|_| Client::connect(hawser.port()).try_login(&changed, &[]).is_ok())
+    });
     refused(Client::connect(hawser.port()), &account);
 }
 
@@ -414,22 +417,31 @@ fn broken_sasl_messages_are_refused() {
 }
 
 #[test]
-fn failed_logins_from_one_address_are_delayed_after_a_while() {
+fn failed_logins_from_one_address_are_held_up_after_a_while() {
     let account = Account::new(cluster());
     let config = Config::new(cluster(), &account)
         .set("auth.throttle_failures", 3)
         .set("auth.throttle_window", "\"1min\"");
     let hawser = Hawser::start(&config);
-    let took = |account: &Account| {
+    // Each worker may count by itself, so the limit is met within twice as many.
+    let held_up = (0..8).any(|_| {
         let begin = Instant::now();
-        refused(Client::connect(hawser.port()), account);
-        begin.elapsed()
-    };
-    for _ in 0..3 {
-        took(&wrong_password(&account));
+        let error = refused(Client::connect(hawser.port()), &wrong_password(&account));
+        !error.text().starts_with("password authentication failed")
+            || begin.elapsed() > Duration::from_millis(500)
+    });
+    assert!(held_up, "eight failures in a row and nothing happened");
+}
+
+#[test]
+fn holding_up_can_be_turned_off() {
+    let account = Account::new(cluster());
+    let hawser = Hawser::start(&Config::new(cluster(), &account).set("auth.throttle_failures", 0));
+    for _ in 0..20 {
+        let error = refused(Client::connect(hawser.port()), &wrong_password(&account));
+        assert!(error.text().starts_with("password authentication failed"), "{error:?}");
     }
-    let slow = (0..3).map(|_| took(&wrong_password(&account))).max().unwrap();
-    assert!(slow > Duration::from_millis(200), "the sixth failure took {slow:?}");
+    assert_eq!(Client::login(hawser.port(), &account).value("SELECT 1"), "1");
 }
 
 #[test]
@@ -505,8 +517,8 @@ fn hawser_speaks_tls_to_servers_as_it_was_told() {
     for (mode, ca, wanted) in [
         ("disable", certificates.ca(), Some("f")),
         ("allow", certificates.ca(), Some("f")),
-        ("prefer", certificates.other_ca(), Some("t")),
-        ("require", certificates.other_ca(), Some("t")),
+        ("prefer", certificates.ca(), Some("t")),
+        ("require", certificates.ca(), Some("t")),
         ("verify-ca", certificates.ca(), Some("t")),
         ("verify-full", certificates.ca(), Some("t")),
         ("verify-ca", certificates.other_ca(), None),

@@ -25,11 +25,12 @@ struct Failures {
 }
 
 impl Throttle {
-    /// After `failures` failures within `window` an address has to pause. At most `capacity` addresses are
+    /// After `failures` failures (0: never) within `window` an address has to pause. At most `capacity` addresses are
     /// remembered; the one counted from longest ago makes room.
     #[must_use]
     pub fn new(failures: u32, window: Duration, capacity: usize) -> Self {
-        Self { failures: failures.max(1), window, seen: Bounded::new(capacity) }
+        let failures = if failures == 0 { u32::MAX } else { failures };
+        Self { failures, window, seen: Bounded::new(capacity) }
     }
 
     /// A login from this address has failed.

@@ -135,6 +135,20 @@ impl Interner {
         fresh
     }
 
+    /// The shared copy of `set` with one value changed, or gone.
+    #[must_use]
+    pub fn set(&self, set: &Rc<ParameterSet>, name: &str, value: Option<&str>) -> Rc<ParameterSet> {
+        if set.value(name) == value {
+            return set.clone();
+        }
+        let mut changed = ParameterSet::clone(set);
+        match value {
+            Some(value) => changed.put(name, value),
+            None => changed.remove(name),
+        }
+        self.intern(changed)
+    }
+
     /// The shared copy of `set` with one value changed.
     #[must_use]
     pub fn with(&self, set: &ParameterSet, name: &str, value: &str) -> Rc<ParameterSet> {
@@ -182,7 +196,7 @@ fn set_statement(out: &mut String, name: &str, value: &str) {
     out.push_str("SET ");
     quote_identifier(out, name);
     out.push_str(" TO ");
-    if is_list(name) {
+    if hawser_sql_router::effects::is_list(name) {
         let mut elements = split_list(value).into_iter();
         match elements.next() {
             None => out.push_str("''"),
@@ -198,19 +212,6 @@ fn set_statement(out: &mut String, name: &str, value: &str) {
         quote_literal(out, value);
     }
     out.push(';');
-}
-
-/// Parameters whose value is a list of identifiers (`GUC_LIST_QUOTE` in PostgreSQL's sources).
-fn is_list(name: &str) -> bool {
-    matches!(
-        name,
-        "search_path"
-            | "local_preload_libraries"
-            | "session_preload_libraries"
-            | "shared_preload_libraries"
-            | "temp_tablespaces"
-            | "unix_socket_directories"
-    )
 }
 
 /// Splits a list of identifiers as PostgreSQL's `SplitIdentifierString` does.

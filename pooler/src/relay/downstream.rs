@@ -1,9 +1,8 @@
 //! Server to client: walks the headers, drops what is ours, passes the rest on untouched.
 
 use super::outbox::Outbox;
-use super::{ClientSide, Relay, Shared, Stop, undo};
+use super::{ClientSide, Relay, Shared, Stop, state, undo};
 use crate::parameters;
-use crate::pins::{CommandEffect, PinReason, PinReasons};
 use crate::server::connection::{Effect, ServerConnection};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
@@ -145,6 +144,10 @@ impl Relay {
         {
             return Err(Stop::OursFailed(body.to_vec()));
         }
+        let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
+            Some(Effect::Statements(effects)) => effects.pop_front(),
+            _ => None,
+        });
         let mut failed: SmallVec<[Effect; 2]> = SmallVec::new();
         let fate = server.queue.observe(header.tag, &mut |outcome| {
             if let Settled::Failed(effect) = outcome {
@@ -158,12 +161,27 @@ impl Relay {
             backend::READY_FOR_QUERY => {
                 let status = body.first().copied().and_then(TransactionStatus::from_byte);
                 server.status = status.ok_or(Stop::ServerViolation(Unexpected(header.tag)))?;
-                self.traffic.queries += u64::from(fate == Fate::Forward);
+                if fate == Fate::Forward {
+                    self.traffic.queries += 1;
+                    state::ready(server.status == TransactionStatus::Idle, client, server);
+                }
             }
-            backend::PARAMETER_STATUS => learn(body, fate, client, server, shared),
-            backend::ERROR_RESPONSE if whole => return Ok(self.rewrite_error(body, client)),
-            backend::ERROR_RESPONSE => return Ok(false),
-            backend::COMMAND_COMPLETE if whole && fate == Fate::Forward => note_command(body, client, server),
+            backend::PARAMETER_STATUS if fate == Fate::Forward => {
+                if let Some((name, value)) = message::parameter_status(body)
+                    && parameters::reported(name).is_some()
+                {
+                    return Ok(state::reported(name, value, client, server, shared));
+                }
+            }
+            backend::ERROR_RESPONSE => {
+                client.state.fail();
+                return Ok(whole && self.rewrite_error(body, client));
+            }
+            backend::COMMAND_COMPLETE if fate == Fate::Forward => {
+                if let Some(tag) = message::command_tag(body) {
+                    state::command(tag, said.flatten(), client, server, shared);
+                }
+            }
             _ => {}
         }
         Ok(fate == Fate::Swallow)
@@ -203,38 +221,5 @@ const fn is_read(header: Header) -> bool {
         backend::READY_FOR_QUERY | backend::PARAMETER_STATUS | backend::COMMAND_COMPLETE => true,
         backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => header.total() <= BLOCK,
         _ => false,
-    }
-}
-
-/// A setting changed, by the client's doing or by ours.
-fn learn(body: &[u8], fate: Fate, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
-    let Some((name, value)) = message::parameter_status(body) else { return };
-    if fate == Fate::Swallow || parameters::reported(name).is_none() || server.settings.value(name) == Some(value) {
-        return;
-    }
-    let same = std::rc::Rc::ptr_eq(&client.settings, &server.settings);
-    server.settings = shared.local.interner.with(&server.settings, name, value);
-    client.settings =
-        if same { server.settings.clone() } else { shared.local.interner.with(&client.settings, name, value) };
-}
-
-/// Commands that change the session beyond what is tracked keep it on its server.
-fn note_command(body: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
-    let Some(tag) = message::command_tag(body) else { return };
-    match CommandEffect::of(tag) {
-        CommandEffect::None => {}
-        CommandEffect::Pins(reason) => client.pins.add(reason),
-        CommandEffect::DiscardsAll => {
-            client.pins = PinReasons::default();
-            client.statements.clear();
-            client.unnamed.statement = None;
-            server.statements.clear();
-            server.unnamed = None;
-        }
-        CommandEffect::DeallocatesAll => {
-            client.pins.remove(PinReason::SqlPrepared);
-            client.statements.clear();
-            server.statements.clear();
-        }
     }
 }

@@ -7,11 +7,10 @@
 mod downstream;
 mod outbox;
 mod plan;
+mod state;
 mod upstream;
 
 use crate::ids::SessionId;
-use crate::parameters::ParameterSet;
-use crate::pins::PinReasons;
 use crate::server::connection::{Effect, ServerConnection};
 use crate::server::dial::Local;
 use crate::statements::{ClientStatements, Registry, Statement};
@@ -21,11 +20,11 @@ use hawser_wire::frame::FrameError;
 use hawser_wire::frontend::Malformed;
 use hawser_wire::reply_queue::{Fate, Request, Unexpected};
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
+pub use state::SessionState;
 pub(crate) use upstream::first_message;
 
 /// The client as the relay sees it. The session owns it; it outlives every relay.
@@ -41,10 +40,8 @@ pub struct ClientSide {
     pub statements: ClientStatements,
     /// Its unnamed statement.
     pub unnamed: Unnamed,
-    /// What it wants set.
-    pub settings: Rc<ParameterSet>,
-    /// Why it must keep its server connection.
-    pub pins: PinReasons,
+    /// What it wants set, and what keeps it on its server.
+    pub state: SessionState,
 }
 
 /// A client's unnamed statement, kept so that a Bind in a later batch finds it on whatever server that gets.
@@ -61,6 +58,8 @@ pub struct Unnamed {
 pub struct UnnamedStatement {
     /// The body after the empty name: text, zero, types.
     pub rest: Vec<u8>,
+    /// What it does to the session.
+    pub effects: Option<Arc<[hawser_sql_router::effects::Effect]>>,
 }
 
 /// What the rooms above hand in, the same for all sessions of a worker.
@@ -184,6 +183,19 @@ impl Relay {
         }
     }
 
+    /// Puts what must be set before anything that the client sends, if client and server differ.
+    pub fn prepend_settings(&mut self, client: &ClientSide, server: &mut ServerConnection) {
+        if std::rc::Rc::ptr_eq(&server.settings, &client.state.settings) {
+            return;
+        }
+        let mut statements = String::new();
+        crate::parameters::difference(&mut statements, &server.settings, &client.state.settings);
+        server.settings = client.state.settings.clone();
+        if !statements.is_empty() {
+            self.prepend(server, &statements, Effect::Settings);
+        }
+    }
+
     /// Puts statements of ours before anything that the client sends: `text` as a simple query whose replies are
     /// swallowed.
     pub fn prepend(&mut self, server: &mut ServerConnection, text: &str, effect: Effect) {
@@ -252,7 +264,7 @@ impl Relay {
     fn is_settled(&self, client: &ClientSide, server: &ServerConnection) -> bool {
         server.queue.is_settled()
             && server.status == TransactionStatus::Idle
-            && client.pins.is_empty()
+            && client.state.pins.is_empty()
             && !self.keep
             && self.up.out.is_empty()
             && self.up.piece == 0
@@ -288,6 +300,7 @@ fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) 
             client.unnamed.statement = None;
             server.unnamed = None;
         }
+        Effect::Statements(_) => {}
         Effect::Settings | Effect::Ours => server.tainted = true,
     }
 }

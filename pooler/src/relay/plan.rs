@@ -6,6 +6,7 @@
 use super::{ClientSide, Relay, Shared, Stop, Violation, named, undo};
 use crate::server::connection::{Effect, ServerConnection, UnnamedOwner};
 use crate::statements::Statement;
+use hawser_sql_router::effects;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
 use hawser_wire::frame::{HEADER_LENGTH, Header};
@@ -28,13 +29,19 @@ impl Relay {
             frontend::QUERY => {
                 client.unnamed.statement = None;
                 server.unnamed = None;
-                self.forward(header, body, Some(Request::Query), None, client, server);
+                let text = body.strip_suffix(b"\0").unwrap_or(body);
+                let effects = effects::of_text(text).map(|effects| Effect::Statements(effects.into()));
+                self.forward(header, body, Some(Request::Query), effects, client, server);
             }
             frontend::PARSE => self.plan_parse(header, body, client, server, shared)?,
             frontend::BIND => self.plan_bind(header, body, client, server)?,
             frontend::DESCRIBE => self.plan_describe(header, body, client, server)?,
             frontend::CLOSE => self.plan_close(header, body, client, server)?,
-            frontend::EXECUTE => self.forward(header, body, Some(Request::Execute), None, client, server),
+            frontend::EXECUTE => {
+                let portal = hawser_wire::frame::c_string(body).map(|(portal, _)| portal).unwrap_or_default();
+                let effects = client.state.of_portal(portal);
+                self.forward(header, body, Some(Request::Execute), effects, client, server);
+            }
             frontend::SYNC => self.forward(header, body, Some(Request::Sync), None, client, server),
             frontend::FUNCTION_CALL => self.forward(header, body, Some(Request::FunctionCall), None, client, server),
             frontend::COPY_DONE | frontend::COPY_FAIL => {
@@ -75,7 +82,7 @@ impl Relay {
         let parse = message::parse(body).map_err(Violation::Malformed)?;
         self.traffic.client_parses += 1;
         if parse.name.is_empty() {
-            self.remember_unnamed(body, client, server);
+            self.remember_unnamed(body, parse.text, client, server);
             self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
             return Ok(());
         }
@@ -135,11 +142,12 @@ impl Relay {
         }
     }
 
-    fn remember_unnamed(&mut self, body: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
+    fn remember_unnamed(&mut self, body: &[u8], text: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
         client.unnamed.generation += 1;
         let kept = client.unnamed.statement.get_or_insert_default();
         kept.rest.clear();
         kept.rest.extend_from_slice(body.get(1..).unwrap_or_default());
+        kept.effects = effects::of_text(text).map(Into::into);
         server.unnamed = Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
 
@@ -178,6 +186,8 @@ impl Relay {
         self.traffic.binds += 1;
         if name.is_empty() {
             self.ensure_unnamed(client, server);
+            let kept = client.unnamed.statement.as_ref();
+            client.state.bind(portal, kept.and_then(|kept| kept.effects.as_ref()));
             self.forward(header, body, Some(Request::Bind), None, client, server);
             return Ok(());
         }
@@ -185,6 +195,7 @@ impl Relay {
         let rest = body.len() - head;
         if let Some(statement) = named(client, name).cloned() {
             self.ensure(&statement, server);
+            client.state.bind(portal, statement.effects.as_ref());
             let ours = ServerName::new(statement.id.0);
             self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, ours.as_bytes()));
         } else {

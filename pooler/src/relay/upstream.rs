@@ -5,6 +5,7 @@ use super::{ClientSide, MOST_OWED, Relay, Shared, Stop, Violation};
 use crate::server::connection::ServerConnection;
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
+use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
 use hawser_wire::tag::frontend;
 use std::task::{Context, Poll, ready};
@@ -65,10 +66,19 @@ impl Relay {
         shared: &Shared,
     ) -> Result<bool, Stop> {
         let Some(mut input) = client.input.take() else { return Ok(false) };
+        if server.queue.is_settled() && server.status == TransactionStatus::Idle && self.up.piece == 0 {
+            self.prepend_settings(client, server);
+        }
         let planned = self.plan_messages(&mut input, client, server, shared);
+        let skipped = self.up.out.planned();
+        // Messages that the server need not see (a Parse of what it has) leave nothing to write.
+        if planned.is_ok() && self.up.out.is_empty() && skipped > 0 {
+            input.consume(skipped);
+            self.up.out = Outbox::default();
+        }
         client.input = Some(input);
         planned?;
-        Ok(!self.up.out.is_empty() || self.up.out.planned() > 0)
+        Ok(skipped > 0 || !self.up.out.is_empty())
     }
 
     fn plan_messages(
@@ -117,12 +127,11 @@ pub(crate) fn first_message(data: &[u8], max_message: usize) -> Result<Option<He
 /// What must be there of a message before it is planned.
 fn extent(header: Header) -> Result<Extent, Violation> {
     Ok(match header.tag {
-        frontend::PARSE | frontend::DESCRIBE | frontend::CLOSE => Extent::Whole,
+        frontend::PARSE | frontend::DESCRIBE | frontend::CLOSE | frontend::EXECUTE => Extent::Whole,
         frontend::BIND => Extent::Head(2 * (hawser_wire::frontend::LONGEST_NAME + 1)),
         frontend::QUERY if header.total() <= BLOCK => Extent::Whole,
         frontend::QUERY => Extent::Head(BLOCK / 2),
-        frontend::EXECUTE
-        | frontend::SYNC
+        frontend::SYNC
         | frontend::FLUSH
         | frontend::COPY_DATA
         | frontend::COPY_DONE

@@ -25,6 +25,8 @@ pub enum Effect {
     Closed(Box<[u8]>, Arc<Statement>),
     /// The client's unnamed statement was parsed.
     Unnamed,
+    /// What the statements of the request do to the session, in order.
+    Statements(std::collections::VecDeque<hawser_sql_router::effects::Effect>),
     /// Tracked parameters were set by us. If that fails the connection is of no use.
     Settings,
     /// A deferred BEGIN, a ROLLBACK or another statement of ours that must not fail.

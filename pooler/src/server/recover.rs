@@ -1,6 +1,6 @@
 //! A server connection whose client vanished: end what the client began, so that the connection can be used again.
 //!
-//! The query in flight is cancelled, a COPY is failed, an open batch gets its Sync, everything still owed is read
+//! The query in flight is cancelled, a COPY is failed, an open batch is spoiled and gets its Sync, everything still owed is read
 //! and dropped, and a transaction is rolled back. Whoever cannot be brought to rest in time is closed.
 
 use super::cancel;
@@ -11,8 +11,11 @@ use crate::stream::Buffer;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
 use hawser_wire::reply_queue::{Fate, Request};
-use hawser_wire::tag::backend;
+use hawser_wire::tag::{backend, frontend};
 use std::time::Duration;
+
+/// A name that no statement has: ours end with a number, and a client's never reach the server.
+const NO_STATEMENT: &[u8] = b"hawser_none";
 
 /// How long a server may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +42,9 @@ async fn settle(
         server.queue.push(Request::CopyEnd, Fate::Swallow, None);
     }
     if server.queue.is_batch_open() {
+        // A Sync alone would commit what the batch has done so far.
+        encode::statement_target(&mut out, frontend::DESCRIBE, NO_STATEMENT);
+        server.queue.push(Request::Describe, Fate::Swallow, None);
         out.extend_from_slice(encode::SYNC);
         server.queue.push(Request::Sync, Fate::Swallow, None);
     }

@@ -7,7 +7,6 @@ use super::idle::Idle;
 use super::refusal::{self, Refusal};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
-use crate::parameters;
 use crate::pool::{Member, PoolPlan, Request, Ticket, count};
 use crate::relay::{Relay, Stop};
 use crate::server::checkin::Discard;
@@ -181,7 +180,7 @@ impl Session {
         count(&self.pool.counters.transactions, 1);
         count(&self.pool.counters.transaction_time, micros(since));
         let settled = matches!(release, Release::Settled);
-        let needs_reset = relay.keep || !self.client.pins.is_empty();
+        let needs_reset = relay.keep || !self.client.state.pins.is_empty();
         if settled {
             self.pool.check_in(member, false);
             return Ok(());
@@ -194,14 +193,7 @@ impl Session {
     /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
     fn prepare(&mut self, relay: &mut Relay, member: &mut Member) {
         let server = &mut member.server;
-        if !Rc::ptr_eq(&server.settings, &self.client.settings) {
-            let mut statements = String::new();
-            parameters::difference(&mut statements, &server.settings, &self.client.settings);
-            if !statements.is_empty() {
-                relay.prepend(server, &statements, Effect::Settings);
-            }
-            server.settings = self.client.settings.clone();
-        }
+        relay.prepend_settings(&self.client, server);
         if let Some(begin) = self.deferred.take() {
             relay.prepend(server, &begin, Effect::Ours);
         }

@@ -14,7 +14,7 @@ use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
 use crate::ids::PoolKey;
 use crate::pool::lease;
 use crate::pool::{Pool, Welcome};
-use crate::relay::{ClientSide, Unnamed};
+use crate::relay::{ClientSide, SessionState, Unnamed};
 use crate::runtime::{Admission, Runtime};
 use crate::server::exchange::{ExchangeError, next_message, query_with};
 use crate::stream::{Buffer, Peer, Stream};
@@ -288,8 +288,7 @@ impl Candidate {
             input: (!self.input.is_empty()).then_some(self.input),
             statements: Default::default(),
             unnamed: Unnamed::default(),
-            settings,
-            pins: Default::default(),
+            state: SessionState::new(settings),
         };
         let session = Session {
             client,

@@ -6,6 +6,7 @@
 
 use crate::ids::StatementId;
 use dashmap::DashMap;
+use hawser_sql_router::effects::{self, Effect};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,8 @@ pub struct Statement {
     pub text: Box<[u8]>,
     /// A count of two bytes and so many oids.
     pub types: Box<[u8]>,
+    /// What it does to a session, if it does anything.
+    pub effects: Option<Arc<[Effect]>>,
 }
 
 impl Statement {
@@ -55,8 +58,9 @@ impl Registry {
         if let Some(known) = known {
             return known;
         }
+        let effects = effects::of_text(text).map(Into::into);
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed));
-        let fresh = Arc::new(Statement { id, text: text.into(), types: types.into() });
+        let fresh = Arc::new(Statement { id, text: text.into(), types: types.into(), effects });
         found.retain(|entry| entry.strong_count() > 0);
         found.push(Arc::downgrade(&fresh));
         fresh

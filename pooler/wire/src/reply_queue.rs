@@ -150,6 +150,11 @@ impl<E> ReplyQueue<E> {
         self.entries.front()
     }
 
+    /// The effect of the request that the server is answering.
+    pub fn head_effect(&mut self) -> Option<&mut E> {
+        self.entries.front_mut()?.effect.as_mut()
+    }
+
     /// Takes note of one message from the server and tells whose it is. Call [`Self::due`] first.
     ///
     /// # Errors

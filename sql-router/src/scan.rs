@@ -1,0 +1,241 @@
+//! Words of a SQL text: comments, quotes and dollar quotes as PostgreSQL's lexer has them. Pure.
+//!
+//! Source: PostgreSQL manual, "Lexical Structure". Plain strings are read with `standard_conforming_strings` on.
+
+/// One word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word<'a> {
+    /// A key word or an identifier without quotes, as written.
+    Bare(&'a str),
+    /// An identifier in double quotes, without them.
+    Quoted(String),
+    /// A string, as it is meant.
+    Text(String),
+    /// A number, without a sign.
+    Number(&'a str),
+    /// Any other character.
+    Symbol(char),
+    /// `;`
+    End,
+}
+
+impl Word<'_> {
+    /// Whether this is the key word `keyword` (in lower case).
+    #[must_use]
+    pub fn is(&self, keyword: &str) -> bool {
+        matches!(self, Word::Bare(word) if word.eq_ignore_ascii_case(keyword))
+    }
+}
+
+/// The words of a text, one after the other.
+#[derive(Debug, Clone)]
+pub struct Words<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+/// Cuts `text` into words. Whatever is not closed extends to the end.
+#[must_use]
+pub const fn words(text: &str) -> Words<'_> {
+    Words { text, at: 0 }
+}
+
+impl<'a> Words<'a> {
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// Leaves white space and comments out.
+    fn skip_blank(&mut self) {
+        loop {
+            let rest = self.rest();
+            let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']).len();
+            self.at += blank;
+            let rest = self.rest();
+            if rest.starts_with("--") {
+                self.at += rest.find(['\n', '\r']).unwrap_or(rest.len());
+            } else if rest.starts_with("/*") {
+                self.at += comment_length(rest.as_bytes());
+            } else if blank == 0 {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, length: usize) -> &'a str {
+        let rest = self.rest();
+        let length = if rest.is_char_boundary(length) { length } else { rest.len() };
+        self.at += length;
+        rest.get(..length).unwrap_or_default()
+    }
+
+    /// The string or identifier that opens here with `quote`; with `escapes` a backslash takes the next character.
+    fn quoted(&mut self, quote: char, escapes: bool) -> String {
+        let mut meant = String::new();
+        let mut chars = self.rest().char_indices().skip(1).peekable();
+        let mut end = self.rest().len();
+        while let Some((at, c)) = chars.next() {
+            if c == quote {
+                if chars.peek().is_some_and(|(_, next)| *next == quote) {
+                    chars.next();
+                } else {
+                    end = at + c.len_utf8();
+                    break;
+                }
+            } else if c == '\\' && escapes {
+                let Some((_, escaped)) = chars.next() else { break };
+                meant.push(match escaped {
+                    'n' => '\n',
+                    't' => '\t',
+                    'r' => '\r',
+                    other => other,
+                });
+                continue;
+            }
+            meant.push(c);
+        }
+        self.at += end;
+        meant
+    }
+
+    fn dollar_quoted(&mut self) -> Option<String> {
+        let rest = self.rest();
+        let inner = rest.get(1..)?;
+        let tag_length = inner.find('$')?;
+        let tag = inner.get(..tag_length)?;
+        let named = tag.chars().all(|c| c.is_alphanumeric() || c == '_') && !tag.starts_with(|c: char| c.is_ascii_digit());
+        if !named {
+            return None;
+        }
+        let delimiter = rest.get(..tag_length + 2)?;
+        let body = rest.get(delimiter.len()..)?;
+        let length = body.find(delimiter).unwrap_or(body.len());
+        let meant = body.get(..length)?.to_owned();
+        self.at = (self.at + delimiter.len() * 2 + length).min(self.text.len());
+        Some(meant)
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Word<'a>;
+
+    fn next(&mut self) -> Option<Word<'a>> {
+        self.skip_blank();
+        let rest = self.rest();
+        let first = rest.chars().next()?;
+        let second = rest.chars().nth(1);
+        Some(match first {
+            ';' => {
+                self.take(1);
+                Word::End
+            }
+            '\'' => Word::Text(self.quoted('\'', false)),
+            '"' => Word::Quoted(self.quoted('"', false)),
+            'e' | 'E' if second == Some('\'') => {
+                self.take(1);
+                Word::Text(self.quoted('\'', true))
+            }
+            '$' => match self.dollar_quoted() {
+                Some(text) => Word::Text(text),
+                None => Word::Symbol(self.take(1).chars().next()?),
+            },
+            _ if first.is_ascii_digit() => {
+                let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '.')).unwrap_or(rest.len());
+                Word::Number(self.take(length))
+            }
+            _ if is_identifier_start(first) => {
+                let length = rest.find(|c: char| !is_identifier_part(c)).unwrap_or(rest.len());
+                Word::Bare(self.take(length))
+            }
+            _ => {
+                self.take(first.len_utf8());
+                Word::Symbol(first)
+            }
+        })
+    }
+}
+
+const fn is_identifier_start(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
+}
+
+const fn is_identifier_part(c: char) -> bool {
+    is_identifier_start(c) || c.is_ascii_digit() || c == '$'
+}
+
+/// Length of the comment that opens here; comments nest.
+fn comment_length(bytes: &[u8]) -> usize {
+    let mut depth = 0usize;
+    let mut at = 0;
+    while let Some(pair) = bytes.get(at..at + 2) {
+        match pair {
+            b"/*" => {
+                depth += 1;
+                at += 2;
+            }
+            b"*/" => {
+                depth -= 1;
+                at += 2;
+                if depth == 0 {
+                    return at;
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// Whether `text` contains `needle` (in lower case) in any case.
+#[must_use]
+pub fn contains(text: &[u8], needle: &[u8]) -> bool {
+    let Some(&first) = needle.first() else { return true };
+    text.windows(needle.len()).any(|window| {
+        window.first().is_some_and(|byte| byte.to_ascii_lowercase() == first) && window.eq_ignore_ascii_case(needle)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(text: &str) -> Vec<Word<'_>> {
+        words(text).collect()
+    }
+
+    #[test]
+    fn quotes_comments_and_dollars_hide_what_is_in_them() {
+        assert_eq!(
+            all("a /* b; /* c */ ; */ 'd;''e' -- f;\n \"g\"\"h\"; $x$i;$y$;$x$"),
+            [
+                Word::Bare("a"),
+                Word::Text("d;'e".into()),
+                Word::Quoted("g\"h".into()),
+                Word::End,
+                Word::Text("i;$y$;".into())
+            ]
+        );
+        assert_eq!(all(r"E'a\'b' 'c\' d"), [Word::Text("a'b".into()), Word::Text("c\\".into()), Word::Bare("d")]);
+        assert_eq!(all("$1::int"), [Word::Symbol('$'), Word::Number("1"), Word::Symbol(':'), Word::Symbol(':'), Word::Bare("int")]);
+    }
+
+    #[test]
+    fn what_is_not_closed_extends_to_the_end() {
+        assert_eq!(all("'a;b"), [Word::Text("a;b".into())]);
+        assert_eq!(all("/* a"), []);
+        assert_eq!(all("$$a;"), [Word::Text("a;".into())]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_cut_to_an_end(text: String) {
+            prop_assert!(words(&text).count() <= text.len());
+        }
+
+        #[test]
+        fn sql_like_text_is_cut_to_an_end(text in "[a-z'\"$/*;\\- \\\\\n0-9]{0,60}") {
+            prop_assert!(words(&text).count() <= text.len());
+        }
+    }
+}

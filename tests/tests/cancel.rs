@@ -1,0 +1,179 @@
+//! A cancel reaches exactly the query that it was meant for.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use hawser_tests::raw::messages::{self, V3_2, extended, query, sync};
+use hawser_tests::raw::{Backend, CancelKey, Client, TlsOptions};
+use hawser_tests::{Site, cluster, wait_until};
+
+fn cancel(site: &Site, key: &CancelKey) {
+    let mut other = Client::connect(site.port);
+    other.send(&messages::cancel(key.process, &key.secret));
+    assert!(other.expect_closed().is_empty(), "a cancel request is never answered");
+}
+
+/// Waits until the server runs this query of ours.
+fn wait_until_running(site: &Site, marker: &str) {
+    wait_until("the query runs", || {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND state = 'active' AND query LIKE '%{marker}%'",
+            site.account.user
+        );
+        cluster().psql(&sql).unwrap().trim() != "0"
+    });
+}
+
+fn error_of(messages: &[Backend]) -> String {
+    messages.iter().find(|message| message.tag == b'E').map(Backend::sqlstate).unwrap_or_default()
+}
+
+#[test]
+fn a_cancel_ends_the_query_and_nothing_else() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let mut victim = site.client();
+    let mut bystander = site.client();
+    victim.send(&query("SELECT pg_sleep(60) /* victim */"));
+    bystander.send(&query("SELECT pg_sleep(2), 'bystander'"));
+    wait_until_running(&site, "victim");
+    wait_until_running(&site, "bystander");
+    cancel(&site, &victim.key.clone().unwrap());
+    assert_eq!(error_of(&victim.read_until_ready()), "57014");
+    assert_eq!(error_of(&bystander.read_until_ready()), "");
+    assert_eq!(victim.value("SELECT 1"), "1");
+}
+
+#[test]
+fn a_cancel_works_under_tls_and_with_keys_of_protocol_3_2() {
+    let site = Site::new();
+    let mut victim = Client::connect_tls(site.port, &TlsOptions::of(cluster()));
+    victim.try_login_as(V3_2, &site.account, &[]).unwrap();
+    let key = victim.key.clone().unwrap();
+    victim.send(&query("SELECT pg_sleep(60) /* victim */"));
+    wait_until_running(&site, "victim");
+    let mut other = Client::connect_tls(site.port, &TlsOptions::of(cluster()));
+    other.send(&messages::cancel(key.process, &key.secret));
+    assert!(other.expect_closed().is_empty());
+    assert_eq!(error_of(&victim.read_until_ready()), "57014");
+}
+
+#[test]
+fn a_cancel_with_a_wrong_key_does_nothing() {
+    let site = Site::new();
+    let mut victim = site.client();
+    let key = victim.key.clone().unwrap();
+    victim.send(&query("SELECT pg_sleep(1), 'unharmed' /* victim */"));
+    wait_until_running(&site, "victim");
+    for wrong in [
+        CancelKey { secret: key.secret.iter().map(|byte| byte ^ 1).collect(), ..key.clone() },
+        CancelKey { process: key.process ^ 1, ..key.clone() },
+        CancelKey { secret: Vec::new(), ..key.clone() },
+        CancelKey { secret: key.secret[..3].to_vec(), ..key.clone() },
+        CancelKey { secret: vec![0; 256], ..key.clone() },
+    ] {
+        let mut other = Client::connect(site.port);
+        other.send(&messages::cancel(wrong.process, &wrong.secret));
+        other.expect_closed();
+    }
+    assert_eq!(error_of(&victim.read_until_ready()), "");
+}
+
+#[test]
+fn a_cancel_that_comes_when_the_query_is_over_harms_nobody() {
+    // The server connection may serve somebody else by now.
+    let site = Site::new();
+    let mut first = site.client();
+    let key = first.key.clone().unwrap();
+    for round in 0..30 {
+        assert_eq!(first.value("SELECT 1"), "1");
+        let mut second = site.client();
+        second.send(&query(&format!("SELECT pg_sleep(0.02), 'round {round}'")));
+        cancel(&site, &key);
+        assert_eq!(error_of(&second.read_until_ready()), "", "round {round}");
+    }
+}
+
+#[test]
+fn cancels_that_race_with_the_end_of_the_query_never_hit_the_next_client() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let end = Instant::now() + Duration::from_secs(3);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut victim = site.client();
+                let key = victim.key.clone().unwrap();
+                while Instant::now() < end {
+                    victim.send(&query("SELECT pg_sleep(0.003)"));
+                    cancel(&site, &key);
+                    // Either way is right; the answer is its own.
+                    let outcome = error_of(&victim.read_until_ready());
+                    assert!(outcome.is_empty() || outcome == "57014", "{outcome}");
+                }
+            });
+            scope.spawn(|| {
+                let mut bystander = site.client();
+                let mut asked = 0;
+                while Instant::now() < end {
+                    assert_eq!(bystander.value(&format!("SELECT 'b{asked}'")), format!("b{asked}"));
+                    asked += 1;
+                }
+                assert!(asked > 0);
+            });
+        }
+    });
+    site.others_are_well();
+}
+
+#[test]
+fn a_client_that_waits_for_a_server_connection_can_be_cancelled() {
+    let site = Site::new();
+    let mut holder = site.client();
+    holder.execute("BEGIN; SELECT 1");
+    let mut waiter = site.client();
+    let key = waiter.key.clone().unwrap();
+    waiter.send(&[extended("SELECT 'never'", &[]), sync()].concat());
+    waiter.set_patience(Duration::from_millis(200));
+    let mut answers = Vec::new();
+    for _ in 0..50 {
+        cancel(&site, &key);
+        if let Ok(message) = waiter.try_read() {
+            answers.push(message);
+            break;
+        }
+    }
+    assert_eq!(error_of(&answers), "57014", "{answers:?}");
+    waiter.set_patience(Duration::from_secs(20));
+    waiter.expect("Z");
+    holder.execute("COMMIT");
+    assert_eq!(waiter.value("SELECT 1"), "1");
+}
+
+#[test]
+fn a_client_that_waits_with_its_begin_is_cancelled_into_a_failed_transaction() {
+    // It was told that its transaction has begun; it must be able to end it.
+    let site = Site::new();
+    let mut holder = site.client();
+    holder.execute("BEGIN; SELECT 1");
+    let mut waiter = site.client();
+    let key = waiter.key.clone().unwrap();
+    waiter.execute("BEGIN");
+    waiter.send(&query("SELECT 'never'"));
+    waiter.set_patience(Duration::from_millis(200));
+    let mut answers = Vec::new();
+    for _ in 0..50 {
+        cancel(&site, &key);
+        if let Ok(message) = waiter.try_read() {
+            answers.push(message);
+            break;
+        }
+    }
+    assert_eq!(error_of(&answers), "57014", "{answers:?}");
+    waiter.set_patience(Duration::from_secs(20));
+    assert_eq!(answers[0].field(b'S'), "ERROR");
+    assert_eq!(waiter.expect("Z")[0].body, b"E");
+    assert_eq!(error_of(&waiter.query("SELECT 1")), "25P02");
+    waiter.execute("ROLLBACK");
+    holder.execute("COMMIT");
+    assert_eq!(waiter.value("SELECT 1"), "1");
+}
