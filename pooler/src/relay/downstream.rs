@@ -144,6 +144,7 @@ impl Relay {
         {
             return Err(Stop::OursFailed(body.to_vec()));
         }
+        let expected = matches!(server.queue.head_effect(), Some(Effect::MustFail));
         let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
             Some(Effect::Statements(effects)) => effects.pop_front(),
             _ => None,
@@ -173,6 +174,7 @@ impl Relay {
                     return Ok(state::reported(name, value, client, server, shared));
                 }
             }
+            backend::ERROR_RESPONSE if expected => return Ok(true),
             backend::ERROR_RESPONSE => {
                 client.state.fail();
                 return Ok(whole && self.rewrite_error(body, client));

@@ -300,7 +300,7 @@ fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) 
             client.unnamed.statement = None;
             server.unnamed = None;
         }
-        Effect::Statements(_) => {}
+        Effect::Statements(_) | Effect::MustFail => {}
         Effect::Settings | Effect::Ours => server.tainted = true,
     }
 }

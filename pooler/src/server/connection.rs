@@ -29,6 +29,8 @@ pub enum Effect {
     Statements(std::collections::VecDeque<hawser_sql_router::effects::Effect>),
     /// Tracked parameters were set by us. If that fails the connection is of no use.
     Settings,
+    /// A statement of ours that is meant to fail.
+    MustFail,
     /// A deferred BEGIN, a ROLLBACK or another statement of ours that must not fail.
     Ours,
 }

@@ -1,6 +1,6 @@
 //! The life of a session that is logged in: idle -> link -> relay -> release, until an end.
 
-use super::Session;
+use super::{Deferred, Session};
 use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
@@ -19,6 +19,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
+
+/// Makes a transaction fail on the server that has failed for the client already, so that the server itself
+/// answers what comes next.
+const FAILS: &str = "ROLLBACK TO SAVEPOINT hawser_refused";
 
 /// Why a session let go of its server connection.
 enum Release {
@@ -194,8 +198,13 @@ impl Session {
     fn prepare(&mut self, relay: &mut Relay, member: &mut Member) {
         let server = &mut member.server;
         relay.prepend_settings(&self.client, server);
-        if let Some(begin) = self.deferred.take() {
-            relay.prepend(server, &begin, Effect::Ours);
+        match self.deferred.take() {
+            None => {}
+            Some(Deferred::Begun(begin)) => relay.prepend(server, &begin, Effect::Ours),
+            Some(Deferred::Failed(begin)) => {
+                relay.prepend(server, &begin, Effect::Ours);
+                relay.prepend(server, FAILS, Effect::MustFail);
+            }
         }
     }
 
@@ -292,12 +301,11 @@ impl Session {
         end
     }
 
-    /// Tells the client why its batch is not served; it may go on with the next one. A client in a transaction
-    /// cannot: it was told that the transaction has begun.
+    /// Tells the client why its batch is not served; it may go on with the next one. A transaction that it was told
+    /// has begun has failed by that.
     async fn refuse(&mut self, refusal: &Refusal) -> Result<(), End> {
-        if self.deferred.is_some() {
-            self.say_last(refusal).await;
-            return Err(End::Refused(refusal.sqlstate(), refusal.words()));
+        if let Some(Deferred::Begun(begin) | Deferred::Failed(begin)) = self.deferred.take() {
+            self.deferred = Some(Deferred::Failed(begin));
         }
         self.skip_batch();
         let mut out = Vec::new();

@@ -3,7 +3,7 @@
 use super::deferral::{self, Control};
 use super::end::End;
 use super::handle::{Signal, Timer};
-use super::{Session, Skip};
+use super::{Deferred, Session, Skip};
 use crate::relay::{Violation, first_message, give_empty};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
@@ -102,7 +102,11 @@ impl Session {
     }
 
     const fn status(&self) -> TransactionStatus {
-        if self.deferred.is_some() { TransactionStatus::InTransaction } else { TransactionStatus::Idle }
+        match self.deferred {
+            None => TransactionStatus::Idle,
+            Some(Deferred::Begun(_)) => TransactionStatus::InTransaction,
+            Some(Deferred::Failed(_)) => TransactionStatus::Failed,
+        }
     }
 
     /// Answers a BEGIN that can wait, or the end of a transaction that no server has seen.
@@ -111,18 +115,15 @@ impl Session {
         let tag = match control {
             Control::Begin(tag) if self.deferred.is_none() && self.pool.plan().mode == PoolMode::Transaction => {
                 let text = self.client.input.as_ref()?.data().get(HEADER_LENGTH..header.total() - 1)?;
-                self.deferred = Some(std::str::from_utf8(text).ok()?.into());
+                self.deferred = Some(Deferred::Begun(std::str::from_utf8(text).ok()?.into()));
                 tag
             }
-            Control::Commit if self.deferred.is_some() => {
-                self.deferred = None;
-                "COMMIT"
+            Control::Commit | Control::Rollback => {
+                let committed = control == Control::Commit && matches!(self.deferred, Some(Deferred::Begun(_)));
+                self.deferred.take()?;
+                if committed { "COMMIT" } else { "ROLLBACK" }
             }
-            Control::Rollback if self.deferred.is_some() => {
-                self.deferred = None;
-                "ROLLBACK"
-            }
-            _ => return None,
+            Control::Begin(_) => return None,
         };
         self.client.unnamed.statement = None;
         self.client.input.as_mut()?.consume(header.total());
@@ -142,7 +143,8 @@ impl Session {
 
     /// Leaves out what has arrived. The ReadyForQuery, when everything has been left out.
     fn skip_some(&mut self) -> Result<Option<Vec<u8>>, Violation> {
-        let ready = || Ok(Some(encode::ready_for_query(TransactionStatus::Idle).to_vec()));
+        let status = self.status();
+        let ready = || Ok(Some(encode::ready_for_query(status).to_vec()));
         while let Some(skip) = &mut self.skip {
             let Some(input) = &mut self.client.input else { return Ok(None) };
             if input.is_empty() {

@@ -32,10 +32,19 @@ pub struct Session {
     shared: Rc<Shared>,
     handle: Rc<Handle>,
     timeouts: Rc<Timeouts>,
-    /// A BEGIN that the client was told is done, and that no server has seen.
-    deferred: Option<Box<str>>,
+    /// A transaction that the client was told has begun, and that no server has seen.
+    deferred: Option<Deferred>,
     skip: Option<Skip>,
     _presence: Presence,
+}
+
+/// A transaction without a server. The text is the client's BEGIN.
+#[derive(Debug)]
+enum Deferred {
+    /// Nothing has happened in it.
+    Begun(Box<str>),
+    /// Its first statement was refused, so it has failed, as it would have on a server.
+    Failed(Box<str>),
 }
 
 /// What is left out of the client's stream after a refusal.
