@@ -56,6 +56,12 @@ pub enum Door {
     Unix(AsyncFd<std::os::unix::net::UnixListener>, Option<SocketFile>),
 }
 
+/// Waits for a listener's clients without accepting them on this runtime, whose epoll they would only pass through.
+#[expect(deprecated, reason = "safe for std's listeners, whose descriptor never changes; the successor is `unsafe`")]
+fn watch<T: std::os::fd::AsRawFd>(listener: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(listener, Interest::READABLE)
+}
+
 /// The file of a Unix socket.
 #[derive(Debug)]
 pub struct SocketFile(PathBuf);
@@ -68,11 +74,11 @@ impl Drop for SocketFile {
 
 impl Door {
     fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
-        Ok(Self::Tcp(AsyncFd::register_with_interest(listener, Interest::READABLE)?))
+        Ok(Self::Tcp(watch(listener)?))
     }
 
     fn unix(listener: std::os::unix::net::UnixListener, file: Option<SocketFile>) -> io::Result<Self> {
-        Ok(Self::Unix(AsyncFd::register_with_interest(listener, Interest::READABLE)?, file))
+        Ok(Self::Unix(watch(listener)?, file))
     }
 
     /// Waits for the next client. Its socket belongs to no runtime yet: it goes to a worker as it is.
