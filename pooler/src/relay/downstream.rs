@@ -186,7 +186,8 @@ impl Relay {
             }
             _ => {}
         }
-        Ok(fate == Fate::Swallow)
+        // A notification is nobody's reply, so it is never ours.
+        Ok(fate == Fate::Swallow && header.tag != backend::NOTIFICATION_RESPONSE)
     }
 
     /// Gives the client back its own names in an error. True when our version was put in the outbox.

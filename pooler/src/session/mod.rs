@@ -47,13 +47,24 @@ enum Deferred {
     Failed(Box<str>),
 }
 
-/// What is left out of the client's stream after a refusal.
+/// What is left out of the client's stream: after a refusal, or because it means nothing.
 #[derive(Debug, Clone, Copy)]
 struct Skip {
     /// Bytes of the message that is being left out.
     bytes: usize,
-    /// Leave out everything up to the next Sync; else just that message.
-    until_sync: bool,
+    /// What comes after them.
+    then: SkipEnd,
+}
+
+/// What comes after a message that is left out.
+#[derive(Debug, Clone, Copy)]
+enum SkipEnd {
+    /// More is left out, up to the next Sync.
+    Sync,
+    /// The client is told that it may go on.
+    Ready,
+    /// The next message.
+    Nothing,
 }
 
 /// Counts the client in its pool while it is here.

@@ -11,7 +11,6 @@ use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use crate::session::end::End;
 use crate::session::greeting::{self, Greeting};
-use crate::session::handle::Signal;
 use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
 use crate::session::services::Services;
@@ -80,11 +79,7 @@ async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Orde
                 let _ = reply.send(report);
             }
             Order::Drain(Drain::WaitForClients) => {}
-            Order::Drain(drain) => {
-                for session in services.sessions() {
-                    session.raise(Signal::Drain(drain));
-                }
-            }
+            Order::Drain(drain) => services.drain(drain),
             Order::Leave(left) => drop(spawn_local(leave(services.clone(), left))),
         }
     }

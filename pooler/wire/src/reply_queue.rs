@@ -105,8 +105,8 @@ impl<E> ReplyQueue<E> {
             Request::Sync if self.copy_in => return None,
             Request::Sync => self.batch = Batch::Closed,
             Request::CopyEnd => {
-                self.copy_in = false;
-                if self.entries.is_empty() {
+                // It is kept only where the COPY that it ends may still begin.
+                if std::mem::take(&mut self.copy_in) || self.entries.is_empty() {
                     return None;
                 }
             }
@@ -195,6 +195,9 @@ impl<E> ReplyQueue<E> {
                 return Ok(if ours { fate } else { Fate::Forward });
             }
             _ => return Err(Unexpected(tag)),
+        }
+        while self.head_request() == Some(Request::CopyEnd) {
+            self.entries.pop_front();
         }
         Ok(fate)
     }

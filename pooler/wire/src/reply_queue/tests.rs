@@ -101,6 +101,21 @@ fn a_whole_copy_in_one_pipeline_owes_one_ready() {
 }
 
 #[test]
+fn the_end_of_a_simple_copy_is_not_left_over() {
+    let forward = Fate::Forward;
+    let mut told = queue(&[(Request::Query, forward)]);
+    observe(&mut told, b::COPY_IN_RESPONSE);
+    told.push(Request::CopyEnd, forward, None);
+    observe(&mut told, b::COMMAND_COMPLETE);
+    observe(&mut told, b::READY_FOR_QUERY);
+    assert!(told.is_settled());
+    let mut refused = queue(&[(Request::Query, forward), (Request::CopyEnd, forward)]);
+    observe(&mut refused, b::ERROR_RESPONSE);
+    observe(&mut refused, b::READY_FOR_QUERY);
+    assert!(refused.is_settled());
+}
+
+#[test]
 fn a_reply_that_nobody_asked_for_is_unexpected() {
     let mut queue = ReplyQueue::<u32>::default();
     for tag in [b::PARSE_COMPLETE, b::DATA_ROW, b::READY_FOR_QUERY, b::COMMAND_COMPLETE, b'?'] {
