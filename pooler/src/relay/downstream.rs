@@ -10,7 +10,8 @@ use crate::stream::buffer::BLOCK;
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::encode::SERVER_NAME_PREFIX;
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
-use hawser_wire::reply_queue::{Fate, Settled, Unexpected};
+use hawser_wire::reply_queue::{Fate, Request, Settled, Unexpected};
+use hawser_wire::sqlstate;
 use hawser_wire::tag::backend;
 use smallvec::SmallVec;
 use std::task::{Context, Poll, ready};
@@ -145,6 +146,7 @@ impl Relay {
         {
             return Err(Stop::OursFailed(body.to_vec()));
         }
+        server.tainted |= header.tag == backend::ERROR_RESPONSE && whole && contradicts(server, body);
         let mut failed: SmallVec<[Effect; 2]> = SmallVec::new();
         let fate = server.queue.observe(header.tag, &mut |outcome| {
             if let Settled::Failed(effect) = outcome {
@@ -205,6 +207,19 @@ const fn is_read(header: Header) -> bool {
         backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => header.total() <= BLOCK,
         _ => false,
     }
+}
+
+/// Whether an error says that the server has a statement of ours that we thought it lacks, or lacks one that we
+/// thought it has: a client has meddled with them in SQL. Closing the connection is what ends that.
+fn contradicts(server: &ServerConnection, body: &[u8]) -> bool {
+    let Some(head) = server.queue.head() else { return false };
+    let sqlstate = match (head.request, &head.effect) {
+        (Request::Parse, Some(Effect::Prepared(_) | Effect::Named(..))) => sqlstate::DUPLICATE_PREPARED_STATEMENT,
+        (Request::Bind | Request::Describe, None) => sqlstate::INVALID_SQL_STATEMENT_NAME,
+        _ => return false,
+    };
+    message::error_fields(body).sqlstate == sqlstate.as_bytes()
+        && memchr::memmem::find(body, SERVER_NAME_PREFIX).is_some()
 }
 
 /// A setting changed, by the client's doing or by ours.

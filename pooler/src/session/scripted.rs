@@ -353,19 +353,19 @@ fn a_client_that_leaves_after_a_begin_that_waited_has_used_no_connection() {
 }
 
 #[test]
-fn a_time_out_of_the_queue_does_not_reach_a_client_that_was_served_meanwhile() {
+fn a_time_out_of_the_queue_does_not_reach_a_client_that_was_granted_a_connection_first() {
     scene(PoolMode::Transaction, "DISCARD ALL", async |scene| {
+        let pool = scene.pool.clone();
+        let borrowed = spawn_local(async move { lease::borrow(&pool).await });
+        let mut server = scene.accept().await;
+        let lease = borrowed.await.unwrap().unwrap();
         let (mut client, handle, _session) = scene.serve();
         client.write_all(&query("SELECT 1")).await.unwrap();
         while scene.pool.counts().waiting == 0 {
             yield_now().await;
         }
-        let mut server = scene.accept().await;
-        // The connection is granted and the time is out before the session looks again.
-        while scene.pool.counts().leased == 0 {
-            handle.check_deadline(Instant::now());
-            yield_now().await;
-        }
+        // Both before the session looks again.
+        lease.check_in();
         handle.check_deadline(Instant::now() + 2 * LONG);
         sees(&mut server, &query("SELECT 1")).await;
         server.write_all(&answer("SELECT 1", IDLE)).await.unwrap();
