@@ -391,3 +391,19 @@ fn a_message_that_is_only_announced_takes_no_memory() {
         assert!(scene.client.input.as_ref().is_some_and(|input| input.capacity() <= crate::stream::buffer::BLOCK));
     });
 }
+
+#[test]
+fn a_connection_whose_statements_are_not_what_we_believe_is_not_lent_again() {
+    scene(async |mut scene| {
+        let statement = scene.shared.registry.statement(b"SELECT 1", &[0, 0]);
+        let ours = ours(&statement);
+        let batch = [parse("s", "SELECT 1"), encode::SYNC.to_vec()].concat();
+        scene.client_says(&batch, &[parse(&ours, "SELECT 1"), encode::SYNC.to_vec()].concat()).await;
+        let mut fault = Vec::new();
+        let words = format!("prepared statement \"{ours}\" already exists");
+        encode::error(&mut fault, Severity::Error, "42P05", &words, None);
+        fault.extend_from_slice(IDLE);
+        scene.server_says(&fault, &fault).await;
+        assert!(scene.at_rest && scene.server.tainted);
+    });
+}

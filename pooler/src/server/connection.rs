@@ -52,6 +52,7 @@ pub struct UnnamedOwner {
 #[derive(Debug, Default)]
 pub struct Cancels {
     count: Cell<u32>,
+    doubtful: Cell<bool>,
     arrived: tokio::sync::Notify,
 }
 
@@ -68,6 +69,18 @@ impl Cancels {
     pub fn begin(self: &Rc<Self>) -> CancelUnderway {
         self.count.set(self.count.get() + 1);
         CancelUnderway(self.clone())
+    }
+
+    /// A request was given up that may still arrive, whoever has the connection then.
+    pub fn doubt(&self) {
+        self.doubtful.set(true);
+    }
+
+    /// See [`Self::doubt`].
+    #[must_use]
+    #[inline]
+    pub const fn is_doubtful(&self) -> bool {
+        self.doubtful.get()
     }
 
     /// Waits until none is under way.

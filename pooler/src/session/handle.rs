@@ -172,11 +172,18 @@ impl Handle {
                 return;
             }
             Place::Linked(target) => {
-                (target.key.clone(), Rc::new(target.plan.dial.clone()), Some(target.cancels.begin()))
+                let underway = (target.cancels.clone(), target.cancels.begin());
+                (target.key.clone(), Rc::new(target.plan.dial.clone()), Some(underway))
             }
             Place::Replicating(key, plan) => (key.clone(), plan.clone(), None),
         };
-        match tokio::time::timeout(plan.timeout, cancel::cancel(&key, &plan)).await {
+        let outcome = tokio::time::timeout(plan.timeout, cancel::cancel(&key, &plan)).await;
+        if !matches!(outcome, Ok(Ok(())))
+            && let Some((cancels, _)) = &underway
+        {
+            cancels.doubt();
+        }
+        match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(session = %self.id, %error, "cancel request lost"),
             Err(_) => tracing::debug!(session = %self.id, "cancel request took too long"),

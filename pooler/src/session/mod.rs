@@ -107,6 +107,9 @@ async fn say(stream: &mut crate::stream::Stream, words: &[u8]) {
 }
 
 #[cfg(test)]
+mod scripted;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
