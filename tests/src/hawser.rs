@@ -50,7 +50,16 @@ impl Hawser {
             assert!(Instant::now() < end, "Hawser does not listen; its log:\n{}", hawser.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+        wait_until("Hawser obeys signals", || hawser.catches(Signal::HUP) && hawser.catches(Signal::TERM));
         hawser
+    }
+
+    /// Whether a signal is handled, rather than ending the process.
+    fn catches(&self, signal: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        let mask = u64::from_str_radix(mask.trim(), 16).unwrap_or(0);
+        mask >> (signal.as_raw() - 1) & 1 == 1
     }
 
     /// Starts it with a file that may be wrong, and waits for its end.

@@ -128,6 +128,19 @@ fn a_client_that_only_said_begin_holds_no_server_connection() {
 }
 
 #[test]
+fn a_client_can_log_in_while_every_server_connection_is_busy() {
+    let site = Site::with(|config| config.set("pool.size", 1).set("workers", 2));
+    let mut holder = site.client();
+    holder.execute("BEGIN; SELECT 1");
+    // Whichever workers they come to.
+    let clients: Vec<Client> = (0..8).map(|_| site.client()).collect();
+    holder.execute("COMMIT");
+    for mut client in clients {
+        assert_eq!(client.value("SELECT 1"), "1");
+    }
+}
+
+#[test]
 fn limits_on_clients_are_kept_and_told() {
     let account = Account::new(cluster());
     let other = account.second_user(cluster());

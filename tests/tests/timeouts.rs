@@ -90,6 +90,7 @@ fn a_client_waits_for_a_server_connection_so_long_and_is_told_so() {
     let site = Site::with(|config| {
         config
             .set("pool.size", 1)
+            .set("workers", 1)
             .set("timeouts.query_wait", "\"900ms\"")
             .set("timeouts.query_wait_notify", "\"200ms\"")
     });

@@ -74,7 +74,8 @@ impl Pools {
             let outdated = plan.dial.differs(&before.dial);
             // Also sets the limits that the pool shares with others.
             let _ = runtime.budget(&pool.key, database, plan.size);
-            if outdated && self.surroundings.worker.0 == 0 {
+            // Each worker says so: the pool may be on one of them only.
+            if outdated {
                 pool.budget().reconnect();
             }
             pool.apply(plan, outdated);

@@ -181,7 +181,7 @@ impl Session {
             cancels: member.server.cancels.clone(),
             plan: plan.clone(),
         }));
-        let mut watch = Watch { since, busy: None };
+        let mut watch = Watch { since, state: None };
         let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
         self.pool.count_traffic(relay.traffic);
@@ -246,20 +246,21 @@ impl Session {
                 {
                     return Poll::Ready(Release::NotAllowed);
                 }
-                self.watch(watch, relay.is_busy(&member.server), status);
+                // What was flushed without a Sync is a transaction, whatever the last status was.
+                let idle = status == TransactionStatus::Idle && member.server.queue.is_settled();
+                self.watch(watch, relay.is_busy(&member.server), idle);
                 Poll::Pending
             }
         }
     }
 
     /// Sets the deadline when the session begins or ends to wait for the server.
-    fn watch(&self, watch: &mut Watch, busy: bool, status: TransactionStatus) {
-        if watch.busy == Some((busy, status)) {
+    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) {
+        if watch.state == Some((busy, idle)) {
             return;
         }
-        watch.busy = Some((busy, status));
+        watch.state = Some((busy, idle));
         let timeouts = &*self.timeouts;
-        let idle = status == TransactionStatus::Idle;
         let now = if busy { timeouts.query } else if idle { timeouts.client_idle } else { timeouts.idle_transaction };
         let timer = if busy { Timer::Query } else if idle { Timer::ClientIdle } else { Timer::IdleTransaction };
         if now.is_none() && timeouts.transaction.is_none() {
@@ -377,7 +378,8 @@ enum Waited {
 /// What the deadline of a linked session is about.
 struct Watch {
     since: Instant,
-    busy: Option<(bool, TransactionStatus)>,
+    /// Whether it waited for the server, and whether it was between transactions, when the deadline was set.
+    state: Option<(bool, bool)>,
 }
 
 fn end_of(stop: &Stop) -> End {
