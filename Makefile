@@ -85,7 +85,7 @@ fuzz: ## a short run of each fuzz target over its corpus (FUZZ_SECONDS each)
 
 bench: packages ## pgbench against direct, Hawser and PgBouncer; criterion benches of the pure rooms
 	$(CARGO) build --release -p hawser
-	$(CARGO) run --release -p hawser-benches --bin pgbench-compare
+	$(CARGO) run --release -p hawser-benches --bin bench -- $(BENCH)
 
 fmt: ## format everything
 	$(CARGO) fmt --all

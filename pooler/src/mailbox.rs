@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 #[derive(Debug)]
 pub enum Order {
     /// A client has connected.
-    Greet(StdSocket, Listener),
+    Greet(StdSocket, Option<Peer>),
     /// A client whose startup packet was read by another worker.
     Place(Box<Arrival>),
     /// Somebody wants this session's query cancelled. Dropping the sender means: done, or nothing to do.
@@ -50,15 +50,6 @@ pub enum Drain {
     WaitForTransactions,
     /// At once.
     Immediately,
-}
-
-/// Where a client came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listener {
-    /// TCP.
-    Tcp,
-    /// The Unix socket.
-    Unix,
 }
 
 /// A client between two workers: greeted, not logged in.

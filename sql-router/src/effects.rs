@@ -88,8 +88,8 @@ fn may_have_effects(text: &[u8]) -> bool {
     let body = text.trim_ascii_end();
     let body = body.strip_suffix(b";").unwrap_or(body);
     let single = !body.contains(&b';');
-    let calls = |text| contains(text, b"set_config") || contains(text, b"advisory") || contains(text, b"into");
-    !(single && (known || (select && !calls(text))))
+    let calls = contains(text, b"set_config") || contains(text, b"advisory");
+    !(single && !calls && (known || (select && !contains(text, b"into"))))
 }
 
 fn of_statement(words: &[Word<'_>]) -> Effect {
@@ -108,7 +108,7 @@ fn of_statement(words: &[Word<'_>]) -> Effect {
         [first, rest @ ..] if first.is("declare") => of_declare(rest),
         [first, second, ..] if first.is("close") && second.is("all") => Effect::Drops(Thing::HoldableCursor),
         [first, rest @ ..] if first.is("select") => of_select(rest),
-        _ => Effect::None,
+        _ => of_calls(words),
     }
 }
 
@@ -277,6 +277,12 @@ fn of_select(words: &[Word<'_>]) -> Effect {
             _ => Effect::Unknown,
         };
     }
+    let into_temporary = |two: &[Word<'_>]| matches!(two, [a, b] if a.is("into") && (b.is("temp") || b.is("temporary")));
+    if words.windows(2).any(into_temporary) { Effect::Makes(Thing::Temporary) } else { of_calls(words) }
+}
+
+/// What functions called anywhere in a statement leave behind.
+fn of_calls(words: &[Word<'_>]) -> Effect {
     let calls = |function: &str| words.iter().any(|word| word.is(function));
     if calls("set_config") {
         Effect::Unknown
@@ -287,8 +293,6 @@ fn of_select(words: &[Word<'_>]) -> Effect {
         .any(calls)
     {
         Effect::Makes(Thing::AdvisoryLock)
-    } else if words.windows(2).any(|two| matches!(two, [a, b] if a.is("into") && (b.is("temp") || b.is("temporary")))) {
-        Effect::Makes(Thing::Temporary)
     } else {
         Effect::None
     }
@@ -358,6 +362,8 @@ mod tests {
         assert_eq!(one("DECLARE c CURSOR WITH HOLD FOR SELECT 1"), Effect::Makes(Thing::HoldableCursor));
         assert_eq!(one("DECLARE c CURSOR FOR SELECT 'with hold'"), Effect::None);
         assert_eq!(one("SELECT pg_advisory_lock(1)"), Effect::Makes(Thing::AdvisoryLock));
+        assert_eq!(one("WITH a AS (SELECT pg_advisory_lock(1)) SELECT 1"), Effect::Makes(Thing::AdvisoryLock));
+        assert_eq!(one("INSERT INTO t SELECT set_config('a', 'b', false)"), Effect::Unknown);
         assert_eq!(one("SELECT pg_advisory_xact_lock(1)"), Effect::None);
         assert_eq!(one("SELECT pg_advisory_unlock_all()"), Effect::Drops(Thing::AdvisoryLock));
     }

@@ -1,14 +1,22 @@
 //! Where clients come in: TCP addresses, the Unix socket, and sockets that systemd opened for us.
 
-use crate::config::settings::Listen;
-use crate::mailbox::Listener as Kind;
-use crate::stream::StdSocket;
+use crate::config::settings::{Keepalive, Listen};
+use crate::stream::{Peer, StdSocket, apply_keepalive};
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// How sockets are accepted: ready for a runtime, in one system call.
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// A client's socket, and where it is as far as accept tells.
+pub type Visitor = (StdSocket, Option<Peer>);
 
 /// Why nobody can come in.
 #[derive(Debug, Error)]
@@ -43,9 +51,15 @@ pub enum ListenError {
 #[derive(Debug)]
 pub enum Door {
     /// TCP.
-    Tcp(TcpListener),
+    Tcp(AsyncFd<std::net::TcpListener>),
     /// A Unix socket; the file goes when the door does.
-    Unix(UnixListener, Option<SocketFile>),
+    Unix(AsyncFd<std::os::unix::net::UnixListener>, Option<SocketFile>),
+}
+
+/// Waits for a listener's clients without accepting them on this runtime, whose epoll they would only pass through.
+#[expect(deprecated, reason = "safe for std's listeners, whose descriptor never changes; the successor is `unsafe`")]
+fn watch<T: std::os::fd::AsRawFd>(listener: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(listener, Interest::READABLE)
 }
 
 /// The file of a Unix socket.
@@ -59,20 +73,30 @@ impl Drop for SocketFile {
 }
 
 impl Door {
-    /// Waits for the next client.
+    fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        Ok(Self::Tcp(watch(listener)?))
+    }
+
+    fn unix(listener: std::os::unix::net::UnixListener, file: Option<SocketFile>) -> io::Result<Self> {
+        Ok(Self::Unix(watch(listener)?, file))
+    }
+
+    /// Waits for the next client. Its socket belongs to no runtime yet: it goes to a worker as it is.
     ///
     /// # Errors
     /// The process has no file descriptor left, or the client is already gone.
-    pub async fn accept(&self) -> io::Result<(StdSocket, Kind)> {
+    pub async fn accept(&self) -> io::Result<Visitor> {
         match self {
             Self::Tcp(listener) => {
-                let (socket, _) = listener.accept().await?;
-                socket.set_nodelay(true)?;
-                Ok((StdSocket::Tcp(socket.into_std()?), Kind::Tcp))
+                let take = |listener: &std::net::TcpListener| Ok(acceptfrom_with(listener, FLAGS)?);
+                let (socket, address) = listener.async_io(Interest::READABLE, take).await?;
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+                Ok((StdSocket::Tcp(socket.into()), address.map(Peer::Tcp)))
             }
             Self::Unix(listener, _) => {
-                let (socket, _) = listener.accept().await?;
-                Ok((StdSocket::Unix(socket.into_std()?), Kind::Unix))
+                let take = |listener: &std::os::unix::net::UnixListener| Ok(acceptfrom_with(listener, FLAGS)?);
+                let (socket, _) = listener.async_io(Interest::READABLE, take).await?;
+                Ok((StdSocket::Unix(socket.into()), None))
             }
         }
     }
@@ -81,7 +105,7 @@ impl Door {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map_or_else(|_| "tcp".into(), |address| address.to_string()),
+            Self::Tcp(listener) => listener.get_ref().local_addr().map_or_else(|_| "tcp".into(), |address| address.to_string()),
             Self::Unix(_, Some(file)) => file.0.display().to_string(),
             Self::Unix(_, None) => "unix socket".into(),
         }
@@ -93,7 +117,7 @@ impl Door {
 /// # Errors
 /// One of them cannot be opened.
 pub fn open(listen: &Listen) -> Result<Vec<Door>, ListenError> {
-    let inherited = inherit();
+    let inherited = inherit(listen);
     if !inherited.is_empty() {
         return Ok(inherited);
     }
@@ -108,7 +132,8 @@ pub fn open(listen: &Listen) -> Result<Vec<Door>, ListenError> {
         socket.bind(&SockAddr::from(*address)).map_err(failed)?;
         socket.listen(i32::try_from(listen.backlog).unwrap_or(i32::MAX)).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
-        doors.push(Door::Tcp(TcpListener::from_std(socket.into()).map_err(failed)?));
+        inherit_options(&socket, listen.keepalive).map_err(failed)?;
+        doors.push(Door::tcp(socket.into()).map_err(failed)?);
     }
     if let Some(folder) = &listen.unix_dir {
         doors.push(open_unix(folder, listen)?);
@@ -125,31 +150,36 @@ fn open_unix(folder: &Path, listen: &Listen) -> Result<Door, ListenError> {
         }
         std::fs::remove_file(&path).map_err(failed)?;
     }
-    let listener = UnixListener::bind(&path).map_err(failed)?;
+    let listener = std::os::unix::net::UnixListener::bind(&path).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(listen.unix_mode)).map_err(failed)?;
     if let Some(name) = &listen.unix_group {
         let group = nix::unistd::Group::from_name(name).ok().flatten().ok_or(ListenError::Group(name.clone()))?;
         std::os::unix::fs::chown(&path, None, Some(group.gid.as_raw())).map_err(failed)?;
     }
-    Ok(Door::Unix(listener, Some(SocketFile(path))))
+    Door::unix(listener, Some(SocketFile(path.clone()))).map_err(failed)
+}
+
+/// Accepted sockets have the options of the one that listens: set once, they cost nothing per client.
+fn inherit_options(socket: &Socket, keepalive: Keepalive) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    apply_keepalive(&socket2::SockRef::from(socket), keepalive);
+    Ok(())
 }
 
 /// Sockets that systemd opened for us.
-fn inherit() -> Vec<Door> {
+fn inherit(listen: &Listen) -> Vec<Door> {
     let mut passed = listenfd::ListenFd::from_env();
     let mut doors = Vec::new();
     for number in 0..passed.len() {
         if let Ok(Some(listener)) = passed.take_tcp_listener(number) {
-            if listener.set_nonblocking(true).is_ok()
-                && let Ok(listener) = TcpListener::from_std(listener)
-            {
-                doors.push(Door::Tcp(listener));
-            }
-        } else if let Ok(Some(listener)) = passed.take_unix_listener(number)
-            && listener.set_nonblocking(true).is_ok()
-            && let Ok(listener) = UnixListener::from_std(listener)
-        {
-            doors.push(Door::Unix(listener, None));
+            let _ = listener.set_nonblocking(true);
+            let socket = Socket::from(listener);
+            let _ = inherit_options(&socket, listen.keepalive);
+            doors.extend(Door::tcp(socket.into()).ok());
+        } else if let Ok(Some(listener)) = passed.take_unix_listener(number) {
+            let _ = listener.set_nonblocking(true);
+            doors.extend(Door::unix(listener, None).ok());
         }
     }
     doors

@@ -197,7 +197,9 @@ impl Budget {
         let candidates = (0..spread.clamp(1, count)).map(|step| (first + step) % count);
         let clients = |worker: usize| self.seat(worker).clients.load(Relaxed);
         let Some(best) = candidates.clone().min_by_key(|worker| clients(*worker)) else { return me };
-        let fits = candidates.clone().any(|worker| worker == me) && clients(me) <= clients(best) + 1;
+        // Clients that come and go are not carried about for a small difference.
+        let tolerated = clients(best) + 2 + clients(best) / 4;
+        let fits = candidates.clone().any(|worker| worker == me) && clients(me) <= tolerated;
         if fits { me } else { best }
     }
 

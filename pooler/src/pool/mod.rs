@@ -85,6 +85,27 @@ pub struct PoolPlan {
     pub limits: RelayLimits,
 }
 
+impl PoolPlan {
+    /// Whether the reset query is to be run. Where there is none, state that a transaction must not leave behind
+    /// is the end of the connection; in session mode it is what was asked for.
+    fn wants_reset(&self, server: &mut ServerConnection, needs_reset: bool) -> bool {
+        let nothing = self.reset_query.is_empty();
+        server.tainted |= nothing && needs_reset && self.mode != PoolMode::Session;
+        !nothing && (needs_reset || self.reset_always)
+    }
+}
+
+/// Cleans up after a session. A reset query that leaves settings or statements is followed by what removes them,
+/// so that what we believe of the connection afterwards is true.
+async fn clean_up(server: &mut ServerConnection, reset_query: &str) -> Result<(), exchange::ExchangeError> {
+    simple_query(server, reset_query).await?;
+    let words = reset_query.trim().trim_end_matches(';').split_ascii_whitespace();
+    if !words.map(str::to_ascii_lowercase).eq(["discard", "all"]) {
+        simple_query(server, "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DEALLOCATE ALL").await?;
+    }
+    Ok(())
+}
+
 /// Counters of one pool on one worker; they only grow.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -333,7 +354,7 @@ impl Pool {
     pub fn check_in(self: &Rc<Self>, mut member: Box<Member>, needs_reset: bool) {
         let now = Instant::now();
         let plan = self.plan.borrow().clone();
-        let needs_reset = (needs_reset || plan.reset_always) && !plan.reset_query.is_empty();
+        let needs_reset = plan.wants_reset(&mut member.server, needs_reset);
         let circumstances = Circumstances { now, generation: self.budget.generation(), needs_reset };
         match checkin::verdict(&member.server, circumstances) {
             Verdict::Reuse if member.server.cancels.is_quiet() => {}
@@ -366,6 +387,7 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
             let settled = crate::server::recover::recover(&mut member.server, input, &plan.dial).await;
+            let needs_reset = plan.wants_reset(&mut member.server, needs_reset);
             member.server.cancels.quiet().await;
             pool.end_reset(member, settled, needs_reset);
         });
@@ -406,8 +428,8 @@ impl Pool {
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             member.server.cancels.quiet().await;
-            let query = simple_query(&mut member.server, &plan.reset_query);
-            let clean = tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
+            let queries = clean_up(&mut member.server, &plan.reset_query);
+            let clean = tokio::time::timeout(plan.dial.timeout, queries).await.is_ok_and(|answer| answer.is_ok());
             if clean {
                 // Whatever the reset query leaves, the next client's settings are made anew from here.
                 member.server.settings = pool.surroundings.interner().intern(Default::default());
@@ -549,7 +571,8 @@ impl Pool {
 
     /// Another worker lacks a connection: sends it an idle one.
     pub fn lend_to(self: &Rc<Self>, worker: WorkerId) {
-        let taken = self.ledger.borrow_mut().take_idle(1, |_| true);
+        // One that has something to say is closed, or about to be.
+        let taken = self.ledger.borrow_mut().take_idle(1, |member| !member.server.stream.has_arrivals());
         for member in taken {
             self.hand_over(member, worker);
         }

@@ -47,6 +47,8 @@ impl Pools {
         credential: Credential,
     ) -> Option<Rc<Pool>> {
         if let Some(pool) = self.find(key) {
+            // Not forgotten while its next client logs in.
+            pool.last_used.set(Instant::now());
             if database.user.is_none() && credential != Credential::None {
                 pool.renew_credential(credential);
             }

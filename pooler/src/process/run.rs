@@ -227,8 +227,8 @@ async fn accept(door: Rc<Door>, mailboxes: Mailboxes) {
     let mut turn = 0;
     loop {
         match door.accept().await {
-            Ok((socket, kind)) => {
-                mailboxes.send(WorkerId(turn), Order::Greet(socket, kind));
+            Ok((socket, peer)) => {
+                mailboxes.send(WorkerId(turn), Order::Greet(socket, peer));
                 turn = (turn + 1) % mailboxes.workers().max(1);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -9,7 +9,8 @@ use crate::stream::buffer::BLOCK;
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::encode::SERVER_NAME_PREFIX;
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
-use hawser_wire::reply_queue::{Fate, Settled, Unexpected};
+use hawser_wire::reply_queue::{Fate, Request, Settled, Unexpected};
+use hawser_wire::sqlstate;
 use hawser_wire::tag::backend;
 use smallvec::SmallVec;
 use std::task::{Context, Poll, ready};
@@ -144,10 +145,12 @@ impl Relay {
         {
             return Err(Stop::OursFailed(body.to_vec()));
         }
+        let expected = matches!(server.queue.head_effect(), Some(Effect::MustFail));
         let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
             Some(Effect::Statements(effects)) => effects.pop_front(),
             _ => None,
         });
+        server.tainted |= header.tag == backend::ERROR_RESPONSE && whole && contradicts(server, body);
         let mut failed: SmallVec<[Effect; 2]> = SmallVec::new();
         let fate = server.queue.observe(header.tag, &mut |outcome| {
             if let Settled::Failed(effect) = outcome {
@@ -173,6 +176,7 @@ impl Relay {
                     return Ok(state::reported(name, value, client, server, shared));
                 }
             }
+            backend::ERROR_RESPONSE if expected => return Ok(true),
             backend::ERROR_RESPONSE => {
                 client.state.fail();
                 return Ok(whole && self.rewrite_error(body, client));
@@ -184,7 +188,8 @@ impl Relay {
             }
             _ => {}
         }
-        Ok(fate == Fate::Swallow)
+        // A notification is nobody's reply, so it is never ours.
+        Ok(fate == Fate::Swallow && header.tag != backend::NOTIFICATION_RESPONSE)
     }
 
     /// Gives the client back its own names in an error. True when our version was put in the outbox.
@@ -221,5 +226,51 @@ const fn is_read(header: Header) -> bool {
         backend::READY_FOR_QUERY | backend::PARAMETER_STATUS | backend::COMMAND_COMPLETE => true,
         backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => header.total() <= BLOCK,
         _ => false,
+    }
+}
+
+/// Whether an error says that the server has a statement of ours that we thought it lacks, or lacks one that we
+/// thought it has: a client has meddled with them in SQL. Closing the connection is what ends that.
+fn contradicts(server: &ServerConnection, body: &[u8]) -> bool {
+    let Some(head) = server.queue.head() else { return false };
+    let sqlstate = match (head.request, &head.effect) {
+        (Request::Parse, Some(Effect::Prepared(_) | Effect::Named(..))) => sqlstate::DUPLICATE_PREPARED_STATEMENT,
+        (Request::Bind | Request::Describe, None) => sqlstate::INVALID_SQL_STATEMENT_NAME,
+        _ => return false,
+    };
+    message::error_fields(body).sqlstate == sqlstate.as_bytes()
+        && memchr::memmem::find(body, SERVER_NAME_PREFIX).is_some()
+}
+
+/// A setting changed, by the client's doing or by ours.
+fn learn(body: &[u8], fate: Fate, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    let Some((name, value)) = message::parameter_status(body) else { return };
+    if fate == Fate::Swallow || parameters::reported(name).is_none() || server.settings.value(name) == Some(value) {
+        return;
+    }
+    let same = std::rc::Rc::ptr_eq(&client.settings, &server.settings);
+    server.settings = shared.local.interner.with(&server.settings, name, value);
+    client.settings =
+        if same { server.settings.clone() } else { shared.local.interner.with(&client.settings, name, value) };
+}
+
+/// Commands that change the session beyond what is tracked keep it on its server.
+fn note_command(body: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
+    let Some(tag) = message::command_tag(body) else { return };
+    match CommandEffect::of(tag) {
+        CommandEffect::None => {}
+        CommandEffect::Pins(reason) => client.pins.add(reason),
+        CommandEffect::DiscardsAll => {
+            client.pins = PinReasons::default();
+            client.statements.clear();
+            client.unnamed.statement = None;
+            server.statements.clear();
+            server.unnamed = None;
+        }
+        CommandEffect::DeallocatesAll => {
+            client.pins.remove(PinReason::SqlPrepared);
+            client.statements.clear();
+            server.statements.clear();
+        }
     }
 }

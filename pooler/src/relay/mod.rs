@@ -296,11 +296,13 @@ fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) 
         }
         Effect::NamedKnown(name) => _ = client.statements.forget(&name),
         Effect::Closed(name, statement) => client.statements.define(&name, statement),
+        Effect::Dropped(statement) => server.statements.restore(statement),
+        Effect::UnnamedAgain => server.unnamed = None,
         Effect::Unnamed => {
             client.unnamed.statement = None;
             server.unnamed = None;
         }
-        Effect::Statements(_) => {}
+        Effect::Statements(_) | Effect::MustFail => {}
         Effect::Settings | Effect::Ours => server.tainted = true,
     }
 }
@@ -318,3 +320,6 @@ pub(crate) fn give_empty(slot: &mut Option<Buffer>, shared: &Shared) {
 fn named<'a>(client: &'a ClientSide, name: &[u8]) -> Option<&'a Arc<Statement>> {
     client.statements.named(name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,11 @@ impl Outbox {
         self.first == self.segments.len() && !self.unflushed
     }
 
+    /// Some of it has been written, or is with the TLS session.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.first > 0 || self.written > 0 || self.unflushed
+    }
+
     /// So much is planned that it should be written first.
     pub(super) fn is_full(&self) -> bool {
         self.segments.len() >= FULL

@@ -87,6 +87,10 @@ impl Relay {
             return Ok(());
         }
         self.up.out.skip(header.total());
+        if server.queue.is_skipping() {
+            // The server would leave it out, so it is left out here, and nothing is true of the name.
+            return Ok(());
+        }
         if let Some(known) = named(client, parse.name).cloned() {
             // The server must say that the name is taken, and it is: by the statement that we put there.
             self.ensure(&known, server);
@@ -114,15 +118,14 @@ impl Relay {
         server: &mut ServerConnection,
     ) {
         let known = server.statements.touch(statement.id);
-        let certain = server.status != TransactionStatus::Failed && !server.queue.is_skipping();
+        let certain = server.status != TransactionStatus::Failed;
         if known && certain {
             let fate = Fate::Synthesise(encode::PARSE_COMPLETE);
             owe(Request::Parse, fate, Some(Effect::NamedKnown(name.into())), client, server);
             return;
         }
         if known {
-            self.up.out.ours(|out| server.close_statement(out, statement.id));
-            server.statements.forget(statement.id);
+            self.up.out.ours(|out| server.close_statement(out, statement.clone()));
         }
         self.traffic.server_parses += 1;
         if let Some(evicted) = server.statements.prepare(statement.clone(), self.limits.max_server_statements) {
@@ -166,7 +169,7 @@ impl Relay {
                 });
             });
             server.unnamed = Some(mine);
-            owe(Request::Parse, Fate::Swallow, Some(Effect::Unnamed), client, server);
+            owe(Request::Parse, Fate::Swallow, Some(Effect::UnnamedAgain), client, server);
         } else {
             self.up.out.fixed(encode::CLOSE_UNNAMED);
             server.unnamed = None;

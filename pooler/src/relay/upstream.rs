@@ -6,7 +6,9 @@ use crate::server::connection::ServerConnection;
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
 use hawser_wire::backend::TransactionStatus;
+use hawser_wire::encode;
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
+use hawser_wire::frontend::Malformed;
 use hawser_wire::tag::frontend;
 use std::task::{Context, Poll, ready};
 
@@ -16,6 +18,8 @@ pub(super) struct Upstream {
     pub(super) out: Outbox,
     /// Bytes of a message that are still to come and to be passed on.
     pub(super) piece: usize,
+    /// So much is owed that the server was asked for the replies that it holds back.
+    asked: bool,
 }
 
 /// How much of a message must be there before it can be planned.
@@ -35,14 +39,24 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Poll<Result<(), Stop>> {
+        // What is ours and what the client sent leave in one write.
+        let planned = !self.up.out.is_under_way() && self.plan_input(client, server, shared)?;
         if !self.up.out.is_empty() {
             ready!(self.up.out.poll_drain(cx, &mut server.stream, client.input.as_mut())).map_err(Stop::ServerLost)?;
-        }
-        if self.plan_input(client, server, shared)? {
             return Poll::Ready(Ok(()));
         }
-        if server.queue.len() >= MOST_OWED {
-            return Poll::Pending;
+        self.up.asked &= server.queue.len() >= MOST_OWED;
+        if planned {
+            return Poll::Ready(Ok(()));
+        }
+        if server.queue.len() >= MOST_OWED && self.up.piece == 0 {
+            if self.up.asked || !server.queue.is_batch_open() || !server.queue.awaits_server() {
+                return Poll::Pending;
+            }
+            // Without this the replies would come only after the Sync, and that only after the replies.
+            self.up.asked = true;
+            self.up.out.fixed(encode::FLUSH);
+            return Poll::Ready(Ok(()));
         }
         if client.input.is_none() {
             ready!(client.stream.poll_readable(cx)).map_err(Stop::ClientLost)?;
@@ -69,16 +83,16 @@ impl Relay {
         if server.queue.is_settled() && server.status == TransactionStatus::Idle && self.up.piece == 0 {
             self.prepend_settings(client, server);
         }
-        let planned = self.plan_messages(&mut input, client, server, shared);
-        let skipped = self.up.out.planned();
-        // Messages that the server need not see (a Parse of what it has) leave nothing to write.
-        if planned.is_ok() && self.up.out.is_empty() && skipped > 0 {
-            input.consume(skipped);
+        let outcome = self.plan_messages(&mut input, client, server, shared);
+        let planned = self.up.out.planned();
+        if outcome.is_ok() && self.up.out.is_empty() && planned > 0 {
+            // Nothing of it goes to the server, so no write will take it out.
+            input.consume(planned);
             self.up.out = Outbox::default();
         }
         client.input = Some(input);
-        planned?;
-        Ok(skipped > 0 || !self.up.out.is_empty())
+        outcome?;
+        Ok(planned > 0 || !self.up.out.is_empty())
     }
 
     fn plan_messages(
@@ -88,7 +102,7 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Result<(), Stop> {
-        while !self.up.out.is_full() && server.queue.len() < MOST_OWED {
+        while !self.up.out.is_full() && (self.up.piece > 0 || server.queue.len() < MOST_OWED) {
             let at = self.up.out.planned();
             let rest = input.data().get(at..).unwrap_or_default();
             if rest.is_empty() {
@@ -127,6 +141,9 @@ pub(crate) fn first_message(data: &[u8], max_message: usize) -> Result<Option<He
 /// What must be there of a message before it is planned.
 fn extent(header: Header) -> Result<Extent, Violation> {
     Ok(match header.tag {
+        // A server finds fault with these and, after a Flush, skips everything up to a Sync, with nothing owed.
+        frontend::FLUSH if header.body > 0 => return Err(Malformed("Flush").into()),
+        frontend::SYNC if header.body > 0 => return Err(Malformed("Sync").into()),
         frontend::PARSE | frontend::DESCRIBE | frontend::CLOSE | frontend::EXECUTE => Extent::Whole,
         frontend::BIND => Extent::Head(2 * (hawser_wire::frontend::LONGEST_NAME + 1)),
         frontend::QUERY if header.total() <= BLOCK => Extent::Whole,

@@ -55,7 +55,7 @@ pub fn verdict(server: &ServerConnection, circumstances: Circumstances) -> Verdi
     if server.status != TransactionStatus::Idle {
         return Verdict::Discard(Discard::InTransaction);
     }
-    if server.tainted {
+    if server.tainted || server.cancels.is_doubtful() {
         return Verdict::Discard(Discard::Tainted);
     }
     if server.generation != circumstances.generation {

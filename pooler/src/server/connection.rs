@@ -23,12 +23,18 @@ pub enum Effect {
     NamedKnown(Box<[u8]>),
     /// The client closed this name, which meant the statement.
     Closed(Box<[u8]>, Arc<Statement>),
+    /// We closed this statement on the server.
+    Dropped(Arc<Statement>),
     /// The client's unnamed statement was parsed.
     Unnamed,
     /// What the statements of the request do to the session, in order.
     Statements(std::collections::VecDeque<hawser_sql_router::effects::Effect>),
+    /// The client's unnamed statement, parsed before, was sent again by us.
+    UnnamedAgain,
     /// Tracked parameters were set by us. If that fails the connection is of no use.
     Settings,
+    /// A statement of ours that is meant to fail.
+    MustFail,
     /// A deferred BEGIN, a ROLLBACK or another statement of ours that must not fail.
     Ours,
 }
@@ -46,6 +52,7 @@ pub struct UnnamedOwner {
 #[derive(Debug, Default)]
 pub struct Cancels {
     count: Cell<u32>,
+    doubtful: Cell<bool>,
     arrived: tokio::sync::Notify,
 }
 
@@ -62,6 +69,18 @@ impl Cancels {
     pub fn begin(self: &Rc<Self>) -> CancelUnderway {
         self.count.set(self.count.get() + 1);
         CancelUnderway(self.clone())
+    }
+
+    /// A request was given up that may still arrive, whoever has the connection then.
+    pub fn doubt(&self) {
+        self.doubtful.set(true);
+    }
+
+    /// See [`Self::doubt`].
+    #[must_use]
+    #[inline]
+    pub const fn is_doubtful(&self) -> bool {
+        self.doubtful.get()
     }
 
     /// Waits until none is under way.
@@ -142,12 +161,17 @@ impl ServerConnection {
         }
     }
 
-    /// Appends a Close of one of our statements, with the reply owed to us.
-    pub fn close_statement(&mut self, out: &mut Vec<u8>, id: StatementId) {
+    /// Appends a Close of one of our statements, with the reply owed to us. If the server skips it, the statement
+    /// is still there.
+    pub fn close_statement(&mut self, out: &mut Vec<u8>, statement: Arc<Statement>) {
         use hawser_wire::reply_queue::{Fate, Request};
-        let name = encode::ServerName::new(id.0);
+        let name = encode::ServerName::new(statement.id.0);
         encode::statement_target(out, hawser_wire::tag::frontend::CLOSE, name.as_bytes());
-        self.queue.push(Request::Close, Fate::Swallow, None);
+        self.statements.forget(statement.id);
+        let skipped = self.queue.push(Request::Close, Fate::Swallow, Some(Effect::Dropped(statement)));
+        if let Some(Effect::Dropped(statement)) = skipped {
+            self.statements.restore(statement);
+        }
     }
 
     /// Leaves politely and at once.

@@ -9,7 +9,7 @@ use crate::config::settings::{HostAddress, HostOrder, Keepalive, TlsMode};
 use crate::parameters::Interner;
 use crate::statements::ServerStatements;
 use crate::stream::tls::Connector;
-use crate::stream::{Buffer, Socket, SocketAddress, Stream};
+use crate::stream::{Buffer, Socket, SocketAddress, Stream, apply_keepalive};
 use bytes::BytesMut;
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::encode;
@@ -164,7 +164,9 @@ pub async fn open_stream(address: &SocketAddress, plan: &DialPlan) -> Result<Str
 async fn open(address: &SocketAddress, host: &str, plan: &DialPlan) -> Result<Stream, DialError> {
     let unreachable = |source| DialError::Connect { host: describe(address), source };
     let mut socket = Socket::connect(address).await.map_err(unreachable)?;
-    apply_keepalive(&socket, plan.keepalive);
+    if matches!(socket, Socket::Tcp(_)) {
+        apply_keepalive(&socket.options(), plan.keepalive);
+    }
     if matches!(address, SocketAddress::Unix(_)) || matches!(plan.tls.mode, TlsMode::Disable) {
         return Ok(Stream::plain(socket));
     }
@@ -380,30 +382,6 @@ fn describe(address: &SocketAddress) -> String {
     match address {
         SocketAddress::Tcp(address) => address.to_string(),
         SocketAddress::Unix(path) => path.display().to_string(),
-    }
-}
-
-/// Sets TCP keep-alive; a kernel that does not know an option goes without it.
-pub fn apply_keepalive(socket: &Socket, keepalive: Keepalive) {
-    if !matches!(socket, Socket::Tcp(_)) {
-        return;
-    }
-    let options = socket.options();
-    if keepalive.enabled {
-        let mut probes = socket2::TcpKeepalive::new();
-        if let Some(idle) = keepalive.idle {
-            probes = probes.with_time(idle);
-        }
-        if let Some(interval) = keepalive.interval {
-            probes = probes.with_interval(interval);
-        }
-        if let Some(count) = keepalive.count {
-            probes = probes.with_retries(count);
-        }
-        let _ = options.set_tcp_keepalive(&probes);
-    }
-    if keepalive.user_timeout.is_some() {
-        let _ = options.set_tcp_user_timeout(keepalive.user_timeout);
     }
 }
 

@@ -138,6 +138,10 @@ async fn run(server: &mut ServerConnection, request: &[u8]) -> Result<Answer, Ex
             backend::READY_FOR_QUERY => {
                 let status = body.first().copied().and_then(TransactionStatus::from_byte);
                 server.status = status.ok_or(ExchangeError::Unexpected(tag))?;
+                // What follows would be lost with `input`, and with half a message the place in the stream.
+                if let Some(&next) = input.data().first() {
+                    return Err(ExchangeError::Unexpected(next));
+                }
                 return refused.map_or(Ok(answer), |body| Err(ExchangeError::Refused(body)));
             }
             backend::COPY_IN_RESPONSE | backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => {

@@ -1,6 +1,6 @@
 //! The life of a session that is logged in: idle -> link -> relay -> release, until an end.
 
-use super::Session;
+use super::{Deferred, Session};
 use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
@@ -16,9 +16,14 @@ use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, Severity};
 use hawser_wire::sqlstate;
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
+
+/// Makes a transaction fail on the server that has failed for the client already, so that the server itself
+/// answers what comes next.
+const FAILS: &str = "ROLLBACK TO SAVEPOINT hawser_refused";
 
 /// Why a session let go of its server connection.
 enum Release {
@@ -60,8 +65,7 @@ impl Session {
                     return Ok(());
                 }
                 Idle::Answer(answer) => {
-                    let written = self.client.stream.write_all(&answer).await;
-                    written.map_err(|error| End::ClientLost(error.kind()))?;
+                    self.tell(&answer).await?;
                     self.begin_idle();
                 }
                 Idle::Left(end) => return Err(end),
@@ -106,14 +110,18 @@ impl Session {
                     let mut notice = Vec::new();
                     let words = "no server connection available, still waiting (the pool is in use)";
                     encode::error(&mut notice, Severity::Notice, sqlstate::SUCCESSFUL_COMPLETION, words, None);
-                    let written = self.client.stream.write_all(&notice).await;
-                    written.map_err(|error| End::ClientLost(error.kind()))?;
+                    self.tell(&notice).await?;
                     continue;
                 }
                 Waited::Signal(Signal::TimeOut(_)) => Refusal::WaitedTooLong,
                 Waited::Signal(Signal::Cancelled) => Refusal::CancelledInQueue,
-                Waited::Signal(Signal::Drain(drain)) => return Err(self.drain(drain).await),
+                Waited::Signal(Signal::Drain(drain)) => {
+                    self.pool.leave(ticket);
+                    return Err(self.drain(drain).await);
+                }
             };
+            // Before the client is told: one that does not read would be granted a connection meanwhile.
+            self.pool.leave(ticket);
             return self.refuse(&refusal).await.map(|()| None);
         }
     }
@@ -194,8 +202,13 @@ impl Session {
     fn prepare(&mut self, relay: &mut Relay, member: &mut Member) {
         let server = &mut member.server;
         relay.prepend_settings(&self.client, server);
-        if let Some(begin) = self.deferred.take() {
-            relay.prepend(server, &begin, Effect::Ours);
+        match self.deferred.take() {
+            None => {}
+            Some(Deferred::Begun(begin)) => relay.prepend(server, &begin, Effect::Ours),
+            Some(Deferred::Failed(begin)) => {
+                relay.prepend(server, &begin, Effect::Ours);
+                relay.prepend(server, FAILS, Effect::MustFail);
+            }
         }
     }
 
@@ -208,14 +221,9 @@ impl Session {
         watch: &mut Watch,
     ) -> Poll<Release> {
         if let Some(signal) = self.handle.take_signal(cx.waker()) {
-            let settled = member.server.queue.is_settled() && member.server.status == TransactionStatus::Idle;
             match signal {
                 Signal::Cancelled => {}
-                Signal::Drain(drain) if drain != Drain::Immediately && !(settled && relay.is_drained()) => {
-                    // Once the transaction is over, the session is idle and looks again.
-                    relay.keep = false;
-                    self.handle.raise_later(signal);
-                }
+                Signal::Drain(drain) if drain != Drain::Immediately => self.handle.postpone(drain),
                 signal => return Poll::Ready(Release::Signal(signal)),
             }
         }
@@ -224,6 +232,14 @@ impl Session {
             Poll::Ready(Err(stop)) => Poll::Ready(Release::Stopped(stop)),
             Poll::Pending => {
                 let status = member.server.status;
+                // A session that keeps its server connection is never idle without it, so it looks here.
+                if let Some(drain) = self.handle.postponed()
+                    && status == TransactionStatus::Idle
+                    && member.server.queue.is_settled()
+                    && !relay.is_busy(&member.server)
+                {
+                    return Poll::Ready(Release::Signal(Signal::Drain(drain)));
+                }
                 if plan.mode == PoolMode::Statement
                     && status != TransactionStatus::Idle
                     && member.server.queue.is_settled()
@@ -293,18 +309,44 @@ impl Session {
         end
     }
 
-    /// Tells the client why its batch is not served; it may go on with the next one. A client in a transaction
-    /// cannot: it was told that the transaction has begun.
+    /// Tells the client why its batch is not served; it may go on with the next one. A transaction that it was told
+    /// has begun has failed by that.
     async fn refuse(&mut self, refusal: &Refusal) -> Result<(), End> {
-        if self.deferred.is_some() {
-            self.say_last(refusal).await;
-            return Err(End::Refused(refusal.sqlstate(), refusal.words()));
+        if let Some(Deferred::Begun(begin) | Deferred::Failed(begin)) = self.deferred.take() {
+            self.deferred = Some(Deferred::Failed(begin));
         }
         self.skip_batch();
         let mut out = Vec::new();
         refusal.write(&mut out, Severity::Error);
-        let written = self.client.stream.write_all(&out).await;
-        written.map_err(|error| End::ClientLost(error.kind()))
+        self.tell(&out).await
+    }
+
+    /// Says something to a client that may not be reading. If a signal comes first, the session ends without a
+    /// word, because half of one may be on its way.
+    async fn tell(&mut self, mut words: &[u8]) -> Result<(), End> {
+        let (stream, handle) = (&mut self.client.stream, &self.handle);
+        poll_fn(|cx| {
+            let written = loop {
+                if words.is_empty() {
+                    break stream.poll_flush(cx);
+                }
+                match stream.poll_write(cx, &[IoSlice::new(words)]) {
+                    Poll::Ready(Ok(0)) => break Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(count)) => words = words.get(count..).unwrap_or_default(),
+                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                    Poll::Pending => break Poll::Pending,
+                }
+            };
+            if let Poll::Ready(outcome) = written {
+                return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
+            }
+            match handle.take_signal(cx.waker()) {
+                Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
+                Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
+                Some(Signal::Cancelled) | None => Poll::Pending,
+            }
+        })
+        .await
     }
 
     async fn fail(&mut self, violation: &Stop) -> End {

@@ -74,6 +74,7 @@ pub struct Handle {
     place: RefCell<Place>,
     deadline: Cell<Option<(Instant, Timer)>>,
     signal: Cell<Option<Signal>>,
+    postponed: Cell<Option<Drain>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -87,6 +88,7 @@ impl Handle {
             place: RefCell::default(),
             deadline: Cell::new(None),
             signal: Cell::new(None),
+            postponed: Cell::new(None),
             waker: RefCell::new(None),
         })
     }
@@ -108,9 +110,13 @@ impl Handle {
         *self.place.borrow_mut() = place;
     }
 
-    /// The session's time is out at `deadline`.
+    /// The session's time is out at `deadline`. If the former one has fired and nobody has looked since, it is
+    /// forgotten: what it was about is over.
     pub fn set_deadline(&self, deadline: Option<(Instant, Timer)>) {
         self.deadline.set(deadline);
+        if let Some(Signal::TimeOut(_)) = self.signal.get() {
+            self.signal.set(None);
+        }
     }
 
     /// Fires the deadline if it has passed.
@@ -133,9 +139,16 @@ impl Handle {
         }
     }
 
-    /// Keeps a signal for the next time that the session looks, without waking it.
-    pub fn raise_later(&self, signal: Signal) {
-        self.signal.set(Some(signal));
+    /// The session is in a transaction: it ends when that is over. Other signals reach it until then.
+    pub fn postpone(&self, drain: Drain) {
+        self.postponed.set(Some(drain));
+    }
+
+    /// The drain that waits for the end of the transaction.
+    #[must_use]
+    #[inline]
+    pub const fn postponed(&self) -> Option<Drain> {
+        self.postponed.get()
     }
 
     /// The signal that was raised, if any; it is gone afterwards.
@@ -159,15 +172,57 @@ impl Handle {
                 return;
             }
             Place::Linked(target) => {
-                (target.key.clone(), Rc::new(target.plan.dial.clone()), Some(target.cancels.begin()))
+                let underway = (target.cancels.clone(), target.cancels.begin());
+                (target.key.clone(), Rc::new(target.plan.dial.clone()), Some(underway))
             }
             Place::Replicating(key, plan) => (key.clone(), plan.clone(), None),
         };
-        match tokio::time::timeout(plan.timeout, cancel::cancel(&key, &plan)).await {
+        let outcome = tokio::time::timeout(plan.timeout, cancel::cancel(&key, &plan)).await;
+        if !matches!(outcome, Ok(Ok(())))
+            && let Some((cancels, _)) = &underway
+        {
+            cancels.doubt();
+        }
+        match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(session = %self.id, %error, "cancel request lost"),
             Err(_) => tracing::debug!(session = %self.id, "cancel request took too long"),
         }
         drop(underway);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle() -> (Rc<Handle>, &'static Waker) {
+        (Handle::new(SessionId(1), Box::new([0; 4])), Waker::noop())
+    }
+
+    #[test]
+    fn a_time_out_of_what_is_over_is_forgotten() {
+        let (handle, waker) = handle();
+        let now = Instant::now();
+        handle.set_deadline(Some((now, Timer::QueueNotice)));
+        handle.check_deadline(now);
+        handle.set_deadline(None);
+        assert_eq!(handle.take_signal(waker), None);
+        handle.raise(Signal::Drain(Drain::Immediately));
+        handle.set_deadline(None);
+        assert_eq!(handle.take_signal(waker), Some(Signal::Drain(Drain::Immediately)));
+    }
+
+    #[test]
+    fn a_session_whose_drain_is_postponed_still_runs_out_of_time() {
+        let (handle, waker) = handle();
+        let now = Instant::now();
+        handle.raise(Signal::Drain(Drain::WaitForTransactions));
+        assert_eq!(handle.take_signal(waker), Some(Signal::Drain(Drain::WaitForTransactions)));
+        handle.postpone(Drain::WaitForTransactions);
+        handle.set_deadline(Some((now, Timer::IdleTransaction)));
+        handle.check_deadline(now);
+        assert_eq!(handle.take_signal(waker), Some(Signal::TimeOut(Timer::IdleTransaction)));
+        assert_eq!(handle.postponed(), Some(Drain::WaitForTransactions));
     }
 }

@@ -3,7 +3,7 @@
 use super::deferral::{self, Control};
 use super::end::End;
 use super::handle::{Signal, Timer};
-use super::{Session, Skip};
+use super::{Deferred, Session, Skip, SkipEnd};
 use crate::relay::{Violation, first_message, give_empty};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
@@ -37,7 +37,8 @@ impl Session {
     }
 
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Idle> {
-        if let Some(signal) = self.handle.take_signal(cx.waker()) {
+        let postponed = self.handle.postponed().map(Signal::Drain);
+        if let Some(signal) = self.handle.take_signal(cx.waker()).or(postponed) {
             return Poll::Ready(Idle::Signal(signal));
         }
         loop {
@@ -96,13 +97,21 @@ impl Session {
                         None => Idle::Work,
                     }));
                 }
+                // Data of a COPY that has failed meanwhile: a server would ignore it.
+                frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
+                    self.skip = Some(Skip { bytes: header.total(), then: SkipEnd::Nothing });
+                }
                 _ => return Ok(Some(Idle::Work)),
             }
         }
     }
 
     const fn status(&self) -> TransactionStatus {
-        if self.deferred.is_some() { TransactionStatus::InTransaction } else { TransactionStatus::Idle }
+        match self.deferred {
+            None => TransactionStatus::Idle,
+            Some(Deferred::Begun(_)) => TransactionStatus::InTransaction,
+            Some(Deferred::Failed(_)) => TransactionStatus::Failed,
+        }
     }
 
     /// Answers a BEGIN that can wait, or the end of a transaction that no server has seen.
@@ -111,18 +120,15 @@ impl Session {
         let tag = match control {
             Control::Begin(tag) if self.deferred.is_none() && self.pool.plan().mode == PoolMode::Transaction => {
                 let text = self.client.input.as_ref()?.data().get(HEADER_LENGTH..header.total() - 1)?;
-                self.deferred = Some(std::str::from_utf8(text).ok()?.into());
+                self.deferred = Some(Deferred::Begun(std::str::from_utf8(text).ok()?.into()));
                 tag
             }
-            Control::Commit if self.deferred.is_some() => {
-                self.deferred = None;
-                "COMMIT"
+            Control::Commit | Control::Rollback => {
+                let committed = control == Control::Commit && matches!(self.deferred, Some(Deferred::Begun(_)));
+                self.deferred.take()?;
+                if committed { "COMMIT" } else { "ROLLBACK" }
             }
-            Control::Rollback if self.deferred.is_some() => {
-                self.deferred = None;
-                "ROLLBACK"
-            }
-            _ => return None,
+            Control::Begin(_) => return None,
         };
         self.client.unnamed.statement = None;
         self.client.input.as_mut()?.consume(header.total());
@@ -136,13 +142,15 @@ impl Session {
     pub(super) fn skip_batch(&mut self) {
         let data = self.client.input.as_ref().map_or(&[][..], |input| input.data());
         let Ok(Some(header)) = hawser_wire::frame::header(data) else { return };
-        let until_sync = !matches!(header.tag, frontend::QUERY | frontend::FUNCTION_CALL);
-        self.skip = Some(Skip { bytes: header.total(), until_sync });
+        let simple = matches!(header.tag, frontend::QUERY | frontend::FUNCTION_CALL);
+        let then = if simple { SkipEnd::Ready } else { SkipEnd::Sync };
+        self.skip = Some(Skip { bytes: header.total(), then });
     }
 
     /// Leaves out what has arrived. The ReadyForQuery, when everything has been left out.
     fn skip_some(&mut self) -> Result<Option<Vec<u8>>, Violation> {
-        let ready = || Ok(Some(encode::ready_for_query(TransactionStatus::Idle).to_vec()));
+        let status = self.status();
+        let ready = || Ok(Some(encode::ready_for_query(status).to_vec()));
         while let Some(skip) = &mut self.skip {
             let Some(input) = &mut self.client.input else { return Ok(None) };
             if input.is_empty() {
@@ -154,14 +162,21 @@ impl Session {
             if skip.bytes > 0 {
                 return Ok(None);
             }
-            if !skip.until_sync {
-                self.skip = None;
-                return ready();
+            match skip.then {
+                SkipEnd::Sync => {}
+                SkipEnd::Ready => {
+                    self.skip = None;
+                    return ready();
+                }
+                SkipEnd::Nothing => {
+                    self.skip = None;
+                    return Ok(None);
+                }
             }
             let Some(header) = hawser_wire::frame::header(input.data())? else { return Ok(None) };
             skip.bytes = header.total();
             if header.tag == frontend::SYNC {
-                skip.until_sync = false;
+                skip.then = SkipEnd::Ready;
             }
         }
         Ok(None)

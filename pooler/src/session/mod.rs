@@ -32,19 +32,39 @@ pub struct Session {
     shared: Rc<Shared>,
     handle: Rc<Handle>,
     timeouts: Rc<Timeouts>,
-    /// A BEGIN that the client was told is done, and that no server has seen.
-    deferred: Option<Box<str>>,
+    /// A transaction that the client was told has begun, and that no server has seen.
+    deferred: Option<Deferred>,
     skip: Option<Skip>,
     _presence: Presence,
 }
 
-/// What is left out of the client's stream after a refusal.
+/// A transaction without a server. The text is the client's BEGIN.
+#[derive(Debug)]
+enum Deferred {
+    /// Nothing has happened in it.
+    Begun(Box<str>),
+    /// Its first statement was refused, so it has failed, as it would have on a server.
+    Failed(Box<str>),
+}
+
+/// What is left out of the client's stream: after a refusal, or because it means nothing.
 #[derive(Debug, Clone, Copy)]
 struct Skip {
     /// Bytes of the message that is being left out.
     bytes: usize,
-    /// Leave out everything up to the next Sync; else just that message.
-    until_sync: bool,
+    /// What comes after them.
+    then: SkipEnd,
+}
+
+/// What comes after a message that is left out.
+#[derive(Debug, Clone, Copy)]
+enum SkipEnd {
+    /// More is left out, up to the next Sync.
+    Sync,
+    /// The client is told that it may go on.
+    Ready,
+    /// The next message.
+    Nothing,
 }
 
 /// Counts the client in its pool while it is here.
@@ -85,6 +105,9 @@ async fn say(stream: &mut crate::stream::Stream, words: &[u8]) {
     let patience = std::time::Duration::from_secs(2);
     let _ = tokio::time::timeout(patience, stream.write_all(words)).await;
 }
+
+#[cfg(test)]
+mod scripted;
 
 #[cfg(test)]
 mod tests {

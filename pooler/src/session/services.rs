@@ -1,10 +1,10 @@
 //! What a worker lends to its sessions.
 
-use super::handle::Handle;
+use super::handle::{Handle, Signal};
 use crate::auth::lookup::SecretCache;
 use crate::auth::throttle::Throttle;
 use crate::ids::{SessionId, WorkerId};
-use crate::mailbox::Mailboxes;
+use crate::mailbox::{Drain, Mailboxes};
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
 use crate::runtime::Runtime;
@@ -39,6 +39,7 @@ pub struct Services {
     runtime: RefCell<Arc<Runtime>>,
     sessions: RefCell<HashMap<SessionId, Rc<Handle>>>,
     next: Cell<u32>,
+    drain: Cell<Option<Drain>>,
 }
 
 impl Services {
@@ -57,6 +58,7 @@ impl Services {
             runtime: RefCell::new(runtime),
             sessions: RefCell::default(),
             next: Cell::new(rand::random()),
+            drain: Cell::new(None),
         }
     }
 
@@ -90,6 +92,9 @@ impl Services {
             }
         };
         let handle = Handle::new(id, key);
+        if let Some(drain) = self.drain.get() {
+            handle.raise(Signal::Drain(drain));
+        }
         sessions.insert(id, handle.clone());
         Registration { services: self.clone(), handle }
     }
@@ -106,10 +111,10 @@ impl Services {
         WorkerId(id.0 as usize % self.mailboxes.workers().max(1))
     }
 
-    /// Each session.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<Rc<Handle>> {
-        self.sessions.borrow().values().cloned().collect()
+    /// Ends every session, and those whose clients are still logging in as soon as they are there.
+    pub fn drain(&self, drain: Drain) {
+        self.drain.set(Some(drain));
+        self.each_session(|session| session.raise(Signal::Drain(drain)));
     }
 
     /// How many sessions there are.

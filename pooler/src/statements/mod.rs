@@ -169,7 +169,7 @@ impl ServerStatements {
     }
 
     /// A Parse is being sent. Returns what must be closed for it so that at most `limit` remain.
-    pub fn prepare(&mut self, statement: Arc<Statement>, limit: usize) -> Option<StatementId> {
+    pub fn prepare(&mut self, statement: Arc<Statement>, limit: usize) -> Option<Arc<Statement>> {
         self.clock += 1;
         let id = statement.id;
         self.prepared.insert(id, Prepared { statement, used: self.clock });
@@ -177,8 +177,12 @@ impl ServerStatements {
             return None;
         }
         let oldest = self.prepared.iter().min_by_key(|(_, prepared)| prepared.used).map(|(id, _)| *id)?;
-        self.prepared.remove(&oldest);
-        Some(oldest)
+        self.prepared.remove(&oldest).map(|gone| gone.statement)
+    }
+
+    /// A Close that was sent has not happened: the server still has it, whatever the limit.
+    pub fn restore(&mut self, statement: Arc<Statement>) {
+        self.prepared.insert(statement.id, Prepared { statement, used: self.clock });
     }
 
     /// The server does not have it (any more).
@@ -236,10 +240,10 @@ mod tests {
         let registry = Registry::default();
         let all: Vec<_> = (0..3u8).map(|n| registry.statement(&[n], &[0, 0])).collect();
         let mut server = ServerStatements::default();
-        assert_eq!(server.prepare(all[0].clone(), 2), None);
-        assert_eq!(server.prepare(all[1].clone(), 2), None);
+        assert!(server.prepare(all[0].clone(), 2).is_none());
+        assert!(server.prepare(all[1].clone(), 2).is_none());
         assert!(server.touch(all[0].id));
-        assert_eq!(server.prepare(all[2].clone(), 2), Some(all[1].id));
+        assert_eq!(server.prepare(all[2].clone(), 2).map(|gone| gone.id), Some(all[1].id));
         assert!(!server.touch(all[1].id));
     }
 }

@@ -8,7 +8,7 @@ mod socket;
 pub mod tls;
 
 pub use buffer::{Buffer, Buffers};
-pub use socket::{Peer, Socket, SocketAddress, StdSocket};
+pub use socket::{Peer, Socket, SocketAddress, StdSocket, apply_keepalive};
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
@@ -86,6 +86,7 @@ impl Stream {
             return Poll::Ready(Ok(count));
         };
         let socket = &mut self.socket;
+        let before = buffer.len();
         loop {
             let count = take_plaintext(tls, buffer)?;
             if count > 0 {
@@ -109,8 +110,8 @@ impl Stream {
             if tls.wants_write() {
                 let _ = write_tls(tls, socket, cx)?;
             }
-            if !buffer.is_empty() {
-                return Poll::Ready(Ok(buffer.len()));
+            if buffer.len() > before {
+                return Poll::Ready(Ok(buffer.len() - before));
             }
         }
     }

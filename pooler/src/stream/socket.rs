@@ -1,5 +1,6 @@
 //! A TCP or Unix socket on this thread's runtime.
 
+use crate::config::settings::Keepalive;
 use std::io::{self, IoSlice, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -82,20 +83,14 @@ impl Socket {
         }
     }
 
-    /// Puts a socket on this thread's runtime.
+    /// Puts a socket that does not block on this thread's runtime.
     ///
     /// # Errors
     /// The runtime could not take it.
     pub fn from_std(socket: StdSocket) -> io::Result<Self> {
         match socket {
-            StdSocket::Tcp(socket) => {
-                socket.set_nonblocking(true)?;
-                Ok(Self::Tcp(TcpStream::from_std(socket)?))
-            }
-            StdSocket::Unix(socket) => {
-                socket.set_nonblocking(true)?;
-                Ok(Self::Unix(UnixStream::from_std(socket)?))
-            }
+            StdSocket::Tcp(socket) => TcpStream::from_std(socket).map(Self::Tcp),
+            StdSocket::Unix(socket) => UnixStream::from_std(socket).map(Self::Unix),
         }
     }
 
@@ -136,6 +131,26 @@ impl Socket {
             Self::Tcp(socket) => socket2::SockRef::from(socket),
             Self::Unix(socket) => socket2::SockRef::from(socket),
         }
+    }
+}
+
+/// Sets TCP keep-alive; a kernel that does not know an option goes without it.
+pub fn apply_keepalive(options: &socket2::SockRef<'_>, keepalive: Keepalive) {
+    if keepalive.enabled {
+        let mut probes = socket2::TcpKeepalive::new();
+        if let Some(idle) = keepalive.idle {
+            probes = probes.with_time(idle);
+        }
+        if let Some(interval) = keepalive.interval {
+            probes = probes.with_interval(interval);
+        }
+        if let Some(count) = keepalive.count {
+            probes = probes.with_retries(count);
+        }
+        let _ = options.set_tcp_keepalive(&probes);
+    }
+    if keepalive.user_timeout.is_some() {
+        let _ = options.set_tcp_user_timeout(keepalive.user_timeout);
     }
 }
 

@@ -3,15 +3,14 @@
 //! Everything here is `Rc` and `RefCell`; other threads speak to a worker through its mailbox only.
 
 use crate::ids::{SessionId, WorkerId};
-use crate::mailbox::{Arrival, ClientPlace, Drain, Listener, Mailboxes, Order};
+use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
 use crate::runtime::Runtime;
-use crate::server::dial::{Local, apply_keepalive};
+use crate::server::dial::Local;
 use crate::session::end::End;
 use crate::session::greeting::{self, Greeting};
-use crate::session::handle::Signal;
 use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
 use crate::session::services::Services;
@@ -60,7 +59,7 @@ pub fn run(
 async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Order>) {
     while let Some(order) = mailbox.recv().await {
         match order {
-            Order::Greet(socket, listener) => drop(spawn_local(greet(services.clone(), socket, listener))),
+            Order::Greet(socket, peer) => drop(spawn_local(greet(services.clone(), socket, peer))),
             Order::Place(arrival) => drop(spawn_local(place(services.clone(), arrival))),
             Order::Cancel { session, key, done } => cancel(services, session, &key, done),
             Order::Adopt(key, parked, permit) => {
@@ -80,11 +79,7 @@ async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Orde
                 let _ = reply.send(report);
             }
             Order::Drain(Drain::WaitForClients) => {}
-            Order::Drain(drain) => {
-                for session in services.sessions() {
-                    session.raise(Signal::Drain(drain));
-                }
-            }
+            Order::Drain(drain) => services.drain(drain),
             Order::Leave(left) => drop(spawn_local(leave(services.clone(), left))),
         }
     }
@@ -126,14 +121,11 @@ fn cancel(services: &Rc<Services>, id: crate::ids::SessionId, key: &[u8], done: 
 }
 
 /// A client that has just connected: reads its first words, and finds out where it should live.
-async fn greet(services: Rc<Services>, socket: StdSocket, listener: Listener) {
+async fn greet(services: Rc<Services>, socket: StdSocket, peer: Option<Peer>) {
     let since = Instant::now();
     let runtime = services.runtime();
     let Ok(socket) = Socket::from_std(socket) else { return };
-    if listener == Listener::Tcp {
-        apply_keepalive(&socket, runtime.settings.listen.keepalive);
-    }
-    let Ok(peer) = socket.peer() else { return };
+    let Some(peer) = peer.or_else(|| socket.peer().ok()) else { return };
     let Some(place) = ClientPlace::take(&runtime.facilities.clients) else {
         return refuse_one_too_many(socket).await;
     };

@@ -15,6 +15,8 @@ pub const CLOSE_COMPLETE: &[u8] = &[backend::CLOSE_COMPLETE, 0, 0, 0, 4];
 pub const NO_DATA: &[u8] = &[backend::NO_DATA, 0, 0, 0, 4];
 /// Sync.
 pub const SYNC: &[u8] = &[frontend::SYNC, 0, 0, 0, 4];
+/// Flush.
+pub const FLUSH: &[u8] = &[frontend::FLUSH, 0, 0, 0, 4];
 /// CopyFail with the reason "client left".
 pub const COPY_FAIL: &[u8] = b"f\0\0\0\x10client left\0";
 /// Terminate.

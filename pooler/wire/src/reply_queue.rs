@@ -105,8 +105,8 @@ impl<E> ReplyQueue<E> {
             Request::Sync if self.copy_in => return None,
             Request::Sync => self.batch = Batch::Closed,
             Request::CopyEnd => {
-                self.copy_in = false;
-                if self.entries.is_empty() {
+                // It is kept only where the COPY that it ends may still begin.
+                if std::mem::take(&mut self.copy_in) || self.entries.is_empty() {
                     return None;
                 }
             }
@@ -188,8 +188,16 @@ impl<E> ReplyQueue<E> {
             }
             backend::PARAMETER_DESCRIPTION => self.expect(tag, &[Request::Describe])?,
             backend::FUNCTION_CALL_RESPONSE => self.expect(tag, &[Request::FunctionCall])?,
-            backend::NOTICE_RESPONSE | backend::PARAMETER_STATUS | backend::NOTIFICATION_RESPONSE => {}
+            // A notification is never an answer; notices and settings are ours only while a statement of ours runs.
+            backend::NOTIFICATION_RESPONSE => return Ok(Fate::Forward),
+            backend::NOTICE_RESPONSE | backend::PARAMETER_STATUS => {
+                let ours = matches!(self.entries.front(), Some(head) if head.request == Request::Query);
+                return Ok(if ours { fate } else { Fate::Forward });
+            }
             _ => return Err(Unexpected(tag)),
+        }
+        while self.head_request() == Some(Request::CopyEnd) {
+            self.entries.pop_front();
         }
         Ok(fate)
     }

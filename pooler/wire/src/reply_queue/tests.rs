@@ -101,12 +101,38 @@ fn a_whole_copy_in_one_pipeline_owes_one_ready() {
 }
 
 #[test]
+fn the_end_of_a_simple_copy_is_not_left_over() {
+    let forward = Fate::Forward;
+    let mut told = queue(&[(Request::Query, forward)]);
+    observe(&mut told, b::COPY_IN_RESPONSE);
+    told.push(Request::CopyEnd, forward, None);
+    observe(&mut told, b::COMMAND_COMPLETE);
+    observe(&mut told, b::READY_FOR_QUERY);
+    assert!(told.is_settled());
+    let mut refused = queue(&[(Request::Query, forward), (Request::CopyEnd, forward)]);
+    observe(&mut refused, b::ERROR_RESPONSE);
+    observe(&mut refused, b::READY_FOR_QUERY);
+    assert!(refused.is_settled());
+}
+
+#[test]
 fn a_reply_that_nobody_asked_for_is_unexpected() {
     let mut queue = ReplyQueue::<u32>::default();
     for tag in [b::PARSE_COMPLETE, b::DATA_ROW, b::READY_FOR_QUERY, b::COMMAND_COMPLETE, b'?'] {
         assert_eq!(queue.observe(tag, &mut |_| {}), Err(Unexpected(tag)));
     }
     assert_eq!(queue.observe(b::NOTICE_RESPONSE, &mut |_| {}), Ok(Fate::Forward));
+}
+
+#[test]
+fn what_the_server_says_by_itself_is_the_clients() {
+    let mut queue = queue(&[(Request::Parse, Fate::Swallow), (Request::Query, Fate::Swallow)]);
+    for tag in [b::NOTIFICATION_RESPONSE, b::NOTICE_RESPONSE, b::PARAMETER_STATUS] {
+        assert_eq!(queue.observe(tag, &mut |_| {}), Ok(Fate::Forward));
+    }
+    observe(&mut queue, b::PARSE_COMPLETE);
+    assert_eq!(queue.observe(b::NOTIFICATION_RESPONSE, &mut |_| {}), Ok(Fate::Forward));
+    assert_eq!(queue.observe(b::PARAMETER_STATUS, &mut |_| {}), Ok(Fate::Swallow));
 }
 
 /// One step of a generated conversation: what is sent, and whether the server finds fault with it.

@@ -1,0 +1,409 @@
+//! The relay between two scripted peers on socket pairs: what arrives on each side, byte for byte.
+
+use crate::parameters::ParameterSet;
+use std::rc::Rc;
+use super::*;
+use crate::server::connection::{CancelKey, Cancels};
+use crate::statements::ServerStatements;
+use crate::stream::{Socket, SocketAddress};
+use hawser_wire::encode::{self, Severity, ServerName};
+use hawser_wire::reply_queue::ReplyQueue;
+use hawser_wire::tag::{backend, frontend};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// A relay and the far ends of its two connections.
+struct Scene {
+    relay: Relay,
+    client: ClientSide,
+    server: ServerConnection,
+    shared: Shared,
+    far_client: UnixStream,
+    far_server: UnixStream,
+    /// The server connection could be given back.
+    at_rest: bool,
+    /// Why the relay cannot go on.
+    stopped: Option<Stop>,
+}
+
+const LIMITS: RelayLimits = RelayLimits { max_message: 1 << 20, max_client_statements: 100, max_server_statements: 2 };
+
+impl Scene {
+    fn new() -> Self {
+        let (near_client, far_client) = UnixStream::pair().unwrap();
+        let (near_server, far_server) = UnixStream::pair().unwrap();
+        let shared = Shared { buffers: Buffers::default(), local: Local::default(), registry: Arc::default() };
+        let settings = shared.local.interner.intern(ParameterSet::default());
+        let client = ClientSide {
+            session: SessionId(7),
+            stream: Stream::plain(Socket::Unix(near_client)),
+            input: None,
+            statements: ClientStatements::default(),
+            unnamed: Unnamed::default(),
+            state: SessionState::new(settings.clone()),
+        };
+        let now = Instant::now();
+        let server = ServerConnection {
+            stream: Stream::plain(Socket::Unix(near_server)),
+            queue: ReplyQueue::default(),
+            status: TransactionStatus::Idle,
+            settings,
+            statements: ServerStatements::default(),
+            unnamed: None,
+            cancel_key: Rc::new(CancelKey { address: SocketAddress::Unix("/".into()), pid: 1, secret: Arc::new([0; 4]) }),
+            welcome: Rc::default(),
+            cancels: Rc::<Cancels>::default(),
+            opened: now,
+            expires: None,
+            released: now,
+            generation: 0,
+            tainted: false,
+        };
+        Self { relay: Relay::new(LIMITS, false), client, server, shared, far_client, far_server, at_rest: true, stopped: None }
+    }
+
+    /// Runs relays beside `task` until that is done: one after the other, each from when the client says something
+    /// to when everything is answered, as a session does. One that stops for another reason is the last.
+    async fn beside<T>(&mut self, task: impl Future<Output = T>) -> T {
+        let mut task = pin!(task);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = task.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            let _ = self.step(cx);
+            task.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Goes on as far as possible. Ready when the relay has stopped for good.
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.stopped.is_none() {
+            if self.at_rest {
+                std::task::ready!(self.client.stream.poll_readable(cx)).unwrap();
+                (self.relay, self.at_rest) = (Relay::new(LIMITS, false), false);
+                self.client.input = Some(self.client.input.take().unwrap_or_else(|| self.shared.buffers.take()));
+                let input = self.client.input.as_mut().unwrap();
+                std::task::ready!(self.client.stream.poll_read(cx, input)).unwrap();
+            }
+            match std::task::ready!(self.relay.poll(cx, &mut self.client, &mut self.server, &self.shared)) {
+                Ok(()) => self.at_rest = true,
+                Err(stop) => self.stopped = Some(stop),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Runs the relay until it stops for good.
+    async fn stop(&mut self) -> Stop {
+        poll_fn(|cx| self.step(cx)).await;
+        self.stopped.take().unwrap()
+    }
+
+    /// The client sends `bytes`, and exactly `expected` reaches the server.
+    async fn client_says(&mut self, bytes: &[u8], expected: &[u8]) {
+        let (mut client, mut server) = self.take_far();
+        let seen = self.beside(async {
+            client.write_all(bytes).await.unwrap();
+            read(&mut server, expected.len()).await
+        });
+        let seen = seen.await;
+        (self.far_client, self.far_server) = (client, server);
+        assert_eq!(text(&seen), text(expected), "what the server sees");
+    }
+
+    /// The server sends `bytes`, and exactly `expected` reaches the client.
+    async fn server_says(&mut self, bytes: &[u8], expected: &[u8]) {
+        let (mut client, mut server) = self.take_far();
+        let seen = self.beside(async {
+            server.write_all(bytes).await.unwrap();
+            read(&mut client, expected.len()).await
+        });
+        let seen = seen.await;
+        (self.far_client, self.far_server) = (client, server);
+        assert_eq!(text(&seen), text(expected), "what the client sees");
+    }
+
+    /// The client sends `bytes`, which are answered without the server: `expected` reaches the client.
+    async fn client_is_told(&mut self, bytes: &[u8], expected: &[u8]) {
+        let (mut client, server) = self.take_far();
+        let seen = self.beside(async {
+            client.write_all(bytes).await.unwrap();
+            read(&mut client, expected.len()).await
+        });
+        let seen = seen.await;
+        (self.far_client, self.far_server) = (client, server);
+        assert_eq!(text(&seen), text(expected), "what the client sees");
+    }
+
+    fn take_far(&mut self) -> (UnixStream, UnixStream) {
+        let (spare_client, spare_server) = UnixStream::pair().unwrap();
+        (std::mem::replace(&mut self.far_client, spare_client), std::mem::replace(&mut self.far_server, spare_server))
+    }
+
+    /// The statement is known to the server connection, from earlier times.
+    fn server_has(&mut self, sql: &str) -> Arc<Statement> {
+        let statement = self.shared.registry.statement(sql.as_bytes(), &[0, 0]);
+        self.server.statements.prepare(statement.clone(), LIMITS.max_server_statements);
+        statement
+    }
+}
+
+async fn read(from: &mut UnixStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    from.read_exact(&mut bytes).await.unwrap();
+    bytes
+}
+
+fn text(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+fn scene(script: impl AsyncFnOnce(Scene)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { script(Scene::new()).await });
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::message(&mut out, tag, |out| out.extend_from_slice(body));
+    out
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::query(&mut out, sql);
+    out
+}
+
+fn parse(name: &str, sql: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::parse(&mut out, name.as_bytes(), sql.as_bytes(), &[0, 0]);
+    out
+}
+
+fn close(name: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::statement_target(&mut out, frontend::CLOSE, name.as_bytes());
+    out
+}
+
+fn bind(name: &str) -> Vec<u8> {
+    message(frontend::BIND, &[b"\0", name.as_bytes(), b"\0\0\0\0\0\0\0"].concat())
+}
+
+fn execute() -> Vec<u8> {
+    message(frontend::EXECUTE, b"\0\0\0\0\0")
+}
+
+fn ours(statement: &Statement) -> String {
+    String::from_utf8(ServerName::new(statement.id.0).as_bytes().to_vec()).unwrap()
+}
+
+fn error() -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::error(&mut out, Severity::Error, "22012", "division by zero", None);
+    out
+}
+
+fn complete(tag: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::command_complete(&mut out, tag);
+    out
+}
+
+const BOUND: &[u8] = &[backend::BIND_COMPLETE, 0, 0, 0, 4];
+const COPY_IN: &[u8] = &[backend::COPY_IN_RESPONSE, 0, 0, 0, 7, 0, 0, 0];
+const IDLE: &[u8] = encode::ready_for_query(TransactionStatus::Idle);
+const INSIDE: &[u8] = encode::ready_for_query(TransactionStatus::InTransaction);
+
+#[test]
+fn a_close_that_arrives_alone_is_answered_once_and_taken_out_of_the_input() {
+    scene(async |mut scene| {
+        scene.client_is_told(&close("s"), encode::CLOSE_COMPLETE).await;
+        assert!(scene.at_rest);
+        assert!(scene.client.input.is_none(), "the next relay would answer it again");
+    });
+}
+
+#[test]
+fn a_parse_of_a_known_statement_may_arrive_alone_in_a_transaction() {
+    scene(async |mut scene| {
+        let known = scene.server_has("SELECT 1");
+        scene.client_says(&query("BEGIN"), &query("BEGIN")).await;
+        scene.server_says(&[complete("BEGIN"), INSIDE.to_vec()].concat(), &[complete("BEGIN"), INSIDE.to_vec()].concat()).await;
+        scene.client_is_told(&parse("s", "SELECT 1"), encode::PARSE_COMPLETE).await;
+        scene.client_says(&[bind("s"), encode::SYNC.to_vec()].concat(), &[bind(&ours(&known)), encode::SYNC.to_vec()].concat()).await;
+    });
+}
+
+#[test]
+fn a_flush_or_sync_with_a_body_never_reaches_a_server() {
+    // The server would answer with an error and skip everything up to a Sync, which nobody would know of.
+    for tag in [frontend::FLUSH, frontend::SYNC] {
+        scene(async |mut scene| {
+            let bad = [query("SELECT 1"), message(tag, b"x")].concat();
+            let (mut client, server) = scene.take_far();
+            client.write_all(&bad).await.unwrap();
+            let end = scene.stop().await;
+            assert!(matches!(end, Stop::Violation(Violation::Malformed(_))), "{end:?}");
+            drop((client, server));
+        });
+    }
+}
+
+#[test]
+fn a_simple_copy_leaves_nothing_owed() {
+    scene(async |mut scene| {
+        scene.client_says(&query("COPY t FROM STDIN"), &query("COPY t FROM STDIN")).await;
+        scene.server_says(COPY_IN, COPY_IN).await;
+        let data = [message(frontend::COPY_DATA, b"1\n"), message(frontend::COPY_DONE, b"")].concat();
+        scene.client_says(&data, &data).await;
+        let done = [complete("COPY 1"), IDLE.to_vec()].concat();
+        scene.server_says(&done, &done).await;
+        assert!(scene.server.queue.is_settled());
+        assert!(scene.at_rest);
+    });
+}
+
+#[test]
+fn a_simple_copy_sent_in_one_go_that_fails_at_once_leaves_nothing_owed() {
+    scene(async |mut scene| {
+        let all = [query("COPY t FROM STDIN"), message(frontend::COPY_DATA, b"1\n"), message(frontend::COPY_DONE, b"")].concat();
+        scene.client_says(&all, &all).await;
+        let failed = [error(), IDLE.to_vec()].concat();
+        scene.server_says(&failed, &failed).await;
+        assert!(scene.server.queue.is_settled());
+        assert!(scene.at_rest);
+    });
+}
+
+#[test]
+fn a_statement_whose_eviction_was_skipped_is_still_known_to_be_there() {
+    scene(async |mut scene| {
+        let (first, second) = (scene.server_has("SELECT 1"), scene.server_has("SELECT 2"));
+        let all = [execute(), parse("s", "SELECT 3"), encode::SYNC.to_vec()].concat();
+        let third = scene.shared.registry.statement(b"SELECT 3", &[0, 0]);
+        let sent = [execute(), close(&ours(&first)), parse(&ours(&third), "SELECT 3"), encode::SYNC.to_vec()].concat();
+        scene.client_says(&all, &sent).await;
+        let failed = [error(), IDLE.to_vec()].concat();
+        scene.server_says(&failed, &failed).await;
+        assert!(scene.at_rest);
+        let has = |scene: &mut Scene, statement: &Statement| scene.server.statements.touch(statement.id);
+        assert!(has(&mut scene, &first) && has(&mut scene, &second), "the server skipped the Close");
+        assert!(!has(&mut scene, &third));
+    });
+}
+
+#[test]
+fn a_known_statement_that_is_parsed_while_the_server_skips_is_still_known_to_be_there() {
+    scene(async |mut scene| {
+        let known = scene.server_has("SELECT 1");
+        scene.client_says(&execute(), &execute()).await;
+        scene.server_says(&error(), &error()).await;
+        let late = [parse("s", "SELECT 1"), encode::SYNC.to_vec()].concat();
+        scene.client_says(&late, encode::SYNC).await;
+        scene.server_says(IDLE, IDLE).await;
+        assert!(scene.at_rest);
+        assert!(scene.server.statements.touch(known.id), "the server has done nothing to it");
+        assert!(scene.client.statements.named(b"s").is_none());
+    });
+}
+
+#[test]
+fn a_notification_is_not_lost_before_a_reply_that_is_ours() {
+    scene(async |mut scene| {
+        let statement = scene.shared.registry.statement(b"SELECT 1", &[0, 0]);
+        scene.client.statements.define(b"s", statement.clone());
+        let batch = [bind("s"), encode::SYNC.to_vec()].concat();
+        let sent = [parse(&ours(&statement), "SELECT 1"), bind(&ours(&statement)), encode::SYNC.to_vec()].concat();
+        scene.client_says(&batch, &sent).await;
+        let notification = message(backend::NOTIFICATION_RESPONSE, b"\0\0\0\x01channel\0hello\0");
+        let replies = [&notification, encode::PARSE_COMPLETE, BOUND, IDLE].concat();
+        scene.server_says(&replies, &[&notification, BOUND, IDLE].concat()).await;
+        assert!(scene.at_rest);
+    });
+}
+
+#[test]
+fn an_unnamed_statement_that_we_sent_again_in_vain_is_still_the_clients() {
+    scene(async |mut scene| {
+        scene.client.unnamed = Unnamed {
+            generation: 1,
+            statement: Some(Box::new(UnnamedStatement { rest: b"SELECT 1\0\0\0".to_vec(), effects: None })),
+        };
+        let batch = [execute(), bind(""), encode::SYNC.to_vec()].concat();
+        let sent = [execute(), parse("", "SELECT 1"), bind(""), encode::SYNC.to_vec()].concat();
+        scene.client_says(&batch, &sent).await;
+        let failed = [error(), IDLE.to_vec()].concat();
+        scene.server_says(&failed, &failed).await;
+        assert!(scene.at_rest);
+        assert!(scene.client.unnamed.statement.is_some() && scene.server.unnamed.is_none());
+    });
+}
+
+#[test]
+fn more_closes_than_may_be_owed_do_not_keep_the_sync_from_the_server() {
+    scene(async |mut scene| {
+        let closes = close("s").repeat(MOST_OWED + 10);
+        let (mut client, mut server) = scene.take_far();
+        let told = scene.beside(async {
+            client.write_all(&[bind("none"), closes, encode::SYNC.to_vec()].concat()).await.unwrap();
+            // A server holds its replies back until it is asked for them.
+            let sent = [bind("none"), encode::FLUSH.to_vec()].concat();
+            assert_eq!(text(&read(&mut server, sent.len()).await), text(&sent));
+            server.write_all(BOUND).await.unwrap();
+            assert_eq!(text(&read(&mut server, encode::SYNC.len()).await), text(encode::SYNC));
+            server.write_all(IDLE).await.unwrap();
+            let length = BOUND.len() + encode::CLOSE_COMPLETE.len() * (MOST_OWED + 10) + IDLE.len();
+            read(&mut client, length).await
+        });
+        assert!(told.await.ends_with(IDLE));
+        assert!(scene.at_rest);
+    });
+}
+
+#[test]
+fn long_messages_pass_in_pieces_both_ways() {
+    scene(async |mut scene| {
+        let long = query(&"x".repeat(3 * crate::stream::buffer::BLOCK));
+        scene.client_says(&long, &long).await;
+        let row = message(backend::DATA_ROW, &vec![0; 5 * crate::stream::buffer::BLOCK]);
+        let replies = [row, complete("SELECT 1"), IDLE.to_vec()].concat();
+        scene.server_says(&replies, &replies).await;
+        assert!(scene.at_rest);
+        assert!(scene.client.input.is_none());
+    });
+}
+
+#[test]
+fn a_message_that_is_only_announced_takes_no_memory() {
+    scene(async |mut scene| {
+        scene.client_says(&query("BEGIN"), &query("BEGIN")).await;
+        let mut announced = vec![frontend::QUERY];
+        announced.extend_from_slice(&60_000_000u32.to_be_bytes());
+        let notice = message(backend::NOTICE_RESPONSE, b"\0");
+        scene.far_client.write_all(&announced).await.unwrap();
+        scene.server_says(&notice, &notice).await;
+        assert!(scene.client.input.as_ref().is_some_and(|input| input.capacity() <= crate::stream::buffer::BLOCK));
+    });
+}
+
+#[test]
+fn a_connection_whose_statements_are_not_what_we_believe_is_not_lent_again() {
+    scene(async |mut scene| {
+        let statement = scene.shared.registry.statement(b"SELECT 1", &[0, 0]);
+        let ours = ours(&statement);
+        let batch = [parse("s", "SELECT 1"), encode::SYNC.to_vec()].concat();
+        scene.client_says(&batch, &[parse(&ours, "SELECT 1"), encode::SYNC.to_vec()].concat()).await;
+        let mut fault = Vec::new();
+        let words = format!("prepared statement \"{ours}\" already exists");
+        encode::error(&mut fault, Severity::Error, "42P05", &words, None);
+        fault.extend_from_slice(IDLE);
+        scene.server_says(&fault, &fault).await;
+        assert!(scene.at_rest && scene.server.tainted);
+    });
+}
