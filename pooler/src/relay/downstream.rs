@@ -241,36 +241,3 @@ fn contradicts(server: &ServerConnection, body: &[u8]) -> bool {
     message::error_fields(body).sqlstate == sqlstate.as_bytes()
         && memchr::memmem::find(body, SERVER_NAME_PREFIX).is_some()
 }
-
-/// A setting changed, by the client's doing or by ours.
-fn learn(body: &[u8], fate: Fate, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
-    let Some((name, value)) = message::parameter_status(body) else { return };
-    if fate == Fate::Swallow || parameters::reported(name).is_none() || server.settings.value(name) == Some(value) {
-        return;
-    }
-    let same = std::rc::Rc::ptr_eq(&client.settings, &server.settings);
-    server.settings = shared.local.interner.with(&server.settings, name, value);
-    client.settings =
-        if same { server.settings.clone() } else { shared.local.interner.with(&client.settings, name, value) };
-}
-
-/// Commands that change the session beyond what is tracked keep it on its server.
-fn note_command(body: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
-    let Some(tag) = message::command_tag(body) else { return };
-    match CommandEffect::of(tag) {
-        CommandEffect::None => {}
-        CommandEffect::Pins(reason) => client.pins.add(reason),
-        CommandEffect::DiscardsAll => {
-            client.pins = PinReasons::default();
-            client.statements.clear();
-            client.unnamed.statement = None;
-            server.statements.clear();
-            server.unnamed = None;
-        }
-        CommandEffect::DeallocatesAll => {
-            client.pins.remove(PinReason::SqlPrepared);
-            client.statements.clear();
-            server.statements.clear();
-        }
-    }
-}

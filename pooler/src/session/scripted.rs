@@ -101,8 +101,7 @@ impl Scene {
             input: None,
             statements: Default::default(),
             unnamed: Unnamed::default(),
-            settings: self.shared.local.interner.intern(Default::default()),
-            pins: Default::default(),
+            state: crate::relay::SessionState::new(self.shared.local.interner.intern(Default::default())),
         };
         let timeouts = Timeouts {
             login: LONG,
