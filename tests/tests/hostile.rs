@@ -7,8 +7,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use hawser_tests::raw::messages::{V3_0, bind, message, packet, parse, query, startup, sync};
-use hawser_tests::raw::{Backend, Client, tags};
-use hawser_tests::{Site, raise_file_limit};
+use hawser_tests::raw::{Backend, Client, TlsOptions, tags};
+use hawser_tests::{Site, cluster, raise_file_limit};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 /// The same bytes on every run.
@@ -328,6 +328,21 @@ fn a_client_that_sends_a_byte_at_a_time_is_served_and_holds_nothing() {
     let mut tcp = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
     tcp.write_all(&packet(V3_0, b"user")[..6]).unwrap();
     bystander.is_served();
+    site.others_are_well();
+}
+
+#[test]
+fn a_client_that_talks_on_after_its_tls_farewell_holds_up_nobody() {
+    let site = Site::with(|config| config.set("workers", 1));
+    let mut bystander = Bystander::of(&site);
+    for bytes in [b"more".as_slice(), &[0x17, 3, 3, 0, 1, 0], &[0; 5000]] {
+        let mut before_login = Client::connect_tls(site.port, &TlsOptions::of(cluster()));
+        before_login.talk_after_tls_farewell(bytes);
+        let mut client = site.client_tls();
+        assert_eq!(client.value("SELECT 1"), "1");
+        client.talk_after_tls_farewell(bytes);
+        bystander.is_served();
+    }
     site.others_are_well();
 }
 

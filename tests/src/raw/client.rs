@@ -418,6 +418,18 @@ impl Client {
         };
     }
 
+    /// Says farewell in TLS, and goes on talking in the same breath; the connection stays open.
+    pub fn talk_after_tls_farewell(&mut self, bytes: &[u8]) {
+        let Stream::Tls(tls) = &mut self.stream else { panic!("there is no TLS") };
+        tls.conn.send_close_notify();
+        let mut all = Vec::new();
+        while tls.conn.wants_write() {
+            tls.conn.write_tls(&mut all).expect("memory takes it");
+        }
+        all.extend_from_slice(bytes);
+        tls.sock.write_all(&all).expect("the bytes are taken");
+    }
+
     /// A second handle on the same plain TCP connection, so that one thread writes and another reads.
     pub fn second_handle(&self) -> Self {
         let Stream::Plain(tcp) = &self.stream else { panic!("only plain connections have two handles") };
