@@ -124,6 +124,13 @@ impl Runtime {
         self.settings.users.get(name)
     }
 
+    /// What the settings give us to log in as this user.
+    #[must_use]
+    pub fn own_credential(&self, user: &str) -> Credential {
+        let secrets = self.user(user).map(|user| user.secrets.as_slice()).unwrap_or_default();
+        secrets.iter().map(Credential::from).find(|known| *known != Credential::None).unwrap_or(Credential::None)
+    }
+
     /// How secrets are looked up for a database.
     #[must_use]
     pub fn auth_query(&self, database: &DatabaseSettings) -> Option<AuthQuery> {
@@ -149,6 +156,7 @@ impl Runtime {
         let preferred = self.facilities.primaries.entry(database.hosts.clone()).or_default().clone();
         let credential = match (&database.user, &database.password) {
             (Some(forced), Some(secret)) if *forced == key.user => Credential::from(secret),
+            (Some(forced), None) if *forced == key.user => self.own_credential(forced),
             _ => credential,
         };
         let mut parameters = database.startup_parameters.clone();
@@ -159,6 +167,7 @@ impl Runtime {
             dial: DialPlan {
                 hosts: database.hosts.clone(),
                 order: database.host_order,
+                target: database.target,
                 preferred,
                 tls: self.connector(&database.tls)?,
                 user: key.user.clone(),
@@ -196,7 +205,10 @@ impl Runtime {
     pub fn budget(&self, key: &PoolKey, database: &DatabaseSettings, size: usize) -> Arc<Budget> {
         let facilities = &self.facilities;
         let database = cap(&facilities.database_servers, &key.database, database.max_db_connections);
-        let limit = self.user(&key.user).and_then(|user| user.max_user_connections);
+        let limit = match self.user(&key.user) {
+            Some(user) => user.max_user_connections,
+            None => self.settings.limits.max_user_connections,
+        };
         let user = cap(&facilities.user_servers, &key.user, limit);
         let fresh = || Budget::new(size, database, user, facilities.workers);
         facilities.budgets.entry(key.clone()).or_insert_with(fresh).clone()
@@ -209,7 +221,10 @@ impl Runtime {
     pub fn admit(&self, database_name: &str, database: &DatabaseSettings, user: &str) -> Result<Admission, &'static str> {
         let facilities = &self.facilities;
         let of_database = cap(&facilities.database_clients, database_name, database.max_db_client_connections);
-        let limit = self.user(user).and_then(|user| user.max_user_client_connections);
+        let limit = match self.user(user) {
+            Some(user) => user.max_user_client_connections,
+            None => self.settings.limits.max_user_client_connections,
+        };
         let of_user = cap(&facilities.user_clients, user, limit);
         if !of_database.take(0) {
             return Err("max_db_client_connections");

@@ -135,7 +135,7 @@ impl Candidate {
         let admission = runtime.admit(&name, &database, &user).map_err(Refusal::TooManyClients)?;
         let key = Runtime::pool_key(&name, &database, &user);
         let credential = match Credential::from(proven) {
-            Credential::None => own_credential(runtime, &user),
+            Credential::None => runtime.own_credential(&user),
             credential => credential,
         };
         let pool = services.pools.pool(runtime, &key, &database, credential).ok_or(Refusal::Misconfigured)?;
@@ -372,12 +372,6 @@ fn any_database(runtime: &Runtime) -> Option<Arc<DatabaseSettings>> {
     settings.wildcard_database.clone().or_else(|| settings.databases.values().next().cloned())
 }
 
-/// What the settings give us to log in as this user, when the client's proof gave nothing.
-fn own_credential(runtime: &Runtime, user: &str) -> Credential {
-    let secrets = runtime.user(user).map(|user| user.secrets.as_slice()).unwrap_or_default();
-    secrets.iter().map(Credential::from).find(|credential| *credential != Credential::None).unwrap_or(Credential::None)
-}
-
 /// Asks a server for a user's secret, unless the answer is known.
 async fn look_up(
     services: &Rc<Services>,
@@ -393,7 +387,7 @@ async fn look_up(
     let asked_of = runtime.database(name).cloned();
     let asked_of = asked_of.as_deref().unwrap_or(database);
     let pool_key = PoolKey { database: name.clone(), user: query.user.clone() };
-    let credential = own_credential(runtime, &query.user);
+    let credential = runtime.own_credential(&query.user);
     let pool = services.pools.pool(runtime, &pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
     let mut lease = lease::borrow(&pool).await.map_err(|error| Refusal::from(&*error))?;
     let found = {

@@ -57,6 +57,7 @@ impl Scene {
             dial: DialPlan {
                 hosts: vec![HostAddress::Unix(folder.clone(), 1)],
                 order: HostOrder::InOrder,
+                target: crate::config::settings::Target::Any,
                 preferred: Arc::default(),
                 tls: Connectors::default().connector(&tls).unwrap(),
                 user: "u".into(),
