@@ -135,12 +135,16 @@ pub async fn dial(plan: &DialPlan, local: &Local, generation: u64) -> Result<Ser
         let attempt = tokio::time::timeout(plan.timeout, dial_host(plan, host, local, generation));
         match attempt.await {
             Ok(Ok(mut server)) => {
-                if count > 1 && !is_primary(&mut server).await? {
-                    server.close();
-                    continue;
+                let asked = async { if count > 1 { is_primary(&mut server).await } else { Ok(true) } };
+                match tokio::time::timeout(plan.timeout, asked).await {
+                    Ok(Ok(true)) => {
+                        plan.preferred.store(at, Ordering::Relaxed);
+                        return Ok(server);
+                    }
+                    Ok(Ok(false)) => server.close(),
+                    Ok(Err(error)) => last = error,
+                    Err(_) => last = DialError::Timeout(plan.timeout),
                 }
-                plan.preferred.store(at, Ordering::Relaxed);
-                return Ok(server);
             }
             Ok(Err(error)) => last = error,
             Err(_) => last = DialError::Timeout(plan.timeout),
