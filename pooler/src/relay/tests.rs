@@ -407,3 +407,27 @@ fn a_connection_whose_statements_are_not_what_we_believe_is_not_lent_again() {
         assert!(scene.at_rest && scene.server.tainted);
     });
 }
+
+#[test]
+fn a_client_that_calls_for_long_texts_again_and_again_makes_us_hold_few_of_them() {
+    scene(async |mut scene| {
+        let long = "x".repeat(100_000);
+        for name in [b"a", b"b", b"c"] {
+            let statement = scene.shared.registry.statement(format!("{}{long}", name[0]).as_bytes(), &[0, 0]);
+            scene.client.statements.define(name, statement);
+        }
+        // One more than the server connection may have, so that each is sent anew each time.
+        let describe = |name: &str| message(frontend::DESCRIBE, format!("S{name}\0").as_bytes());
+        let round = [describe("a"), describe("b"), describe("c")].concat();
+        let (mut client, server) = scene.take_far();
+        client.write_all(&round.repeat(100)).await.unwrap();
+        scene.beside(async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert!((1..=20).contains(&scene.server.queue.len()), "{} are owed", scene.server.queue.len());
+        drop((client, server));
+    });
+}

@@ -137,15 +137,22 @@ pub async fn dial(plan: &DialPlan, local: &Local, generation: u64) -> Result<Ser
         let attempt = tokio::time::timeout(plan.timeout, dial_host(plan, host, local, generation));
         match attempt.await {
             Ok(Ok(mut server)) => {
-                if plan.target == Target::Primary && !is_primary(&mut server).await? {
-                    server.close();
-                    last = DialError::NoPrimary;
-                    continue;
+                let any = plan.target == Target::Any;
+                let asked = async { if any { Ok(true) } else { is_primary(&mut server).await } };
+                match tokio::time::timeout(plan.timeout, asked).await {
+                    Ok(Ok(true)) => {
+                        if !any {
+                            plan.preferred.store(at, Ordering::Relaxed);
+                        }
+                        return Ok(server);
+                    }
+                    Ok(Ok(false)) => {
+                        server.close();
+                        last = DialError::NoPrimary;
+                    }
+                    Ok(Err(error)) => last = error,
+                    Err(_) => last = DialError::Timeout(plan.timeout),
                 }
-                if plan.target == Target::Primary {
-                    plan.preferred.store(at, Ordering::Relaxed);
-                }
-                return Ok(server);
             }
             Ok(Err(error)) => last = error,
             Err(_) => last = DialError::Timeout(plan.timeout),
