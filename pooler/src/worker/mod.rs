@@ -13,7 +13,7 @@ use crate::session::end::End;
 use crate::session::greeting::{self, Greeting};
 use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
-use crate::session::services::Services;
+use crate::session::services::{LoginUnderway, Services};
 use crate::session::Session;
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
 use hawser_wire::startup::StartupMessage;
@@ -59,8 +59,12 @@ pub fn run(
 async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Order>) {
     while let Some(order) = mailbox.recv().await {
         match order {
-            Order::Greet(socket, peer) => drop(spawn_local(greet(services.clone(), socket, peer))),
-            Order::Place(arrival) => drop(spawn_local(place(services.clone(), arrival))),
+            Order::Greet(socket, peer) => {
+                services.begin_login(|login| spawn_local(greet(services.clone(), socket, peer, login)).abort_handle());
+            }
+            Order::Place(arrival) => {
+                services.begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
+            }
             Order::Cancel { session, key, done } => cancel(services, session, &key, done),
             Order::Adopt(key, parked, permit) => {
                 if let Some(pool) = services.pools.find(&key) {
@@ -121,22 +125,22 @@ fn cancel(services: &Rc<Services>, id: crate::ids::SessionId, key: &[u8], done: 
 }
 
 /// A client that has just connected: reads its first words, and finds out where it should live.
-async fn greet(services: Rc<Services>, socket: StdSocket, peer: Option<Peer>) {
+async fn greet(services: Rc<Services>, socket: StdSocket, peer: Option<Peer>, login: LoginUnderway) {
     let since = Instant::now();
     let runtime = services.runtime();
     let Ok(socket) = Socket::from_std(socket) else { return };
     let Some(peer) = peer.or_else(|| socket.peer().ok()) else { return };
     let Some(place) = ClientPlace::take(&runtime.facilities.clients) else {
-        return refuse_one_too_many(socket).await;
+        return refuse_one_too_many(socket, "max_client_connections").await;
     };
-    let login = runtime.settings.timeouts.login;
-    match tokio::time::timeout(login, Box::pin(greeting::greet(socket, &runtime))).await {
+    let limit = runtime.settings.timeouts.login;
+    match tokio::time::timeout(limit, Box::pin(greeting::greet(socket, &runtime))).await {
         Ok(Ok(Greeting::Startup(startup))) => {
             let (stream, input, startup) = *startup;
             let home = home(&services, &runtime, &startup);
             let candidate = Candidate { stream, input, peer, startup };
             if home == services.worker {
-                return serve(services, candidate, since, place).await;
+                return serve(services, candidate, since, place, login).await;
             }
             let Candidate { stream, input, peer, startup } = candidate;
             if let Ok(stream) = stream.park() {
@@ -175,18 +179,26 @@ fn home(services: &Services, runtime: &Runtime, startup: &StartupMessage) -> Wor
 }
 
 /// A client that another worker has greeted.
-async fn place(services: Rc<Services>, arrival: Box<Arrival>) {
+async fn place(services: Rc<Services>, arrival: Box<Arrival>, login: LoginUnderway) {
     let Arrival { stream, input, peer, startup, since, place } = *arrival;
     let Ok(stream) = stream.unpark() else { return };
-    serve(services, Candidate { stream, input, peer, startup }, since, place).await;
+    serve(services, Candidate { stream, input, peer, startup }, since, place, login).await;
 }
 
 /// Logs a client in and serves it to its end.
-async fn serve(services: Rc<Services>, candidate: Candidate, since: Instant, place: ClientPlace) {
+async fn serve(
+    services: Rc<Services>,
+    candidate: Candidate,
+    since: Instant,
+    place: ClientPlace,
+    login: LoginUnderway,
+) {
     let peer = candidate.peer;
     let who = format!("{}/{}", candidate.startup.database(), candidate.startup.user());
     let runtime = services.runtime();
     let session = if candidate.is_replication() {
+        // It stays in its login as long as it lives.
+        drop(login);
         Box::pin(candidate.log_in(&services)).await
     } else {
         let left = runtime.settings.timeouts.login.saturating_sub(since.elapsed());
@@ -215,9 +227,9 @@ async fn attend(services: Rc<Services>, session: Session, peer: Peer, who: Box<s
     drop(places);
 }
 
-async fn refuse_one_too_many(socket: Socket) {
+async fn refuse_one_too_many(socket: Socket, limit: &'static str) {
     let mut out = Vec::new();
-    Refusal::TooManyClients("max_client_conn").write(&mut out, hawser_wire::encode::Severity::Fatal);
+    Refusal::TooManyClients(limit).write(&mut out, hawser_wire::encode::Severity::Fatal);
     let mut stream = Stream::plain(socket);
     let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
 }
