@@ -3,14 +3,15 @@
 //! A reload makes a new [`Runtime`] from new [`Settings`] and the same [`Facilities`]; whoever has the old one goes
 //! on with it until it looks again.
 
+use crate::auth::server_login::Credential;
 use crate::config::settings::{
-    AuthQuery, DatabaseSettings, HostAddress, PoolMode, ServerTls, Settings, TimeoutOverrides, Timeouts, UserSettings,
+    AuthQuery, DatabaseSettings, HostAddress, PoolMode, ServerTls, Settings, TimeoutOverrides, Timeouts,
+    UserSettings,
 };
 use crate::ids::PoolKey;
 use crate::pool::budget::{Budget, Cap};
 use crate::pool::{PoolPlan, ledger};
 use crate::relay::RelayLimits;
-use crate::auth::server_login::Credential;
 use crate::server::dial::DialPlan;
 use crate::statements::Registry;
 use crate::stream::tls::{Acceptor, Connector, Connectors, TlsError};
@@ -128,7 +129,11 @@ impl Runtime {
     #[must_use]
     pub fn own_credential(&self, user: &str) -> Credential {
         let secrets = self.user(user).map(|user| user.secrets.as_slice()).unwrap_or_default();
-        secrets.iter().map(Credential::from).find(|known| *known != Credential::None).unwrap_or(Credential::None)
+        secrets
+            .iter()
+            .map(Credential::from)
+            .find(|known| *known != Credential::None)
+            .unwrap_or(Credential::None)
     }
 
     /// How secrets are looked up for a database.
@@ -140,12 +145,20 @@ impl Runtime {
     /// The pool for a client, by the words of the client and the settings.
     #[must_use]
     pub fn pool_key(database_name: &str, database: &DatabaseSettings, user: &str) -> PoolKey {
-        PoolKey { database: database_name.to_owned(), user: database.user.clone().unwrap_or_else(|| user.to_owned()) }
+        PoolKey {
+            database: database_name.to_owned(),
+            user: database.user.clone().unwrap_or_else(|| user.to_owned()),
+        }
     }
 
     /// What the settings say about a pool.
     #[must_use]
-    pub fn pool_plan(&self, key: &PoolKey, database: &DatabaseSettings, credential: Credential) -> Option<PoolPlan> {
+    pub fn pool_plan(
+        &self,
+        key: &PoolKey,
+        database: &DatabaseSettings,
+        credential: Credential,
+    ) -> Option<PoolPlan> {
         let pool = &self.settings.pool;
         let user = self.user(&key.user).map(|user| &user.pool);
         let over = &database.pool;
@@ -182,7 +195,10 @@ impl Runtime {
             mode: user.and_then(|user| user.mode).or(over.mode).unwrap_or(pool.mode),
             size: user.and_then(|user| user.size).or(over.size).unwrap_or(pool.size),
             min_size: user.and_then(|user| user.min_size).or(over.min_size).unwrap_or(pool.min_size),
-            reserve_size: user.and_then(|user| user.reserve_size).or(over.reserve_size).unwrap_or(pool.reserve_size),
+            reserve_size: user
+                .and_then(|user| user.reserve_size)
+                .or(over.reserve_size)
+                .unwrap_or(pool.reserve_size),
             reserve_timeout: pool.reserve_timeout,
             order: if pool.round_robin { ledger::Order::RoundRobin } else { ledger::Order::Freshest },
             idle_timeout: pool.server_idle_timeout,
@@ -218,9 +234,15 @@ impl Runtime {
     ///
     /// # Errors
     /// The name of the limit that is reached.
-    pub fn admit(&self, database_name: &str, database: &DatabaseSettings, user: &str) -> Result<Admission, &'static str> {
+    pub fn admit(
+        &self,
+        database_name: &str,
+        database: &DatabaseSettings,
+        user: &str,
+    ) -> Result<Admission, &'static str> {
         let facilities = &self.facilities;
-        let of_database = cap(&facilities.database_clients, database_name, database.max_db_client_connections);
+        let of_database =
+            cap(&facilities.database_clients, database_name, database.max_db_client_connections);
         let limit = match self.user(user) {
             Some(user) => user.max_user_client_connections,
             None => self.settings.limits.max_user_client_connections,

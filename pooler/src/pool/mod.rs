@@ -241,7 +241,12 @@ pub enum Request {
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(key: PoolKey, plan: PoolPlan, budget: Arc<Budget>, surroundings: Rc<Surroundings>) -> Rc<Self> {
+    pub fn new(
+        key: PoolKey,
+        plan: PoolPlan,
+        budget: Arc<Budget>,
+        surroundings: Rc<Surroundings>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             key,
             counters: Counters::default(),
@@ -381,7 +386,12 @@ impl Pool {
     }
 
     /// The connection's client vanished in the middle of something: ends that, or closes the connection.
-    pub fn recover(self: &Rc<Self>, mut member: Box<Member>, input: Option<crate::stream::Buffer>, needs_reset: bool) {
+    pub fn recover(
+        self: &Rc<Self>,
+        mut member: Box<Member>,
+        input: Option<crate::stream::Buffer>,
+        needs_reset: bool,
+    ) {
         self.ledger.borrow_mut().begin_reset();
         let pool = self.clone();
         tokio::task::spawn_local(async move {
@@ -404,7 +414,8 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
             let query = simple_query(&mut member.server, &plan.check_query);
-            let alive = tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
+            let alive =
+                tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
             member.server.released = Instant::now();
             pool.end_reset(member, alive, false);
         });
@@ -429,7 +440,8 @@ impl Pool {
         tokio::task::spawn_local(async move {
             member.server.cancels.quiet().await;
             let queries = clean_up(&mut member.server, &plan.reset_query);
-            let clean = tokio::time::timeout(plan.dial.timeout, queries).await.is_ok_and(|answer| answer.is_ok());
+            let clean =
+                tokio::time::timeout(plan.dial.timeout, queries).await.is_ok_and(|answer| answer.is_ok());
             if clean {
                 // Whatever the reset query leaves, the next client's settings are made anew from here.
                 member.server.settings = pool.surroundings.interner().intern(Default::default());
@@ -584,7 +596,9 @@ impl Pool {
         match server.park() {
             Ok(parked) => {
                 permit.move_to(worker.0);
-                self.surroundings.mailboxes.send(worker, Order::Adopt(self.key.clone(), Box::new(parked), permit));
+                self.surroundings
+                    .mailboxes
+                    .send(worker, Order::Adopt(self.key.clone(), Box::new(parked), permit));
             }
             Err(error) => tracing::debug!(pool = %self.key, %error, "server connection lost between workers"),
         }
@@ -653,7 +667,8 @@ impl Pool {
         wanted: Welcoming,
     ) -> Result<Rc<Welcome>, exchange::ExchangeError> {
         let interner = self.surroundings.interner();
-        let settings = interner.intern(crate::parameters::ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
+        let settings =
+            interner.intern(crate::parameters::ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
         let server = &mut member.server;
         let mut statements = String::new();
         crate::parameters::difference(&mut statements, &server.settings, &settings);

@@ -70,7 +70,9 @@ impl Pools {
                 continue;
             };
             let before = pool.plan();
-            let Some(plan) = runtime.pool_plan(&pool.key, database, before.dial.credential.clone()) else { continue };
+            let Some(plan) = runtime.pool_plan(&pool.key, database, before.dial.credential.clone()) else {
+                continue;
+            };
             let outdated = plan.dial.differs(&before.dial);
             // Also sets the limits that the pool shares with others.
             let _ = runtime.budget(&pool.key, database, plan.size);
@@ -115,4 +117,3 @@ impl Pools {
         }
     }
 }
-

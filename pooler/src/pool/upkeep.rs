@@ -49,9 +49,10 @@ impl Pool {
             (limit, plan.min_size)
         };
         let spare = self.budget.open().saturating_sub(keep);
-        let idle = self.ledger.borrow_mut().take_idle(spare, |member| {
-            now.duration_since(member.server.released) >= limit
-        });
+        let idle = self
+            .ledger
+            .borrow_mut()
+            .take_idle(spare, |member| now.duration_since(member.server.released) >= limit);
         for member in idle {
             self.close(member);
         }
@@ -67,7 +68,11 @@ impl Pool {
     fn keep_minimum(self: &Rc<Self>) {
         let min_size = self.plan.borrow().min_size;
         let used = self.clients.get() > 0 || self.open_here() > 0;
-        if used && self.failure.borrow().is_none() && self.budget.open() < min_size && self.counts().opening == 0 {
+        if used
+            && self.failure.borrow().is_none()
+            && self.budget.open() < min_size
+            && self.counts().opening == 0
+        {
             if let Ok(permit) = self.budget.permit(self.surroundings.worker.0, 0) {
                 self.open(permit);
             }

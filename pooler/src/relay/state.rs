@@ -213,7 +213,8 @@ pub(super) fn reported(
     shared: &Shared,
 ) -> bool {
     let interner = &shared.local.interner;
-    let is_default = server.welcome.iter().any(|(known, default)| known.eq_ignore_ascii_case(name) && default == value);
+    let is_default =
+        server.welcome.iter().any(|(known, default)| known.eq_ignore_ascii_case(name) && default == value);
     let tracked = (!is_default).then_some(value);
     if client.state.resetting {
         server.settings = interner.set(&server.settings, name, tracked);

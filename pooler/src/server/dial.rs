@@ -305,7 +305,8 @@ async fn start_session(
                 }
             }
             backend::NEGOTIATE_PROTOCOL_VERSION => {
-                let negotiation = Negotiation::parse(&body).map_err(|_| DialError::Protocol("bad negotiation"))?;
+                let negotiation =
+                    Negotiation::parse(&body).map_err(|_| DialError::Protocol("bad negotiation"))?;
                 negotiation.accept(asked).map_err(|_| DialError::Protocol("bad negotiation"))?;
             }
             backend::PARAMETER_STATUS => {
@@ -314,7 +315,8 @@ async fn start_session(
                 }
             }
             backend::BACKEND_KEY_DATA => {
-                let (pid, key) = message::backend_key_data(&body).ok_or(DialError::Protocol("bad cancel key"))?;
+                let (pid, key) =
+                    message::backend_key_data(&body).ok_or(DialError::Protocol("bad cancel key"))?;
                 greeting.key = Some((pid, key.into()));
             }
             backend::ERROR_RESPONSE => return Err(ExchangeError::Refused(body).into()),
@@ -333,7 +335,8 @@ fn transport(stream: &Stream) -> ServerTransport {
         };
     };
     let certificate = tls.peer_certificates().and_then(|chain| chain.first());
-    let end_point = certificate.and_then(|certificate| crate::auth::channel_binding::tls_server_end_point(certificate));
+    let end_point =
+        certificate.and_then(|certificate| crate::auth::channel_binding::tls_server_end_point(certificate));
     ServerTransport::Tls { end_point }
 }
 
@@ -352,7 +355,8 @@ pub async fn dial_replication(
     for number in 0..plan.hosts.len() {
         let Some(host) = plan.hosts.get((start + number) % plan.hosts.len()) else { break };
         match tokio::time::timeout(plan.timeout, dial_replication_host(plan, host, parameters, local)).await {
-            Ok(Ok((_, greeting, _))) if plan.target == Target::Primary && reports_standby(&greeting.welcome) == Some(true) => {}
+            Ok(Ok((_, greeting, _)))
+                if plan.target == Target::Primary && reports_standby(&greeting.welcome) == Some(true) => {}
             Ok(Ok((stream, greeting, address))) => {
                 let (pid, secret) = greeting.key.unwrap_or((0, Arc::new([0; 4])));
                 return Ok((stream, greeting.welcome, CancelKey { address, pid, secret }));
@@ -371,7 +375,8 @@ async fn dial_replication_host(
     local: &Local,
 ) -> Result<(Stream, Greeting, SocketAddress), DialError> {
     let (addresses, name) = resolve(host).await?;
-    let address = addresses.into_iter().next().ok_or(DialError::Protocol("a host name without an address"))?;
+    let address =
+        addresses.into_iter().next().ok_or(DialError::Protocol("a host name without an address"))?;
     let mut stream = open(&address, &name, plan).await?;
     let greeting = start_session(&mut stream, plan, parameters, local).await?;
     Ok((stream, greeting, address))

@@ -47,7 +47,13 @@ pub struct Services {
 impl Services {
     /// For a worker that begins.
     #[must_use]
-    pub fn new(worker: WorkerId, mailboxes: Mailboxes, pools: Pools, shared: Rc<Shared>, runtime: Arc<Runtime>) -> Self {
+    pub fn new(
+        worker: WorkerId,
+        mailboxes: Mailboxes,
+        pools: Pools,
+        shared: Rc<Shared>,
+        runtime: Arc<Runtime>,
+    ) -> Self {
         let auth = &runtime.settings.auth;
         Self {
             worker,
@@ -86,7 +92,8 @@ impl Services {
         let number = self.next_login.get();
         self.next_login.set(number + 1);
         let task = begin(LoginUnderway { services: self.clone(), number });
-        let limit = self.runtime.borrow().settings.limits.max_logins.div_ceil(self.mailboxes.workers().max(1));
+        let limit =
+            self.runtime.borrow().settings.limits.max_logins.div_ceil(self.mailboxes.workers().max(1));
         let oldest = {
             let mut logins = self.logins.borrow_mut();
             logins.insert(number, task);

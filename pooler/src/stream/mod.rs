@@ -237,7 +237,11 @@ fn take_plaintext(tls: &mut rustls::Connection, buffer: &mut Buffer) -> io::Resu
     }
 }
 
-fn write_tls(tls: &mut rustls::Connection, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn write_tls(
+    tls: &mut rustls::Connection,
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     while tls.wants_write() {
         match tls.write_tls(&mut socket::Adapter { socket, cx }) {
             Ok(_) => {}

@@ -9,12 +9,12 @@ use crate::pool::pools::Pools;
 use crate::relay::Shared;
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
+use crate::session::Session;
 use crate::session::end::End;
 use crate::session::greeting::{self, Greeting};
 use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
 use crate::session::services::{LoginUnderway, Services};
-use crate::session::Session;
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
 use hawser_wire::startup::StartupMessage;
 use std::hash::{Hash, Hasher};
@@ -47,7 +47,8 @@ pub fn run(
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
         });
-        let surroundings = Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
+        let surroundings =
+            Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
         let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
         spawn_local(tick(services.clone()));
         obey(&services, mailbox).await;
@@ -60,10 +61,13 @@ async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Orde
     while let Some(order) = mailbox.recv().await {
         match order {
             Order::Greet(socket, peer) => {
-                services.begin_login(|login| spawn_local(greet(services.clone(), socket, peer, login)).abort_handle());
+                services.begin_login(|login| {
+                    spawn_local(greet(services.clone(), socket, peer, login)).abort_handle()
+                });
             }
             Order::Place(arrival) => {
-                services.begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
+                services
+                    .begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
             }
             Order::Cancel { session, key, done } => cancel(services, session, &key, done),
             Order::Adopt(key, parked, permit) => {
@@ -91,7 +95,8 @@ async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Orde
 
 /// Waits for the last session to end, closes the server connections, and says so.
 async fn leave(services: Rc<Services>, left: oneshot::Sender<()>) {
-    while services.session_count() > 0 || services.pools.all().iter().any(|pool| pool.counts().resetting > 0) {
+    while services.session_count() > 0 || services.pools.all().iter().any(|pool| pool.counts().resetting > 0)
+    {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     services.pools.close();
@@ -221,7 +226,13 @@ async fn serve(
 }
 
 /// The task that an idle client costs: the session, and who it is for the log.
-async fn attend(services: Rc<Services>, session: Session, peer: Peer, who: Box<str>, places: (Box<Admitted>, ClientPlace)) {
+async fn attend(
+    services: Rc<Services>,
+    session: Session,
+    peer: Peer,
+    who: Box<str>,
+    places: (Box<Admitted>, ClientPlace),
+) {
     let end = session.run().await;
     note_end(&services, peer, Some(&who), &end);
     drop(places);
