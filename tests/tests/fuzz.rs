@@ -50,7 +50,20 @@ fn fuzz(corpus: &[&[u8]], target: impl Fn(&[u8])) {
 
 fn mutate(input: &mut Vec<u8>, pool: &[Vec<u8>], random: &mut StdRng) {
     const TOKENS: [&[u8]; 14] = [
-        b"\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\x04", b"'", b"\"", b"$$", b"/*", b"--", b";", b"\\", b"=", b"[[", b"\n",
+        b"\0",
+        b"\xff\xff\xff\xff",
+        b"\x7f\xff\xff\xff",
+        b"\0\0\0\x04",
+        b"'",
+        b"\"",
+        b"$$",
+        b"/*",
+        b"--",
+        b";",
+        b"\\",
+        b"=",
+        b"[[",
+        b"\n",
     ];
     let at = random.random_range(0..=input.len());
     match random.random_range(0..6) {
@@ -92,7 +105,11 @@ fn messages_of_clients_and_servers() {
         while let Ok(Some(header)) = frame::header(rest) {
             let body = rest.get(frame::HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
             let _ = (frontend::parse(body), frontend::bind_names(body), frontend::query(body));
-            let _ = (frontend::target(body, "Close"), backend::parameter_status(body), backend::backend_key_data(body));
+            let _ = (
+                frontend::target(body, "Close"),
+                backend::parameter_status(body),
+                backend::backend_key_data(body),
+            );
             let _ = (backend::command_tag(body), backend::error_fields(body));
             rest = rest.get(header.total()..).unwrap_or_default();
         }
@@ -187,7 +204,8 @@ fn configuration() {
         let mut warnings = Vec::new();
         let _ = pgbouncer::read(&input, file, &mut include, &mut problems, &mut warnings);
         let _ = (url::parse(&input).is_ok(), pgbouncer::connection_string(&input).is_ok());
-        let _ = (hba::parse(&input).is_ok(), name_map::parse(&input).is_ok(), userlist::parse(&input).is_ok());
+        let _ =
+            (hba::parse(&input).is_ok(), name_map::parse(&input).is_ok(), userlist::parse(&input).is_ok());
         let rows = vec![vec![Some("u".to_owned()), Some(input.to_string()), Some(input.to_string())]];
         let _ = lookup::interpret("u", &rows).is_ok();
     });
