@@ -18,7 +18,7 @@ fn fuzz(corpus: &[&[u8]], target: impl Fn(&[u8])) {
     let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seed = variable("FUZZ_SEED").unwrap_or_else(rand::random);
     let time = Duration::from_secs(variable("FUZZ_SECONDS").unwrap_or(3));
-    println!("FUZZ_SEED={seed}");
+    eprintln!("FUZZ_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let mut pool: Vec<Vec<u8>> = corpus.iter().map(|input| input.to_vec()).collect();
     pool.push(Vec::new());
@@ -44,7 +44,7 @@ fn fuzz(corpus: &[&[u8]], target: impl Fn(&[u8])) {
             }
         }
     }
-    println!("{runs} runs");
+    eprintln!("{runs} runs");
     assert!(runs > 0);
 }
 

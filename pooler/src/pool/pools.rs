@@ -90,7 +90,7 @@ impl Pools {
             pool.upkeep(now);
         }
         self.rounds.set(self.rounds.get().wrapping_add(1));
-        if self.rounds.get() % 64 == 0 {
+        if self.rounds.get().is_multiple_of(64) {
             self.pools.borrow_mut().retain(|_, pool| !pool.is_forgotten(now));
         }
     }

@@ -324,7 +324,7 @@ impl Candidate {
     }
 
     /// The settings that the client asks for, and its application name.
-    fn wanted(&self, runtime: &Runtime) -> Result<(Vec<(String, String)>, Option<String>), Refusal> {
+    fn wanted(&self, runtime: &Runtime) -> Result<Wanted, Refusal> {
         let ignored = &runtime.settings.ignore_startup_parameters;
         let mut wanted: Vec<(String, String)> =
             self.startup.settings().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -345,6 +345,9 @@ impl Candidate {
         Ok((wanted, name))
     }
 }
+
+/// Settings by name, and the application name.
+type Wanted = (Vec<(String, String)>, Option<String>);
 
 /// What a client that proved itself goes on with.
 struct Welcomed {

@@ -90,10 +90,13 @@ impl Registry {
     }
 }
 
+/// Statements by a client's names.
+type Names = HashMap<Box<[u8]>, Arc<Statement>>;
+
 /// One client's named statements. Empty until the first, and then it costs a map.
 #[derive(Debug, Default)]
 pub struct ClientStatements {
-    names: Option<Box<HashMap<Box<[u8]>, Arc<Statement>>>>,
+    names: Option<Box<Names>>,
 }
 
 impl ClientStatements {

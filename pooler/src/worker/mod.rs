@@ -114,7 +114,7 @@ async fn tick(services: Rc<Services>) {
         services.each_session(|session| session.check_deadline(now));
         services.pools.upkeep(now);
         round = round.wrapping_add(1);
-        if round % SWEEP == 0 && services.worker.0 == 0 {
+        if round.is_multiple_of(SWEEP) && services.worker.0 == 0 {
             services.runtime().facilities.sweep();
         }
     }
@@ -248,13 +248,11 @@ async fn refuse_one_too_many(socket: Socket, limit: &'static str) {
 fn note_end(services: &Services, peer: Peer, who: Option<&str>, end: &End) {
     let log = &services.runtime().settings.log;
     let who = who.unwrap_or("-");
-    match end {
-        End::ClientLeft | End::ClientLost(_) | End::CancelDone | End::Moved | End::Drained(_) => {
-            if log.disconnections {
-                tracing::info!(%peer, who, reason = %end, "client gone");
-            }
-        }
-        _ if log.pooler_errors => tracing::warn!(%peer, who, reason = %end, "client closed"),
-        _ => {}
+    let usual =
+        matches!(end, End::ClientLeft | End::ClientLost(_) | End::CancelDone | End::Moved | End::Drained(_));
+    if usual && log.disconnections {
+        tracing::info!(%peer, who, reason = %end, "client gone");
+    } else if !usual && log.pooler_errors {
+        tracing::warn!(%peer, who, reason = %end, "client closed");
     }
 }
