@@ -10,7 +10,7 @@ use crate::config::settings::{
 };
 use crate::ids::PoolKey;
 use crate::pool::budget::{Budget, Cap};
-use crate::pool::{PoolPlan, ledger};
+use crate::pool::{PoolPlan, Told, ledger};
 use crate::relay::RelayLimits;
 use crate::server::dial::DialPlan;
 use crate::statements::Registry;
@@ -43,6 +43,7 @@ pub struct Facilities {
     pub mock_secret: [u8; 32],
     workers: usize,
     budgets: DashMap<PoolKey, Arc<Budget>>,
+    told: DashMap<PoolKey, Arc<Told>>,
     database_servers: DashMap<String, Arc<Cap>>,
     user_servers: DashMap<String, Arc<Cap>>,
     database_clients: DashMap<String, Arc<Cap>>,
@@ -60,6 +61,7 @@ impl Facilities {
             mock_secret: rand::random(),
             workers,
             budgets: DashMap::new(),
+            told: DashMap::new(),
             database_servers: DashMap::new(),
             user_servers: DashMap::new(),
             database_clients: DashMap::new(),
@@ -74,16 +76,16 @@ impl Facilities {
         self.budgets.get(key).map(|found| found.clone())
     }
 
-    /// Budgets of all pools, for RECONNECT.
-    pub fn each_budget(&self, mut visit: impl FnMut(&PoolKey, &Arc<Budget>)) {
-        for entry in &self.budgets {
-            visit(entry.key(), entry.value());
-        }
+    /// What clients of a pool were told at login.
+    #[must_use]
+    pub fn told(&self, key: &PoolKey) -> Arc<Told> {
+        self.told.entry(key.clone()).or_default().clone()
     }
 
     /// Forgets what nobody uses any more.
     pub fn sweep(&self) {
         self.registry.sweep();
+        self.told.retain(|_, told| Arc::strong_count(told) > 1);
         self.budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || budget.open() > 0);
         for caps in [&self.database_servers, &self.user_servers, &self.database_clients, &self.user_clients] {
             caps.retain(|_, cap| Arc::strong_count(cap) > 1 || cap.used() > 0);

@@ -172,8 +172,8 @@ fn a_client_that_waits_with_its_begin_is_cancelled_into_a_failed_transaction() {
     waiter.set_patience(Duration::from_secs(20));
     assert_eq!(answers[0].field(b'S'), "ERROR");
     assert_eq!(waiter.expect("Z")[0].body, b"E");
+    holder.execute("COMMIT");
     assert_eq!(error_of(&waiter.query("SELECT 1")), "25P02");
     waiter.execute("ROLLBACK");
-    holder.execute("COMMIT");
     assert_eq!(waiter.value("SELECT 1"), "1");
 }

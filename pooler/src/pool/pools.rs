@@ -56,7 +56,8 @@ impl Pools {
         }
         let plan = runtime.pool_plan(key, database, credential)?;
         let budget = runtime.budget(key, database, plan.size);
-        let pool = Pool::new(key.clone(), plan, budget, self.surroundings.clone());
+        let pool =
+            Pool::new(key.clone(), plan, budget, runtime.facilities.told(key), self.surroundings.clone());
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
         Some(pool)
     }

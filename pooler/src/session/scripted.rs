@@ -99,7 +99,12 @@ impl Scene {
             Surroundings { worker: WorkerId(0), mailboxes: Mailboxes::new(vec![]), shared: shared.clone() };
         let budget = Budget::new(1, Cap::new(usize::MAX), Cap::new(usize::MAX), 1);
         let key = PoolKey { database: "d".into(), user: "u".into() };
-        Self { pool: Pool::new(key, plan, budget, Rc::new(surroundings)), shared, listener, folder }
+        Self {
+            pool: Pool::new(key, plan, budget, Default::default(), Rc::new(surroundings)),
+            shared,
+            listener,
+            folder,
+        }
     }
 
     /// A client that is logged in: its end of the connection, and its session.

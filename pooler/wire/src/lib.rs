@@ -1,7 +1,7 @@
 //! The PostgreSQL wire protocol as data (PostgreSQL manual, chapter "Frontend/Backend Protocol").
 //!
 //! Nothing in here touches a socket, a clock or a log: bytes and time are arguments. Every parser takes
-//! hostile bytes and answers with a value or a [`ProtocolError`]; none panics.
+//! hostile bytes and answers with a value or an error of its own; none panics.
 
 pub mod backend;
 pub mod encode;
