@@ -3,14 +3,15 @@
 //! A reload makes a new [`Runtime`] from new [`Settings`] and the same [`Facilities`]; whoever has the old one goes
 //! on with it until it looks again.
 
+use crate::auth::server_login::Credential;
 use crate::config::settings::{
-    AuthQuery, DatabaseSettings, HostAddress, PoolMode, ServerTls, Settings, TimeoutOverrides, Timeouts, UserSettings,
+    AuthQuery, DatabaseSettings, HostAddress, PoolMode, ServerTls, Settings, TimeoutOverrides, Timeouts,
+    UserSettings,
 };
 use crate::ids::PoolKey;
 use crate::pool::budget::{Budget, Cap};
-use crate::pool::{PoolPlan, ledger};
+use crate::pool::{PoolPlan, Told, ledger};
 use crate::relay::RelayLimits;
-use crate::auth::server_login::Credential;
 use crate::server::dial::DialPlan;
 use crate::statements::Registry;
 use crate::stream::tls::{Acceptor, Connector, Connectors, TlsError};
@@ -42,6 +43,7 @@ pub struct Facilities {
     pub mock_secret: [u8; 32],
     workers: usize,
     budgets: DashMap<PoolKey, Arc<Budget>>,
+    told: DashMap<PoolKey, Arc<Told>>,
     database_servers: DashMap<String, Arc<Cap>>,
     user_servers: DashMap<String, Arc<Cap>>,
     database_clients: DashMap<String, Arc<Cap>>,
@@ -59,6 +61,7 @@ impl Facilities {
             mock_secret: rand::random(),
             workers,
             budgets: DashMap::new(),
+            told: DashMap::new(),
             database_servers: DashMap::new(),
             user_servers: DashMap::new(),
             database_clients: DashMap::new(),
@@ -73,16 +76,16 @@ impl Facilities {
         self.budgets.get(key).map(|found| found.clone())
     }
 
-    /// Budgets of all pools, for RECONNECT.
-    pub fn each_budget(&self, mut visit: impl FnMut(&PoolKey, &Arc<Budget>)) {
-        for entry in &self.budgets {
-            visit(entry.key(), entry.value());
-        }
+    /// What clients of a pool were told at login.
+    #[must_use]
+    pub fn told(&self, key: &PoolKey) -> Arc<Told> {
+        self.told.entry(key.clone()).or_default().clone()
     }
 
     /// Forgets what nobody uses any more.
     pub fn sweep(&self) {
         self.registry.sweep();
+        self.told.retain(|_, told| Arc::strong_count(told) > 1);
         self.budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || budget.open() > 0);
         for caps in [&self.database_servers, &self.user_servers, &self.database_clients, &self.user_clients] {
             caps.retain(|_, cap| Arc::strong_count(cap) > 1 || cap.used() > 0);
@@ -124,6 +127,17 @@ impl Runtime {
         self.settings.users.get(name)
     }
 
+    /// What the settings give us to log in as this user.
+    #[must_use]
+    pub fn own_credential(&self, user: &str) -> Credential {
+        let secrets = self.user(user).map(|user| user.secrets.as_slice()).unwrap_or_default();
+        secrets
+            .iter()
+            .map(Credential::from)
+            .find(|known| *known != Credential::None)
+            .unwrap_or(Credential::None)
+    }
+
     /// How secrets are looked up for a database.
     #[must_use]
     pub fn auth_query(&self, database: &DatabaseSettings) -> Option<AuthQuery> {
@@ -133,12 +147,20 @@ impl Runtime {
     /// The pool for a client, by the words of the client and the settings.
     #[must_use]
     pub fn pool_key(database_name: &str, database: &DatabaseSettings, user: &str) -> PoolKey {
-        PoolKey { database: database_name.to_owned(), user: database.user.clone().unwrap_or_else(|| user.to_owned()) }
+        PoolKey {
+            database: database_name.to_owned(),
+            user: database.user.clone().unwrap_or_else(|| user.to_owned()),
+        }
     }
 
     /// What the settings say about a pool.
     #[must_use]
-    pub fn pool_plan(&self, key: &PoolKey, database: &DatabaseSettings, credential: Credential) -> Option<PoolPlan> {
+    pub fn pool_plan(
+        &self,
+        key: &PoolKey,
+        database: &DatabaseSettings,
+        credential: Credential,
+    ) -> Option<PoolPlan> {
         let pool = &self.settings.pool;
         let user = self.user(&key.user).map(|user| &user.pool);
         let over = &database.pool;
@@ -149,6 +171,7 @@ impl Runtime {
         let preferred = self.facilities.primaries.entry(database.hosts.clone()).or_default().clone();
         let credential = match (&database.user, &database.password) {
             (Some(forced), Some(secret)) if *forced == key.user => Credential::from(secret),
+            (Some(forced), None) if *forced == key.user => self.own_credential(forced),
             _ => credential,
         };
         let mut parameters = database.startup_parameters.clone();
@@ -159,6 +182,7 @@ impl Runtime {
             dial: DialPlan {
                 hosts: database.hosts.clone(),
                 order: database.host_order,
+                target: database.target,
                 preferred,
                 tls: self.connector(&database.tls)?,
                 user: key.user.clone(),
@@ -173,7 +197,10 @@ impl Runtime {
             mode: user.and_then(|user| user.mode).or(over.mode).unwrap_or(pool.mode),
             size: user.and_then(|user| user.size).or(over.size).unwrap_or(pool.size),
             min_size: user.and_then(|user| user.min_size).or(over.min_size).unwrap_or(pool.min_size),
-            reserve_size: user.and_then(|user| user.reserve_size).or(over.reserve_size).unwrap_or(pool.reserve_size),
+            reserve_size: user
+                .and_then(|user| user.reserve_size)
+                .or(over.reserve_size)
+                .unwrap_or(pool.reserve_size),
             reserve_timeout: pool.reserve_timeout,
             order: if pool.round_robin { ledger::Order::RoundRobin } else { ledger::Order::Freshest },
             idle_timeout: pool.server_idle_timeout,
@@ -196,7 +223,10 @@ impl Runtime {
     pub fn budget(&self, key: &PoolKey, database: &DatabaseSettings, size: usize) -> Arc<Budget> {
         let facilities = &self.facilities;
         let database = cap(&facilities.database_servers, &key.database, database.max_db_connections);
-        let limit = self.user(&key.user).and_then(|user| user.max_user_connections);
+        let limit = match self.user(&key.user) {
+            Some(user) => user.max_user_connections,
+            None => self.settings.limits.max_user_connections,
+        };
         let user = cap(&facilities.user_servers, &key.user, limit);
         let fresh = || Budget::new(size, database, user, facilities.workers);
         facilities.budgets.entry(key.clone()).or_insert_with(fresh).clone()
@@ -206,10 +236,19 @@ impl Runtime {
     ///
     /// # Errors
     /// The name of the limit that is reached.
-    pub fn admit(&self, database_name: &str, database: &DatabaseSettings, user: &str) -> Result<Admission, &'static str> {
+    pub fn admit(
+        &self,
+        database_name: &str,
+        database: &DatabaseSettings,
+        user: &str,
+    ) -> Result<Admission, &'static str> {
         let facilities = &self.facilities;
-        let of_database = cap(&facilities.database_clients, database_name, database.max_db_client_connections);
-        let limit = self.user(user).and_then(|user| user.max_user_client_connections);
+        let of_database =
+            cap(&facilities.database_clients, database_name, database.max_db_client_connections);
+        let limit = match self.user(user) {
+            Some(user) => user.max_user_client_connections,
+            None => self.settings.limits.max_user_client_connections,
+        };
         let of_user = cap(&facilities.user_clients, user, limit);
         if !of_database.take(0) {
             return Err("max_db_client_connections");

@@ -82,7 +82,8 @@ fn may_have_effects(text: &[u8]) -> bool {
     let first = text.get(start..).unwrap_or_default();
     let end = first.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(first.len());
     let word = first.get(..end).unwrap_or_default();
-    let harmless = [&b"insert"[..], b"update", b"delete", b"begin", b"commit", b"end", b"copy", b"show", b"with"];
+    let harmless =
+        [&b"insert"[..], b"update", b"delete", b"begin", b"commit", b"end", b"copy", b"show", b"with"];
     let known = harmless.iter().any(|known| word.eq_ignore_ascii_case(known));
     let select = word.eq_ignore_ascii_case(b"select");
     let body = text.trim_ascii_end();
@@ -143,7 +144,9 @@ fn of_set(words: &[Word<'_>]) -> Effect {
         [first, value] if first.is("authorization") => special("session_authorization", value),
         [first, value] if first.is("role") => special("role", value),
         [first, value] if first.is("names") => special("client_encoding", value),
-        [first, Word::Text(schema)] if first.is("schema") => Effect::Set("search_path".into(), quoted(schema)),
+        [first, Word::Text(schema)] if first.is("schema") => {
+            Effect::Set("search_path".into(), quoted(schema))
+        }
         _ => of_assignment(words),
     }
 }
@@ -175,8 +178,10 @@ fn of_assignment(words: &[Word<'_>]) -> Effect {
     {
         return Effect::Reset(parameter);
     }
-    let elements: Option<Vec<String>> =
-        values.split(|word| *word == Word::Symbol(',')).map(|element| of_value(element, &parameter)).collect();
+    let elements: Option<Vec<String>> = values
+        .split(|word| *word == Word::Symbol(','))
+        .map(|element| of_value(element, &parameter))
+        .collect();
     match elements {
         Some(elements) => Effect::Set(parameter, elements.join(", ")),
         None => Effect::Unknown,
@@ -187,7 +192,9 @@ fn of_assignment(words: &[Word<'_>]) -> Effect {
 fn parameter<'a, 'b>(words: &'b [Word<'a>]) -> Option<(String, &'b [Word<'a>])> {
     let first = name(words)?.to_lowercase();
     match words.get(1..)? {
-        [Word::Symbol('.'), rest @ ..] => Some((format!("{first}.{}", name(rest)?.to_lowercase()), rest.get(1..)?)),
+        [Word::Symbol('.'), rest @ ..] => {
+            Some((format!("{first}.{}", name(rest)?.to_lowercase()), rest.get(1..)?))
+        }
         rest => Some((first, rest)),
     }
 }
@@ -250,7 +257,9 @@ fn of_create(words: &[Word<'_>]) -> Effect {
     };
     let words = without(words, &["local", "global"]);
     let temporary = matches!(words, [first, ..] if first.is("temp") || first.is("temporary"));
-    let dropped = words.windows(3).any(|three| matches!(three, [a, b, c] if a.is("on") && b.is("commit") && c.is("drop")));
+    let dropped = words
+        .windows(3)
+        .any(|three| matches!(three, [a, b, c] if a.is("on") && b.is("commit") && c.is("drop")));
     if temporary && !dropped { Effect::Makes(Thing::Temporary) } else { Effect::None }
 }
 
@@ -267,17 +276,28 @@ fn of_select(words: &[Word<'_>]) -> Effect {
         [schema, Word::Symbol('.'), rest @ ..] if schema.is("pg_catalog") => rest,
         _ => words,
     };
-    if let [function, Word::Symbol('('), Word::Text(name), Word::Symbol(','), value, Word::Symbol(','), local, Word::Symbol(')')] =
-        call
+    if let [
+        function,
+        Word::Symbol('('),
+        Word::Text(name),
+        Word::Symbol(','),
+        value,
+        Word::Symbol(','),
+        local,
+        Word::Symbol(')'),
+    ] = call
         && function.is("set_config")
     {
         return match (value, local) {
             (_, local) if local.is("true") => Effect::SetLocal,
-            (Word::Text(value), local) if local.is("false") => Effect::Set(name.to_lowercase(), value.clone()),
+            (Word::Text(value), local) if local.is("false") => {
+                Effect::Set(name.to_lowercase(), value.clone())
+            }
             _ => Effect::Unknown,
         };
     }
-    let into_temporary = |two: &[Word<'_>]| matches!(two, [a, b] if a.is("into") && (b.is("temp") || b.is("temporary")));
+    let into_temporary =
+        |two: &[Word<'_>]| matches!(two, [a, b] if a.is("into") && (b.is("temp") || b.is("temporary")));
     if words.windows(2).any(into_temporary) { Effect::Makes(Thing::Temporary) } else { of_calls(words) }
 }
 
@@ -288,9 +308,14 @@ fn of_calls(words: &[Word<'_>]) -> Effect {
         Effect::Unknown
     } else if calls("pg_advisory_unlock_all") {
         Effect::Drops(Thing::AdvisoryLock)
-    } else if ["pg_advisory_lock", "pg_try_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock_shared"]
-        .into_iter()
-        .any(calls)
+    } else if [
+        "pg_advisory_lock",
+        "pg_try_advisory_lock",
+        "pg_advisory_lock_shared",
+        "pg_try_advisory_lock_shared",
+    ]
+    .into_iter()
+    .any(calls)
     {
         Effect::Makes(Thing::AdvisoryLock)
     } else {
@@ -348,7 +373,11 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_says_so() {
-        for text in ["SET x TO (1)", "SELECT set_config(a, b, false) FROM t", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"] {
+        for text in [
+            "SET x TO (1)",
+            "SELECT set_config(a, b, false) FROM t",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        ] {
             assert_eq!(one(text), Effect::Unknown, "{text}");
         }
     }
@@ -362,7 +391,10 @@ mod tests {
         assert_eq!(one("DECLARE c CURSOR WITH HOLD FOR SELECT 1"), Effect::Makes(Thing::HoldableCursor));
         assert_eq!(one("DECLARE c CURSOR FOR SELECT 'with hold'"), Effect::None);
         assert_eq!(one("SELECT pg_advisory_lock(1)"), Effect::Makes(Thing::AdvisoryLock));
-        assert_eq!(one("WITH a AS (SELECT pg_advisory_lock(1)) SELECT 1"), Effect::Makes(Thing::AdvisoryLock));
+        assert_eq!(
+            one("WITH a AS (SELECT pg_advisory_lock(1)) SELECT 1"),
+            Effect::Makes(Thing::AdvisoryLock)
+        );
         assert_eq!(one("INSERT INTO t SELECT set_config('a', 'b', false)"), Effect::Unknown);
         assert_eq!(one("SELECT pg_advisory_xact_lock(1)"), Effect::None);
         assert_eq!(one("SELECT pg_advisory_unlock_all()"), Effect::Drops(Thing::AdvisoryLock));
@@ -370,7 +402,15 @@ mod tests {
 
     #[test]
     fn most_texts_have_no_effect() {
-        for text in ["SELECT 1", "select abalance from t where aid = 1;", "UPDATE t SET a = 1", "BEGIN", "", ";;", "insert into t values (';')"] {
+        for text in [
+            "SELECT 1",
+            "select abalance from t where aid = 1;",
+            "UPDATE t SET a = 1",
+            "BEGIN",
+            "",
+            ";;",
+            "insert into t values (';')",
+        ] {
             assert_eq!(of_text(text.as_bytes()), None, "{text}");
         }
     }

@@ -103,7 +103,8 @@ impl<'a> Words<'a> {
         let inner = rest.get(1..)?;
         let tag_length = inner.find('$')?;
         let tag = inner.get(..tag_length)?;
-        let named = tag.chars().all(|c| c.is_alphanumeric() || c == '_') && !tag.starts_with(|c: char| c.is_ascii_digit());
+        let named = tag.chars().all(|c| c.is_alphanumeric() || c == '_')
+            && !tag.starts_with(|c: char| c.is_ascii_digit());
         if !named {
             return None;
         }
@@ -140,7 +141,8 @@ impl<'a> Iterator for Words<'a> {
                 None => Word::Symbol(self.take(1).chars().next()?),
             },
             _ if first.is_ascii_digit() => {
-                let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '.')).unwrap_or(rest.len());
+                let length =
+                    rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '.')).unwrap_or(rest.len());
                 Word::Number(self.take(length))
             }
             _ if is_identifier_start(first) => {
@@ -191,7 +193,8 @@ fn comment_length(bytes: &[u8]) -> usize {
 pub fn contains(text: &[u8], needle: &[u8]) -> bool {
     let Some(&first) = needle.first() else { return true };
     text.windows(needle.len()).any(|window| {
-        window.first().is_some_and(|byte| byte.to_ascii_lowercase() == first) && window.eq_ignore_ascii_case(needle)
+        window.first().is_some_and(|byte| byte.to_ascii_lowercase() == first)
+            && window.eq_ignore_ascii_case(needle)
     })
 }
 
@@ -216,8 +219,14 @@ mod tests {
                 Word::Text("i;$y$;".into())
             ]
         );
-        assert_eq!(all(r"E'a\'b' 'c\' d"), [Word::Text("a'b".into()), Word::Text("c\\".into()), Word::Bare("d")]);
-        assert_eq!(all("$1::int"), [Word::Symbol('$'), Word::Number("1"), Word::Symbol(':'), Word::Symbol(':'), Word::Bare("int")]);
+        assert_eq!(
+            all(r"E'a\'b' 'c\' d"),
+            [Word::Text("a'b".into()), Word::Text("c\\".into()), Word::Bare("d")]
+        );
+        assert_eq!(
+            all("$1::int"),
+            [Word::Symbol('$'), Word::Number("1"), Word::Symbol(':'), Word::Symbol(':'), Word::Bare("int")]
+        );
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn live(site: &Site, who: u64, tally: &Tally) {
 }
 
 fn connect(site: &Site, who: u64) -> Option<Client> {
-    let mut client = if who % 5 == 0 {
+    let mut client = if who.is_multiple_of(5) {
         Client::connect_tls(site.port, &TlsOptions::of(cluster()))
     } else {
         Client::connect(site.port)

@@ -1,8 +1,8 @@
 //! What the operator wants, from the URL, the file, the environment and the flags.
 //!
-//! Every source is brought into one form, [`raw`], under the names of [`reference`]; [`validate`] finds every mistake at
+//! Every source is brought into one form, [`raw`], under the names of [`mod@reference`]; [`validate`] finds every mistake at
 //! once, with its place; [`settings`] is what was meant. The rest of the house gets [`settings::Settings`] as a value and
-//! never looks anything up. Only [`load`](mod@load) reads files.
+//! never looks anything up. Only `load` reads files.
 
 pub mod arguments;
 mod convert;

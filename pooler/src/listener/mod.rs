@@ -57,7 +57,10 @@ pub enum Door {
 }
 
 /// Waits for a listener's clients without accepting them on this runtime, whose epoll they would only pass through.
-#[expect(deprecated, reason = "safe for std's listeners, whose descriptor never changes; the successor is `unsafe`")]
+#[expect(
+    deprecated,
+    reason = "safe for std's listeners, whose descriptor never changes; the successor is `unsafe`"
+)]
 fn watch<T: std::os::fd::AsRawFd>(listener: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(listener, Interest::READABLE)
 }
@@ -94,7 +97,8 @@ impl Door {
                 Ok((StdSocket::Tcp(socket.into()), address.map(Peer::Tcp)))
             }
             Self::Unix(listener, _) => {
-                let take = |listener: &std::os::unix::net::UnixListener| Ok(acceptfrom_with(listener, FLAGS)?);
+                let take =
+                    |listener: &std::os::unix::net::UnixListener| Ok(acceptfrom_with(listener, FLAGS)?);
                 let (socket, _) = listener.async_io(Interest::READABLE, take).await?;
                 Ok((StdSocket::Unix(socket.into()), None))
             }
@@ -105,7 +109,9 @@ impl Door {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Tcp(listener) => listener.get_ref().local_addr().map_or_else(|_| "tcp".into(), |address| address.to_string()),
+            Self::Tcp(listener) => {
+                listener.get_ref().local_addr().map_or_else(|_| "tcp".into(), |address| address.to_string())
+            }
             Self::Unix(_, Some(file)) => file.0.display().to_string(),
             Self::Unix(_, None) => "unix socket".into(),
         }
@@ -124,7 +130,8 @@ pub fn open(listen: &Listen) -> Result<Vec<Door>, ListenError> {
     let mut doors = Vec::new();
     for address in &listen.tcp {
         let failed = |source| ListenError::Tcp { address: address.to_string(), source };
-        let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+        let socket =
+            Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
         socket.set_reuse_address(true).map_err(failed)?;
         if address.is_ipv6() {
             socket.set_only_v6(true).map_err(failed)?;
@@ -154,7 +161,8 @@ fn open_unix(folder: &Path, listen: &Listen) -> Result<Door, ListenError> {
     listener.set_nonblocking(true).map_err(failed)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(listen.unix_mode)).map_err(failed)?;
     if let Some(name) = &listen.unix_group {
-        let group = nix::unistd::Group::from_name(name).ok().flatten().ok_or(ListenError::Group(name.clone()))?;
+        let group =
+            nix::unistd::Group::from_name(name).ok().flatten().ok_or(ListenError::Group(name.clone()))?;
         std::os::unix::fs::chown(&path, None, Some(group.gid.as_raw())).map_err(failed)?;
     }
     Door::unix(listener, Some(SocketFile(path.clone()))).map_err(failed)

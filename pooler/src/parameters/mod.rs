@@ -301,7 +301,10 @@ mod tests {
     #[test]
     fn what_is_not_wanted_is_reset_and_what_is_missing_is_set() {
         assert_eq!(
-            statements(&[("datestyle", "ISO"), ("work_mem", "1MB")], &[("work_mem", "2MB"), ("timezone", "O'Clock")]),
+            statements(
+                &[("datestyle", "ISO"), ("work_mem", "1MB")],
+                &[("work_mem", "2MB"), ("timezone", "O'Clock")]
+            ),
             "RESET \"datestyle\";SET \"timezone\" TO 'O''Clock';SET \"work_mem\" TO '2MB';"
         );
     }
@@ -316,9 +319,15 @@ mod tests {
 
     #[test]
     fn a_list_is_set_element_by_element() {
-        assert_eq!(statements(&[], &[("search_path", "\"$user\", Public")]), "SET \"search_path\" TO '$user','public';");
+        assert_eq!(
+            statements(&[], &[("search_path", "\"$user\", Public")]),
+            "SET \"search_path\" TO '$user','public';"
+        );
         assert_eq!(statements(&[], &[("search_path", "")]), "SET \"search_path\" TO '';");
-        assert_eq!(statements(&[], &[("search_path", "\"a,\"\"b\",c")]), "SET \"search_path\" TO 'a,\"b','c';");
+        assert_eq!(
+            statements(&[], &[("search_path", "\"a,\"\"b\",c")]),
+            "SET \"search_path\" TO 'a,\"b','c';"
+        );
     }
 
     #[test]

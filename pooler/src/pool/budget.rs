@@ -88,7 +88,15 @@ impl Budget {
     #[must_use]
     pub fn new(size: usize, database: Arc<Cap>, user: Arc<Cap>, workers: usize) -> Arc<Self> {
         let seats = (0..workers).map(|_| Seat::default()).collect();
-        Arc::new(Self { pool: Cap::new(size), database, user, seats, hungry: AtomicUsize::new(0), generation: AtomicU64::new(0), born: Instant::now() })
+        Arc::new(Self {
+            pool: Cap::new(size),
+            database,
+            user,
+            seats,
+            hungry: AtomicUsize::new(0),
+            generation: AtomicU64::new(0),
+            born: Instant::now(),
+        })
     }
 
     /// Changes the size of the pool.
@@ -206,7 +214,11 @@ impl Budget {
     /// A client came to `worker` (or left it).
     pub fn count_client(&self, worker: usize, came: bool) {
         let clients = &self.seat(worker).clients;
-        if came { clients.fetch_add(1, Relaxed) } else { clients.fetch_sub(1, Relaxed) };
+        if came {
+            clients.fetch_add(1, Relaxed)
+        } else {
+            clients.fetch_sub(1, Relaxed)
+        };
     }
 
     fn seat(&self, worker: usize) -> &Seat {

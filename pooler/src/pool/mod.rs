@@ -16,13 +16,14 @@ pub use ticket::Ticket;
 use crate::config::settings::PoolMode;
 use crate::ids::{PoolKey, WorkerId};
 use crate::mailbox::{Mailboxes, Order};
-use crate::parameters::Interner;
+use crate::parameters::{Interner, ParameterSet};
 use crate::relay::{RelayLimits, Traffic};
 use crate::server::checkin::{self, Circumstances, Verdict};
 use crate::server::connection::{ParkedServer, ServerConnection};
 use crate::server::dial::{self, DialError, DialPlan};
 use crate::server::exchange::{self, simple_query};
 use budget::{Budget, Denied, Permit};
+use dashmap::DashMap;
 use ledger::{Counts, Ledger};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -194,11 +195,23 @@ pub struct Pool {
     starving: Cell<bool>,
     clients: Cell<usize>,
     welcomes: RefCell<HashMap<Welcoming, Rc<Welcome>>>,
+    told: Arc<Told>,
     last_used: Cell<Instant>,
 }
 
 /// Startup parameters, as the key of what a client is told for them.
-type Welcoming = Vec<(String, String)>;
+pub type Welcoming = Vec<(String, String)>;
+
+/// What clients of a pool were told at login, by what they asked for: a worker need not ask a server again for what
+/// another knows.
+pub type Told = DashMap<Welcoming, Arc<ToldOnce>>;
+
+/// A [`Welcome`] between workers.
+#[derive(Debug)]
+pub struct ToldOnce {
+    reported: Vec<(String, String)>,
+    settings: ParameterSet,
+}
 
 /// What a client is told at login, and what it wants set from then on.
 #[derive(Debug)]
@@ -206,7 +219,7 @@ pub struct Welcome {
     /// ParameterStatus, in order.
     pub reported: Vec<(String, String)>,
     /// What must be set on a server for this client.
-    pub settings: Rc<crate::parameters::ParameterSet>,
+    pub settings: Rc<ParameterSet>,
 }
 
 /// Welcomes that are kept per pool.
@@ -241,7 +254,13 @@ pub enum Request {
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(key: PoolKey, plan: PoolPlan, budget: Arc<Budget>, surroundings: Rc<Surroundings>) -> Rc<Self> {
+    pub fn new(
+        key: PoolKey,
+        plan: PoolPlan,
+        budget: Arc<Budget>,
+        told: Arc<Told>,
+        surroundings: Rc<Surroundings>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             key,
             counters: Counters::default(),
@@ -253,6 +272,7 @@ impl Pool {
             starving: Cell::new(false),
             clients: Cell::new(0),
             welcomes: RefCell::default(),
+            told,
             last_used: Cell::new(Instant::now()),
         })
     }
@@ -268,6 +288,7 @@ impl Pool {
         self.budget.resize(plan.size);
         *self.plan.borrow_mut() = Rc::new(plan);
         self.welcomes.borrow_mut().clear();
+        self.told.clear();
         if outdated {
             *self.failure.borrow_mut() = None;
         }
@@ -381,7 +402,12 @@ impl Pool {
     }
 
     /// The connection's client vanished in the middle of something: ends that, or closes the connection.
-    pub fn recover(self: &Rc<Self>, mut member: Box<Member>, input: Option<crate::stream::Buffer>, needs_reset: bool) {
+    pub fn recover(
+        self: &Rc<Self>,
+        mut member: Box<Member>,
+        input: Option<crate::stream::Buffer>,
+        needs_reset: bool,
+    ) {
         self.ledger.borrow_mut().begin_reset();
         let pool = self.clone();
         tokio::task::spawn_local(async move {
@@ -404,7 +430,8 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
             let query = simple_query(&mut member.server, &plan.check_query);
-            let alive = tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
+            let alive =
+                tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
             member.server.released = Instant::now();
             pool.end_reset(member, alive, false);
         });
@@ -429,7 +456,8 @@ impl Pool {
         tokio::task::spawn_local(async move {
             member.server.cancels.quiet().await;
             let queries = clean_up(&mut member.server, &plan.reset_query);
-            let clean = tokio::time::timeout(plan.dial.timeout, queries).await.is_ok_and(|answer| answer.is_ok());
+            let clean =
+                tokio::time::timeout(plan.dial.timeout, queries).await.is_ok_and(|answer| answer.is_ok());
             if clean {
                 // Whatever the reset query leaves, the next client's settings are made anew from here.
                 member.server.settings = pool.surroundings.interner().intern(Default::default());
@@ -584,7 +612,9 @@ impl Pool {
         match server.park() {
             Ok(parked) => {
                 permit.move_to(worker.0);
-                self.surroundings.mailboxes.send(worker, Order::Adopt(self.key.clone(), Box::new(parked), permit));
+                self.surroundings
+                    .mailboxes
+                    .send(worker, Order::Adopt(self.key.clone(), Box::new(parked), permit));
             }
             Err(error) => tracing::debug!(pool = %self.key, %error, "server connection lost between workers"),
         }
@@ -640,7 +670,22 @@ impl Pool {
     /// What a client with these startup parameters is told, if that is known.
     #[must_use]
     pub fn welcome(&self, wanted: &Welcoming) -> Option<Rc<Welcome>> {
-        self.welcomes.borrow().get(wanted).cloned()
+        if let Some(known) = self.welcomes.borrow().get(wanted) {
+            return Some(known.clone());
+        }
+        let told = self.told.get(wanted)?.clone();
+        let settings = self.surroundings.interner().intern(told.settings.clone());
+        let welcome = Rc::new(Welcome { reported: told.reported.clone(), settings });
+        self.remember(wanted.clone(), welcome.clone());
+        Some(welcome)
+    }
+
+    fn remember(&self, wanted: Welcoming, welcome: Rc<Welcome>) {
+        let mut welcomes = self.welcomes.borrow_mut();
+        if welcomes.len() >= MOST_WELCOMES {
+            welcomes.clear();
+        }
+        welcomes.insert(wanted, welcome);
     }
 
     /// Finds out what a client with these startup parameters is told, by setting them on a connection.
@@ -653,12 +698,12 @@ impl Pool {
         wanted: Welcoming,
     ) -> Result<Rc<Welcome>, exchange::ExchangeError> {
         let interner = self.surroundings.interner();
-        let settings = interner.intern(crate::parameters::ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
+        let settings = interner.intern(ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
         let server = &mut member.server;
         let mut statements = String::new();
         crate::parameters::difference(&mut statements, &server.settings, &settings);
         let mut reported: Vec<(String, String)> = Vec::clone(&server.welcome);
-        let mut known = crate::parameters::ParameterSet::clone(&settings);
+        let mut known = ParameterSet::clone(&settings);
         if !statements.is_empty() {
             server.tainted = true;
             let answer = simple_query(server, &statements).await?;
@@ -676,11 +721,13 @@ impl Pool {
         let settings = interner.intern(known);
         server.settings = settings.clone();
         let welcome = Rc::new(Welcome { reported, settings });
-        let mut welcomes = self.welcomes.borrow_mut();
-        if welcomes.len() >= MOST_WELCOMES {
-            welcomes.clear();
+        if self.told.len() >= MOST_WELCOMES {
+            self.told.clear();
         }
-        welcomes.insert(wanted, welcome.clone());
+        let told =
+            ToldOnce { reported: welcome.reported.clone(), settings: ParameterSet::clone(&welcome.settings) };
+        self.told.insert(wanted.clone(), Arc::new(told));
+        self.remember(wanted, welcome.clone());
         Ok(welcome)
     }
 

@@ -56,7 +56,8 @@ impl Pools {
         }
         let plan = runtime.pool_plan(key, database, credential)?;
         let budget = runtime.budget(key, database, plan.size);
-        let pool = Pool::new(key.clone(), plan, budget, self.surroundings.clone());
+        let pool =
+            Pool::new(key.clone(), plan, budget, runtime.facilities.told(key), self.surroundings.clone());
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
         Some(pool)
     }
@@ -70,7 +71,9 @@ impl Pools {
                 continue;
             };
             let before = pool.plan();
-            let Some(plan) = runtime.pool_plan(&pool.key, database, before.dial.credential.clone()) else { continue };
+            let Some(plan) = runtime.pool_plan(&pool.key, database, before.dial.credential.clone()) else {
+                continue;
+            };
             let outdated = plan.dial.differs(&before.dial);
             // Also sets the limits that the pool shares with others.
             let _ = runtime.budget(&pool.key, database, plan.size);
@@ -88,7 +91,7 @@ impl Pools {
             pool.upkeep(now);
         }
         self.rounds.set(self.rounds.get().wrapping_add(1));
-        if self.rounds.get() % 64 == 0 {
+        if self.rounds.get().is_multiple_of(64) {
             self.pools.borrow_mut().retain(|_, pool| !pool.is_forgotten(now));
         }
     }
@@ -115,4 +118,3 @@ impl Pools {
         }
     }
 }
-

@@ -14,7 +14,7 @@ impl Pool {
         self.close_old(now);
         self.close_idle(now);
         self.retry(now);
-        self.keep_minimum();
+        self.keep_minimum(now);
         self.open_reserve(now);
         self.note_idle();
     }
@@ -49,9 +49,10 @@ impl Pool {
             (limit, plan.min_size)
         };
         let spare = self.budget.open().saturating_sub(keep);
-        let idle = self.ledger.borrow_mut().take_idle(spare, |member| {
-            now.duration_since(member.server.released) >= limit
-        });
+        let idle = self
+            .ledger
+            .borrow_mut()
+            .take_idle(spare, |member| now.duration_since(member.server.released) >= limit);
         for member in idle {
             self.close(member);
         }
@@ -64,13 +65,17 @@ impl Pool {
         }
     }
 
-    fn keep_minimum(self: &Rc<Self>) {
+    fn keep_minimum(self: &Rc<Self>, now: Instant) {
         let min_size = self.plan.borrow().min_size;
         let used = self.clients.get() > 0 || self.open_here() > 0;
-        if used && self.failure.borrow().is_none() && self.budget.open() < min_size && self.counts().opening == 0 {
-            if let Ok(permit) = self.budget.permit(self.surroundings.worker.0, 0) {
-                self.open(permit);
-            }
+        let failing = self.failure.borrow().as_ref().is_some_and(|failure| failure.retry_at > now);
+        if used
+            && !failing
+            && self.budget.open() < min_size
+            && self.counts().opening == 0
+            && let Ok(permit) = self.budget.permit(self.surroundings.worker.0, 0)
+        {
+            self.open(permit);
         }
     }
 

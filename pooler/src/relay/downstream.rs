@@ -206,7 +206,10 @@ impl Relay {
             let digits = after.get(SERVER_NAME_PREFIX.len()..).unwrap_or_default();
             let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
             let number = std::str::from_utf8(digits.get(..count).unwrap_or_default()).unwrap_or_default();
-            let name = number.parse().ok().and_then(|number| client.statements.name_of(crate::ids::StatementId(number)));
+            let name = number
+                .parse()
+                .ok()
+                .and_then(|number| client.statements.name_of(crate::ids::StatementId(number)));
             let ours = after.get(..SERVER_NAME_PREFIX.len() + count).unwrap_or_default();
             renamed.extend_from_slice(name.unwrap_or(ours));
             rest = after.get(ours.len()..).unwrap_or_default();
@@ -234,7 +237,9 @@ const fn is_read(header: Header) -> bool {
 fn contradicts(server: &ServerConnection, body: &[u8]) -> bool {
     let Some(head) = server.queue.head() else { return false };
     let sqlstate = match (head.request, &head.effect) {
-        (Request::Parse, Some(Effect::Prepared(_) | Effect::Named(..))) => sqlstate::DUPLICATE_PREPARED_STATEMENT,
+        (Request::Parse, Some(Effect::Prepared(_) | Effect::Named(..))) => {
+            sqlstate::DUPLICATE_PREPARED_STATEMENT
+        }
         (Request::Bind | Request::Describe, None) => sqlstate::INVALID_SQL_STATEMENT_NAME,
         _ => return false,
     };

@@ -11,6 +11,9 @@ const SLICES: usize = 16;
 /// Above this many segments the outbox is written before more is planned.
 pub(super) const FULL: usize = 256;
 
+/// Above this many bytes of ours, too: a client's few bytes can call for the text of a long statement.
+const HELD: usize = 64 * 1024;
+
 #[derive(Debug)]
 enum Segment {
     /// `start..end` of the data of the buffer that the bytes came in.
@@ -30,6 +33,8 @@ pub(super) struct Outbox {
     written: usize,
     /// Bytes of the buffer's data that need not be looked at again.
     planned: usize,
+    /// Bytes of ours.
+    held: usize,
     /// Something was written that the TLS session may still hold.
     unflushed: bool,
 }
@@ -47,7 +52,7 @@ impl Outbox {
 
     /// So much is planned that it should be written first.
     pub(super) fn is_full(&self) -> bool {
-        self.segments.len() >= FULL
+        self.segments.len() >= FULL || self.held >= HELD
     }
 
     /// Where planning goes on in the buffer's data.
@@ -79,11 +84,14 @@ impl Outbox {
     /// Bytes of ours come next, appended by `write`.
     pub(super) fn ours(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(Segment::Ours(bytes)) = self.segments.last_mut() {
+            let before = bytes.len();
             write(bytes);
+            self.held += bytes.len() - before;
             return;
         }
         let mut bytes = Vec::new();
         write(&mut bytes);
+        self.held += bytes.len();
         if !bytes.is_empty() {
             self.segments.push(Segment::Ours(bytes));
         }
@@ -117,7 +125,7 @@ impl Outbox {
             self.unflushed = false;
         }
         self.segments.clear();
-        self.first = 0;
+        (self.first, self.held) = (0, 0);
         if let Some(buffer) = buffer {
             buffer.consume(self.planned);
         }

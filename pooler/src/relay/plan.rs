@@ -43,7 +43,9 @@ impl Relay {
                 self.forward(header, body, Some(Request::Execute), effects, client, server);
             }
             frontend::SYNC => self.forward(header, body, Some(Request::Sync), None, client, server),
-            frontend::FUNCTION_CALL => self.forward(header, body, Some(Request::FunctionCall), None, client, server),
+            frontend::FUNCTION_CALL => {
+                self.forward(header, body, Some(Request::FunctionCall), None, client, server)
+            }
             frontend::COPY_DONE | frontend::COPY_FAIL => {
                 self.forward(header, body, Some(Request::CopyEnd), None, client, server);
             }
@@ -128,7 +130,8 @@ impl Relay {
             self.up.out.ours(|out| server.close_statement(out, statement.clone()));
         }
         self.traffic.server_parses += 1;
-        if let Some(evicted) = server.statements.prepare(statement.clone(), self.limits.max_server_statements) {
+        if let Some(evicted) = server.statements.prepare(statement.clone(), self.limits.max_server_statements)
+        {
             self.up.out.ours(|out| server.close_statement(out, evicted));
         }
         let ours = ServerName::new(statement.id.0);
@@ -145,13 +148,20 @@ impl Relay {
         }
     }
 
-    fn remember_unnamed(&mut self, body: &[u8], text: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
+    fn remember_unnamed(
+        &mut self,
+        body: &[u8],
+        text: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+    ) {
         client.unnamed.generation += 1;
         let kept = client.unnamed.statement.get_or_insert_default();
         kept.rest.clear();
         kept.rest.extend_from_slice(body.get(1..).unwrap_or_default());
         kept.effects = effects::of_text(text).map(Into::into);
-        server.unnamed = Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
+        server.unnamed =
+            Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
 
     /// Makes sure that the unnamed statement on the server is this client's, or that there is none.
@@ -230,7 +240,9 @@ impl Relay {
                 if let Some(statement) = named(client, name).cloned() {
                     self.ensure(&statement, server);
                     let ours = ServerName::new(statement.id.0);
-                    self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, ours.as_bytes()));
+                    self.up
+                        .out
+                        .ours(|out| encode::statement_target(out, frontend::DESCRIBE, ours.as_bytes()));
                 } else {
                     let unknown = harmless(name);
                     self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, &unknown));

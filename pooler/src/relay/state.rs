@@ -25,12 +25,15 @@ pub struct SessionState {
     defaults: Rc<ParameterSet>,
     savepoints: Vec<(String, Rc<ParameterSet>)>,
     /// Portals whose statements have effects.
-    portals: Vec<(Box<[u8]>, Arc<[Effect]>)>,
+    portals: Vec<Portal>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
     /// A RESET went by since the last ReadyForQuery: what the server reports are its defaults, not the client's.
     resetting: bool,
 }
+
+/// A portal's name, and what its statement does.
+type Portal = (Box<[u8]>, Arc<[Effect]>);
 
 impl SessionState {
     /// A session that wants `settings` from the start.
@@ -213,7 +216,8 @@ pub(super) fn reported(
     shared: &Shared,
 ) -> bool {
     let interner = &shared.local.interner;
-    let is_default = server.welcome.iter().any(|(known, default)| known.eq_ignore_ascii_case(name) && default == value);
+    let is_default =
+        server.welcome.iter().any(|(known, default)| known.eq_ignore_ascii_case(name) && default == value);
     let tracked = (!is_default).then_some(value);
     if client.state.resetting {
         server.settings = interner.set(&server.settings, name, tracked);

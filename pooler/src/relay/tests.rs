@@ -1,16 +1,16 @@
 //! The relay between two scripted peers on socket pairs: what arrives on each side, byte for byte.
 
-use crate::parameters::ParameterSet;
-use std::rc::Rc;
 use super::*;
+use crate::parameters::ParameterSet;
 use crate::server::connection::{CancelKey, Cancels};
 use crate::statements::ServerStatements;
 use crate::stream::{Socket, SocketAddress};
-use hawser_wire::encode::{self, Severity, ServerName};
+use hawser_wire::encode::{self, ServerName, Severity};
 use hawser_wire::reply_queue::ReplyQueue;
 use hawser_wire::tag::{backend, frontend};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -29,13 +29,15 @@ struct Scene {
     stopped: Option<Stop>,
 }
 
-const LIMITS: RelayLimits = RelayLimits { max_message: 1 << 20, max_client_statements: 100, max_server_statements: 2 };
+const LIMITS: RelayLimits =
+    RelayLimits { max_message: 1 << 20, max_client_statements: 100, max_server_statements: 2 };
 
 impl Scene {
     fn new() -> Self {
         let (near_client, far_client) = UnixStream::pair().unwrap();
         let (near_server, far_server) = UnixStream::pair().unwrap();
-        let shared = Shared { buffers: Buffers::default(), local: Local::default(), registry: Arc::default() };
+        let shared =
+            Shared { buffers: Buffers::default(), local: Local::default(), registry: Arc::default() };
         let settings = shared.local.interner.intern(ParameterSet::default());
         let client = ClientSide {
             session: SessionId(7),
@@ -53,7 +55,11 @@ impl Scene {
             settings,
             statements: ServerStatements::default(),
             unnamed: None,
-            cancel_key: Rc::new(CancelKey { address: SocketAddress::Unix("/".into()), pid: 1, secret: Arc::new([0; 4]) }),
+            cancel_key: Rc::new(CancelKey {
+                address: SocketAddress::Unix("/".into()),
+                pid: 1,
+                secret: Arc::new([0; 4]),
+            }),
             welcome: Rc::default(),
             cancels: Rc::<Cancels>::default(),
             opened: now,
@@ -62,7 +68,16 @@ impl Scene {
             generation: 0,
             tainted: false,
         };
-        Self { relay: Relay::new(LIMITS, false), client, server, shared, far_client, far_server, at_rest: true, stopped: None }
+        Self {
+            relay: Relay::new(LIMITS, false),
+            client,
+            server,
+            shared,
+            far_client,
+            far_server,
+            at_rest: true,
+            stopped: None,
+        }
     }
 
     /// Runs relays beside `task` until that is done: one after the other, each from when the client says something
@@ -85,7 +100,8 @@ impl Scene {
             if self.at_rest {
                 std::task::ready!(self.client.stream.poll_readable(cx)).unwrap();
                 (self.relay, self.at_rest) = (Relay::new(LIMITS, false), false);
-                self.client.input = Some(self.client.input.take().unwrap_or_else(|| self.shared.buffers.take()));
+                self.client.input =
+                    Some(self.client.input.take().unwrap_or_else(|| self.shared.buffers.take()));
                 let input = self.client.input.as_mut().unwrap();
                 std::task::ready!(self.client.stream.poll_read(cx, input)).unwrap();
             }
@@ -141,7 +157,10 @@ impl Scene {
 
     fn take_far(&mut self) -> (UnixStream, UnixStream) {
         let (spare_client, spare_server) = UnixStream::pair().unwrap();
-        (std::mem::replace(&mut self.far_client, spare_client), std::mem::replace(&mut self.far_server, spare_server))
+        (
+            std::mem::replace(&mut self.far_client, spare_client),
+            std::mem::replace(&mut self.far_server, spare_server),
+        )
     }
 
     /// The statement is known to the server connection, from earlier times.
@@ -234,9 +253,19 @@ fn a_parse_of_a_known_statement_may_arrive_alone_in_a_transaction() {
     scene(async |mut scene| {
         let known = scene.server_has("SELECT 1");
         scene.client_says(&query("BEGIN"), &query("BEGIN")).await;
-        scene.server_says(&[complete("BEGIN"), INSIDE.to_vec()].concat(), &[complete("BEGIN"), INSIDE.to_vec()].concat()).await;
+        scene
+            .server_says(
+                &[complete("BEGIN"), INSIDE.to_vec()].concat(),
+                &[complete("BEGIN"), INSIDE.to_vec()].concat(),
+            )
+            .await;
         scene.client_is_told(&parse("s", "SELECT 1"), encode::PARSE_COMPLETE).await;
-        scene.client_says(&[bind("s"), encode::SYNC.to_vec()].concat(), &[bind(&ours(&known)), encode::SYNC.to_vec()].concat()).await;
+        scene
+            .client_says(
+                &[bind("s"), encode::SYNC.to_vec()].concat(),
+                &[bind(&ours(&known)), encode::SYNC.to_vec()].concat(),
+            )
+            .await;
     });
 }
 
@@ -272,7 +301,12 @@ fn a_simple_copy_leaves_nothing_owed() {
 #[test]
 fn a_simple_copy_sent_in_one_go_that_fails_at_once_leaves_nothing_owed() {
     scene(async |mut scene| {
-        let all = [query("COPY t FROM STDIN"), message(frontend::COPY_DATA, b"1\n"), message(frontend::COPY_DONE, b"")].concat();
+        let all = [
+            query("COPY t FROM STDIN"),
+            message(frontend::COPY_DATA, b"1\n"),
+            message(frontend::COPY_DONE, b""),
+        ]
+        .concat();
         scene.client_says(&all, &all).await;
         let failed = [error(), IDLE.to_vec()].concat();
         scene.server_says(&failed, &failed).await;
@@ -287,7 +321,8 @@ fn a_statement_whose_eviction_was_skipped_is_still_known_to_be_there() {
         let (first, second) = (scene.server_has("SELECT 1"), scene.server_has("SELECT 2"));
         let all = [execute(), parse("s", "SELECT 3"), encode::SYNC.to_vec()].concat();
         let third = scene.shared.registry.statement(b"SELECT 3", &[0, 0]);
-        let sent = [execute(), close(&ours(&first)), parse(&ours(&third), "SELECT 3"), encode::SYNC.to_vec()].concat();
+        let sent = [execute(), close(&ours(&first)), parse(&ours(&third), "SELECT 3"), encode::SYNC.to_vec()]
+            .concat();
         scene.client_says(&all, &sent).await;
         let failed = [error(), IDLE.to_vec()].concat();
         scene.server_says(&failed, &failed).await;
@@ -319,7 +354,8 @@ fn a_notification_is_not_lost_before_a_reply_that_is_ours() {
         let statement = scene.shared.registry.statement(b"SELECT 1", &[0, 0]);
         scene.client.statements.define(b"s", statement.clone());
         let batch = [bind("s"), encode::SYNC.to_vec()].concat();
-        let sent = [parse(&ours(&statement), "SELECT 1"), bind(&ours(&statement)), encode::SYNC.to_vec()].concat();
+        let sent =
+            [parse(&ours(&statement), "SELECT 1"), bind(&ours(&statement)), encode::SYNC.to_vec()].concat();
         scene.client_says(&batch, &sent).await;
         let notification = message(backend::NOTIFICATION_RESPONSE, b"\0\0\0\x01channel\0hello\0");
         let replies = [&notification, encode::PARSE_COMPLETE, BOUND, IDLE].concat();
@@ -388,7 +424,9 @@ fn a_message_that_is_only_announced_takes_no_memory() {
         let notice = message(backend::NOTICE_RESPONSE, b"\0");
         scene.far_client.write_all(&announced).await.unwrap();
         scene.server_says(&notice, &notice).await;
-        assert!(scene.client.input.as_ref().is_some_and(|input| input.capacity() <= crate::stream::buffer::BLOCK));
+        assert!(
+            scene.client.input.as_ref().is_some_and(|input| input.capacity() <= crate::stream::buffer::BLOCK)
+        );
     });
 }
 
@@ -405,5 +443,30 @@ fn a_connection_whose_statements_are_not_what_we_believe_is_not_lent_again() {
         fault.extend_from_slice(IDLE);
         scene.server_says(&fault, &fault).await;
         assert!(scene.at_rest && scene.server.tainted);
+    });
+}
+
+#[test]
+fn a_client_that_calls_for_long_texts_again_and_again_makes_us_hold_few_of_them() {
+    scene(async |mut scene| {
+        let long = "x".repeat(100_000);
+        for name in [b"a", b"b", b"c"] {
+            let statement = scene.shared.registry.statement(format!("{}{long}", name[0]).as_bytes(), &[0, 0]);
+            scene.client.statements.define(name, statement);
+        }
+        // One more than the server connection may have, so that each is sent anew each time.
+        let describe = |name: &str| message(frontend::DESCRIBE, format!("S{name}\0").as_bytes());
+        let round = [describe("a"), describe("b"), describe("c")].concat();
+        let (mut client, server) = scene.take_far();
+        client.write_all(&round.repeat(100)).await.unwrap();
+        scene
+            .beside(async {
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        assert!((1..=20).contains(&scene.server.queue.len()), "{} are owed", scene.server.queue.len());
+        drop((client, server));
     });
 }

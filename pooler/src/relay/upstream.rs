@@ -42,7 +42,8 @@ impl Relay {
         // What is ours and what the client sent leave in one write.
         let planned = !self.up.out.is_under_way() && self.plan_input(client, server, shared)?;
         if !self.up.out.is_empty() {
-            ready!(self.up.out.poll_drain(cx, &mut server.stream, client.input.as_mut())).map_err(Stop::ServerLost)?;
+            ready!(self.up.out.poll_drain(cx, &mut server.stream, client.input.as_mut()))
+                .map_err(Stop::ServerLost)?;
             return Poll::Ready(Ok(()));
         }
         self.up.asked &= server.queue.len() >= MOST_OWED;

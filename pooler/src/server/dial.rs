@@ -5,7 +5,7 @@ use super::connection::{CancelKey, ServerConnection};
 use super::exchange::{self, ExchangeError, next_message, simple_query};
 use crate::auth::key_cache::KeyCache;
 use crate::auth::server_login::{Credential, ServerLogin, ServerLoginError, ServerStep, ServerTransport};
-use crate::config::settings::{HostAddress, HostOrder, Keepalive, TlsMode};
+use crate::config::settings::{HostAddress, HostOrder, Keepalive, Target, TlsMode};
 use crate::parameters::Interner;
 use crate::statements::ServerStatements;
 use crate::stream::tls::Connector;
@@ -51,8 +51,10 @@ const KEYS: usize = 1024;
 pub struct DialPlan {
     /// Where the cluster is; never empty.
     pub hosts: Vec<HostAddress>,
-    /// Which host comes first.
+    /// Which host comes first, when any will do.
     pub order: HostOrder,
+    /// Whether any will do, or only the primary.
+    pub target: Target,
     /// The host that was the primary last time, or whose turn it is.
     pub preferred: Arc<AtomicUsize>,
     /// TLS.
@@ -127,7 +129,7 @@ impl DialError {
 /// No host would do; the error is the last host's.
 pub async fn dial(plan: &DialPlan, local: &Local, generation: u64) -> Result<ServerConnection, DialError> {
     let count = plan.hosts.len();
-    let start = plan.preferred.load(Ordering::Relaxed);
+    let start = plan.first_host();
     let mut last = DialError::NoPrimary;
     for number in 0..count {
         let at = (start + number) % count;
@@ -135,12 +137,22 @@ pub async fn dial(plan: &DialPlan, local: &Local, generation: u64) -> Result<Ser
         let attempt = tokio::time::timeout(plan.timeout, dial_host(plan, host, local, generation));
         match attempt.await {
             Ok(Ok(mut server)) => {
-                if count > 1 && !is_primary(&mut server).await? {
-                    server.close();
-                    continue;
+                let any = plan.target == Target::Any;
+                let asked = async { if any { Ok(true) } else { is_primary(&mut server).await } };
+                match tokio::time::timeout(plan.timeout, asked).await {
+                    Ok(Ok(true)) => {
+                        if !any {
+                            plan.preferred.store(at, Ordering::Relaxed);
+                        }
+                        return Ok(server);
+                    }
+                    Ok(Ok(false)) => {
+                        server.close();
+                        last = DialError::NoPrimary;
+                    }
+                    Ok(Err(error)) => last = error,
+                    Err(_) => last = DialError::Timeout(plan.timeout),
                 }
-                plan.preferred.store(at, Ordering::Relaxed);
-                return Ok(server);
             }
             Ok(Err(error)) => last = error,
             Err(_) => last = DialError::Timeout(plan.timeout),
@@ -293,7 +305,8 @@ async fn start_session(
                 }
             }
             backend::NEGOTIATE_PROTOCOL_VERSION => {
-                let negotiation = Negotiation::parse(&body).map_err(|_| DialError::Protocol("bad negotiation"))?;
+                let negotiation =
+                    Negotiation::parse(&body).map_err(|_| DialError::Protocol("bad negotiation"))?;
                 negotiation.accept(asked).map_err(|_| DialError::Protocol("bad negotiation"))?;
             }
             backend::PARAMETER_STATUS => {
@@ -302,7 +315,8 @@ async fn start_session(
                 }
             }
             backend::BACKEND_KEY_DATA => {
-                let (pid, key) = message::backend_key_data(&body).ok_or(DialError::Protocol("bad cancel key"))?;
+                let (pid, key) =
+                    message::backend_key_data(&body).ok_or(DialError::Protocol("bad cancel key"))?;
                 greeting.key = Some((pid, key.into()));
             }
             backend::ERROR_RESPONSE => return Err(ExchangeError::Refused(body).into()),
@@ -321,7 +335,8 @@ fn transport(stream: &Stream) -> ServerTransport {
         };
     };
     let certificate = tls.peer_certificates().and_then(|chain| chain.first());
-    let end_point = certificate.and_then(|certificate| crate::auth::channel_binding::tls_server_end_point(certificate));
+    let end_point =
+        certificate.and_then(|certificate| crate::auth::channel_binding::tls_server_end_point(certificate));
     ServerTransport::Tls { end_point }
 }
 
@@ -336,11 +351,12 @@ pub async fn dial_replication(
     local: &Local,
 ) -> Result<(Stream, Vec<(String, String)>, CancelKey), DialError> {
     let mut last = DialError::NoPrimary;
-    let start = plan.preferred.load(Ordering::Relaxed);
+    let start = plan.first_host();
     for number in 0..plan.hosts.len() {
         let Some(host) = plan.hosts.get((start + number) % plan.hosts.len()) else { break };
         match tokio::time::timeout(plan.timeout, dial_replication_host(plan, host, parameters, local)).await {
-            Ok(Ok((_, greeting, _))) if plan.hosts.len() > 1 && reports_standby(&greeting.welcome) == Some(true) => {}
+            Ok(Ok((_, greeting, _)))
+                if plan.target == Target::Primary && reports_standby(&greeting.welcome) == Some(true) => {}
             Ok(Ok((stream, greeting, address))) => {
                 let (pid, secret) = greeting.key.unwrap_or((0, Arc::new([0; 4])));
                 return Ok((stream, greeting.welcome, CancelKey { address, pid, secret }));
@@ -359,7 +375,8 @@ async fn dial_replication_host(
     local: &Local,
 ) -> Result<(Stream, Greeting, SocketAddress), DialError> {
     let (addresses, name) = resolve(host).await?;
-    let address = addresses.into_iter().next().ok_or(DialError::Protocol("a host name without an address"))?;
+    let address =
+        addresses.into_iter().next().ok_or(DialError::Protocol("a host name without an address"))?;
     let mut stream = open(&address, &name, plan).await?;
     let greeting = start_session(&mut stream, plan, parameters, local).await?;
     Ok((stream, greeting, address))
@@ -403,6 +420,15 @@ pub fn explain(error: &DialError) -> String {
 }
 
 impl DialPlan {
+    /// Which host is tried first: the last primary, or by the order of the settings.
+    fn first_host(&self) -> usize {
+        match (self.target, self.order) {
+            (Target::Primary, _) => self.preferred.load(Ordering::Relaxed),
+            (Target::Any, HostOrder::InOrder) => 0,
+            (Target::Any, HostOrder::RoundRobin) => self.preferred.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
     /// Whether connections made by `other` do not do for this plan.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
@@ -411,6 +437,7 @@ impl DialPlan {
             || self.dbname != other.dbname
             || self.parameters != other.parameters
             || self.connect_query != other.connect_query
+            || self.target != other.target
             || !self.tls.is_same(&other.tls)
     }
 }

@@ -72,7 +72,10 @@ async fn drain(server: &mut ServerConnection, input: &mut Buffer) -> Result<(), 
             return Ok(());
         }
         let (tag, body) = next_message(&mut server.stream, input, LONGEST_IDLE_REPLY).await?;
-        server.queue.observe(tag, &mut |_| {}).map_err(|unexpected| ExchangeError::Unexpected(unexpected.0))?;
+        server
+            .queue
+            .observe(tag, &mut |_| {})
+            .map_err(|unexpected| ExchangeError::Unexpected(unexpected.0))?;
         match tag {
             backend::READY_FOR_QUERY => {
                 let status = body.first().copied().and_then(TransactionStatus::from_byte);

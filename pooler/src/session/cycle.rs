@@ -1,10 +1,10 @@
 //! The life of a session that is logged in: idle -> link -> relay -> release, until an end.
 
-use super::{Deferred, Session};
 use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
 use super::refusal::{self, Refusal};
+use super::{Deferred, Session};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
 use crate::pool::{Member, PoolPlan, Request, Ticket, count};
@@ -109,7 +109,13 @@ impl Session {
                     self.set_queue_deadline(since, true);
                     let mut notice = Vec::new();
                     let words = "no server connection available, still waiting (the pool is in use)";
-                    encode::error(&mut notice, Severity::Notice, sqlstate::SUCCESSFUL_COMPLETION, words, None);
+                    encode::error(
+                        &mut notice,
+                        Severity::Notice,
+                        sqlstate::SUCCESSFUL_COMPLETION,
+                        words,
+                        None,
+                    );
                     self.tell(&notice).await?;
                     continue;
                 }
@@ -261,13 +267,28 @@ impl Session {
         }
         watch.state = Some((busy, idle));
         let timeouts = &*self.timeouts;
-        let now = if busy { timeouts.query } else if idle { timeouts.client_idle } else { timeouts.idle_transaction };
-        let timer = if busy { Timer::Query } else if idle { Timer::ClientIdle } else { Timer::IdleTransaction };
+        let now = if busy {
+            timeouts.query
+        } else if idle {
+            timeouts.client_idle
+        } else {
+            timeouts.idle_transaction
+        };
+        let timer = if busy {
+            Timer::Query
+        } else if idle {
+            Timer::ClientIdle
+        } else {
+            Timer::IdleTransaction
+        };
         if now.is_none() && timeouts.transaction.is_none() {
             return self.handle.set_deadline(None);
         }
         let now = now.map(|limit| (Instant::now() + limit, timer));
-        let whole = timeouts.transaction.filter(|_| busy || !idle).map(|limit| (watch.since + limit, Timer::Transaction));
+        let whole = timeouts
+            .transaction
+            .filter(|_| busy || !idle)
+            .map(|limit| (watch.since + limit, Timer::Transaction));
         self.handle.set_deadline(now.into_iter().chain(whole).min_by_key(|(at, _)| *at));
     }
 
@@ -286,7 +307,8 @@ impl Session {
         let server = &member.server;
         if broken || relay.is_mid_message() {
             self.pool.discard(member, Discard::Unfinished);
-        } else if server.queue.is_settled() && server.status == TransactionStatus::Idle && relay.is_drained() {
+        } else if server.queue.is_settled() && server.status == TransactionStatus::Idle && relay.is_drained()
+        {
             self.pool.check_in(member, needs_reset);
         } else {
             self.pool.recover(member, relay.take_input(), needs_reset);
@@ -297,7 +319,9 @@ impl Session {
     async fn end(&mut self, release: Release, can_speak: bool) -> End {
         let (end, refusal) = match release {
             Release::Settled => (End::ClientLeft, None),
-            Release::NotAllowed => (End::Violation("transaction in statement mode".into()), Some(Refusal::NoTransactions)),
+            Release::NotAllowed => {
+                (End::Violation("transaction in statement mode".into()), Some(Refusal::NoTransactions))
+            }
             Release::Signal(Signal::TimeOut(timer)) => (End::TimeOut(timer), Some(Refusal::TimeOut(timer))),
             Release::Signal(Signal::Drain(drain)) => (End::Drained(drain), Some(Refusal::ShuttingDown)),
             Release::Signal(Signal::Cancelled) => (End::ClientLeft, None),
@@ -387,7 +411,9 @@ fn end_of(stop: &Stop) -> End {
         Stop::ClientLeft => End::ClientLeft,
         Stop::ClientLost(error) => End::ClientLost(error.kind()),
         Stop::Violation(violation) => End::Violation(violation.to_string()),
-        Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerViolation(_) | Stop::ServerFraming(_) => End::ServerLost,
+        Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerViolation(_) | Stop::ServerFraming(_) => {
+            End::ServerLost
+        }
         Stop::OursFailed(_) => End::SettingsRefused,
     }
 }

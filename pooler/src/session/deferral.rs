@@ -21,7 +21,8 @@ const LONGEST: usize = 200;
 #[must_use]
 pub fn control(text: &[u8]) -> Option<Control> {
     let first = text.iter().find(|byte| !byte.is_ascii_whitespace())?;
-    if text.len() > LONGEST || !matches!(first.to_ascii_lowercase(), b'b' | b's' | b'c' | b'e' | b'r' | b'a') {
+    if text.len() > LONGEST || !matches!(first.to_ascii_lowercase(), b'b' | b's' | b'c' | b'e' | b'r' | b'a')
+    {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?.trim();
@@ -35,7 +36,9 @@ pub fn control(text: &[u8]) -> Option<Control> {
         ["begin", "work" | "transaction", modes @ ..] | ["begin", modes @ ..] => {
             are_modes(modes).then_some(Control::Begin("BEGIN"))
         }
-        ["start", "transaction", modes @ ..] => are_modes(modes).then_some(Control::Begin("START TRANSACTION")),
+        ["start", "transaction", modes @ ..] => {
+            are_modes(modes).then_some(Control::Begin("START TRANSACTION"))
+        }
         ["commit" | "end"] | ["commit" | "end", "work" | "transaction"] => Some(Control::Commit),
         ["rollback" | "abort"] | ["rollback" | "abort", "work" | "transaction"] => Some(Control::Rollback),
         _ => None,

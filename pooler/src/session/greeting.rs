@@ -9,7 +9,9 @@ use crate::config::settings::TlsMode;
 use crate::runtime::Runtime;
 use crate::stream::{Buffer, Socket, Stream};
 use hawser_wire::encode::Severity;
-use hawser_wire::startup::{CancelRequest, FirstPacket, HEAD_LEN, Head, Kind, StartupMessage, opens_with_tls};
+use hawser_wire::startup::{
+    CancelRequest, FirstPacket, HEAD_LEN, Head, Kind, StartupMessage, opens_with_tls,
+};
 use std::io;
 
 /// What the client came for.
@@ -41,7 +43,9 @@ pub async fn greet(socket: Socket, runtime: &Runtime) -> Result<Greeting, End> {
         let head = line.input.data().first_chunk::<HEAD_LEN>().copied().unwrap_or_default();
         let head = match Head::read(head, limit) {
             Ok(head) => head,
-            Err(error) => return Err(refuse(line, &Refusal::BadStartup(error.sqlstate(), error.to_string())).await),
+            Err(error) => {
+                return Err(refuse(line, &Refusal::BadStartup(error.sqlstate(), error.to_string())).await);
+            }
         };
         match head.kind {
             Kind::Ssl => line = line.answer_ssl(runtime).await?,
@@ -58,8 +62,12 @@ async fn finish(mut line: Line, length: usize) -> Result<Greeting, End> {
     line.input.consume(length);
     match packet {
         Ok(FirstPacket::Cancel(request)) => Ok(Greeting::Cancel(request)),
-        Ok(FirstPacket::Startup(startup)) => Ok(Greeting::Startup(Box::new((line.stream, line.input, startup)))),
-        Ok(FirstPacket::Ssl | FirstPacket::GssEnc) => Err(End::Violation("request for encryption out of turn".into())),
+        Ok(FirstPacket::Startup(startup)) => {
+            Ok(Greeting::Startup(Box::new((line.stream, line.input, startup))))
+        }
+        Ok(FirstPacket::Ssl | FirstPacket::GssEnc) => {
+            Err(End::Violation("request for encryption out of turn".into()))
+        }
         Err(error) => Err(refuse(line, &Refusal::BadStartup(error.sqlstate(), error.to_string())).await),
     }
 }

@@ -118,13 +118,16 @@ impl Session {
     fn defer(&mut self, control: Control, header: Header) -> Option<Vec<u8>> {
         use crate::config::settings::PoolMode;
         let tag = match control {
-            Control::Begin(tag) if self.deferred.is_none() && self.pool.plan().mode == PoolMode::Transaction => {
+            Control::Begin(tag)
+                if self.deferred.is_none() && self.pool.plan().mode == PoolMode::Transaction =>
+            {
                 let text = self.client.input.as_ref()?.data().get(HEADER_LENGTH..header.total() - 1)?;
                 self.deferred = Some(Deferred::Begun(std::str::from_utf8(text).ok()?.into()));
                 tag
             }
             Control::Commit | Control::Rollback => {
-                let committed = control == Control::Commit && matches!(self.deferred, Some(Deferred::Begun(_)));
+                let committed =
+                    control == Control::Commit && matches!(self.deferred, Some(Deferred::Begun(_)));
                 self.deferred.take()?;
                 if committed { "COMMIT" } else { "ROLLBACK" }
             }

@@ -5,7 +5,9 @@ use super::refusal::Refusal;
 use super::replication;
 use super::services::{Registration, Services};
 use super::{Presence, Session, say};
-use crate::auth::client_login::{Certificate, ClientLogin, LoginError, MAX_LOGIN_MESSAGE, Mock, Proven, Step, Transport};
+use crate::auth::client_login::{
+    Certificate, ClientLogin, LoginError, MAX_LOGIN_MESSAGE, Mock, Proven, Step, Transport,
+};
 use crate::auth::client_login::{Md5RuleAsks, Request};
 use crate::auth::hba::{self, Facts};
 use crate::auth::lookup::{self, Found, SecretKey};
@@ -74,10 +76,12 @@ impl Candidate {
             Ok(Welcomed { database, key, pool, admission, greeting }) => {
                 if self.is_replication() {
                     let plan = pool.plan();
-                    return replication::serve(self, services, &plan.dial, &database, greeting).await.map(|()| {
-                        drop((admission, key));
-                        Outcome::Replicated
-                    });
+                    return replication::serve(self, services, &plan.dial, &database, greeting).await.map(
+                        |()| {
+                            drop((admission, key));
+                            Outcome::Replicated
+                        },
+                    );
                 }
                 self.begin(services, &runtime, &database, pool, admission, greeting).await
             }
@@ -100,7 +104,8 @@ impl Candidate {
             self.stream.write_all(&out).await.map_err(lost)?;
         }
         let replication = self.startup.replication();
-        let replication = replication.map_err(|error| Refusal::BadStartup(error.sqlstate(), error.to_string()))?;
+        let replication =
+            replication.map_err(|error| Refusal::BadStartup(error.sqlstate(), error.to_string()))?;
         let by_unix = matches!(self.peer, Peer::Unix { .. });
         if runtime.acceptor.mode >= TlsMode::Require && self.stream.tls_session().is_none() && !by_unix {
             return Err(Refusal::NeedsTls.into());
@@ -126,7 +131,8 @@ impl Candidate {
         }
         let database = runtime.database(&name).cloned();
         let database = database.or_else(|| if physical { any_database(runtime) } else { None });
-        let exchange = Exchange { services, runtime, database: database.as_deref(), name: &name, user: &user, rule };
+        let exchange =
+            Exchange { services, runtime, database: database.as_deref(), name: &name, user: &user, rule };
         let (proven, greeting) = self.prove(exchange).await?;
         let Some(database) = database else { return Err(Refusal::UnknownDatabase(name).into()) };
         if database.disabled {
@@ -135,7 +141,7 @@ impl Candidate {
         let admission = runtime.admit(&name, &database, &user).map_err(Refusal::TooManyClients)?;
         let key = Runtime::pool_key(&name, &database, &user);
         let credential = match Credential::from(proven) {
-            Credential::None => own_credential(runtime, &user),
+            Credential::None => runtime.own_credential(&user),
             credential => credential,
         };
         let pool = services.pools.pool(runtime, &key, &database, credential).ok_or(Refusal::Misconfigured)?;
@@ -152,7 +158,10 @@ impl Candidate {
                 Some((database, query)) => {
                     let key = SecretKey { database: name.to_owned(), user: user.to_owned() };
                     asked = Some(key.clone());
-                    look_up(services, runtime, database, key, &query).await?.secrets(SystemTime::now()).to_vec()
+                    look_up(services, runtime, database, key, &query)
+                        .await?
+                        .secrets(SystemTime::now())
+                        .to_vec()
                 }
                 None => Vec::new(),
             },
@@ -161,7 +170,8 @@ impl Candidate {
             Peer::Unix { uid: Some(uid) } => user_name(uid),
             _ => None,
         };
-        let map = rule.map.as_ref().and_then(|map| runtime.settings.auth.name_maps.get(map)).map(Vec::as_slice);
+        let map =
+            rule.map.as_ref().and_then(|map| runtime.settings.auth.name_maps.get(map)).map(Vec::as_slice);
         let common_name = self.common_name();
         let step = {
             let transport = self.transport(runtime, peer_user.as_deref(), common_name.as_deref());
@@ -182,7 +192,9 @@ impl Candidate {
         loop {
             step = match step {
                 Step::Done { bytes, proven } => return Ok((proven, bytes)),
-                Step::Refused(error) => return Err(self.note_failure(services, asked.as_ref(), &error).into()),
+                Step::Refused(error) => {
+                    return Err(self.note_failure(services, asked.as_ref(), &error).into());
+                }
                 Step::Ask { login, bytes } => {
                     self.stream.write_all(&bytes).await.map_err(lost)?;
                     login.on_message(&self.password_message().await?)
@@ -217,7 +229,9 @@ impl Candidate {
         match tag {
             frontend::PASSWORD => Ok(body),
             frontend::TERMINATE => Err(Failure::Left(End::ClientLeft)),
-            _ => Err(Refusal::Violation(format!("expected password response, got message type {tag}")).into()),
+            _ => {
+                Err(Refusal::Violation(format!("expected password response, got message type {tag}")).into())
+            }
         }
     }
 
@@ -231,7 +245,12 @@ impl Candidate {
         Some(name)
     }
 
-    fn transport<'a>(&self, runtime: &'a Runtime, peer_user: Option<&'a str>, common_name: Option<&'a str>) -> Transport<'a> {
+    fn transport<'a>(
+        &self,
+        runtime: &'a Runtime,
+        peer_user: Option<&'a str>,
+        common_name: Option<&'a str>,
+    ) -> Transport<'a> {
         match (self.peer, self.stream.tls_session()) {
             (Peer::Unix { .. }, _) => Transport::Unix { peer_user },
             (Peer::Tcp(_), None) => Transport::Tcp,
@@ -305,7 +324,7 @@ impl Candidate {
     }
 
     /// The settings that the client asks for, and its application name.
-    fn wanted(&self, runtime: &Runtime) -> Result<(Vec<(String, String)>, Option<String>), Refusal> {
+    fn wanted(&self, runtime: &Runtime) -> Result<Wanted, Refusal> {
         let ignored = &runtime.settings.ignore_startup_parameters;
         let mut wanted: Vec<(String, String)> =
             self.startup.settings().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -326,6 +345,9 @@ impl Candidate {
         Ok((wanted, name))
     }
 }
+
+/// Settings by name, and the application name.
+type Wanted = (Vec<(String, String)>, Option<String>);
 
 /// What a client that proved itself goes on with.
 struct Welcomed {
@@ -372,12 +394,6 @@ fn any_database(runtime: &Runtime) -> Option<Arc<DatabaseSettings>> {
     settings.wildcard_database.clone().or_else(|| settings.databases.values().next().cloned())
 }
 
-/// What the settings give us to log in as this user, when the client's proof gave nothing.
-fn own_credential(runtime: &Runtime, user: &str) -> Credential {
-    let secrets = runtime.user(user).map(|user| user.secrets.as_slice()).unwrap_or_default();
-    secrets.iter().map(Credential::from).find(|credential| *credential != Credential::None).unwrap_or(Credential::None)
-}
-
 /// Asks a server for a user's secret, unless the answer is known.
 async fn look_up(
     services: &Rc<Services>,
@@ -393,7 +409,7 @@ async fn look_up(
     let asked_of = runtime.database(name).cloned();
     let asked_of = asked_of.as_deref().unwrap_or(database);
     let pool_key = PoolKey { database: name.clone(), user: query.user.clone() };
-    let credential = own_credential(runtime, &query.user);
+    let credential = runtime.own_credential(&query.user);
     let pool = services.pools.pool(runtime, &pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
     let mut lease = lease::borrow(&pool).await.map_err(|error| Refusal::from(&*error))?;
     let found = {

@@ -116,7 +116,9 @@ impl Refusal {
                 let words = String::from_utf8_lossy(fields.message);
                 return encode::error(out, severity, &sqlstate, &words, None);
             }
-            encode::message(out, hawser_wire::tag::backend::ERROR_RESPONSE, |out| out.extend_from_slice(body));
+            encode::message(out, hawser_wire::tag::backend::ERROR_RESPONSE, |out| {
+                out.extend_from_slice(body)
+            });
             return;
         }
         encode::error(out, severity, self.sqlstate(), &self.words(), None);

@@ -80,7 +80,12 @@ struct Pipe {
 
 impl Pipe {
     /// Ready at the end of the stream, once everything is delivered.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream) -> Result<Poll<()>, io::Error> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+    ) -> Result<Poll<()>, io::Error> {
         match self.poll_io(cx, from, to) {
             Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
             Poll::Ready(Err(error)) => Err(error),

@@ -5,7 +5,9 @@ use super::end::End;
 use super::handle::{Handle, Signal, Timer};
 use super::{Presence, Session};
 use crate::auth::server_login::Credential;
-use crate::config::settings::{HostAddress, HostOrder, Keepalive, PoolMode, ServerTls, Timeouts, TlsMode, TlsVersion};
+use crate::config::settings::{
+    HostAddress, HostOrder, Keepalive, PoolMode, ServerTls, Timeouts, TlsMode, TlsVersion,
+};
 use crate::ids::{PoolKey, SessionId, WorkerId};
 use crate::mailbox::{Drain, Mailboxes};
 use crate::pool::budget::{Budget, Cap};
@@ -57,6 +59,7 @@ impl Scene {
             dial: DialPlan {
                 hosts: vec![HostAddress::Unix(folder.clone(), 1)],
                 order: HostOrder::InOrder,
+                target: crate::config::settings::Target::Any,
                 preferred: Arc::default(),
                 tls: Connectors::default().connector(&tls).unwrap(),
                 user: "u".into(),
@@ -81,14 +84,27 @@ impl Scene {
             reset_query: reset_query.into(),
             reset_always: false,
             login_retry: LONG,
-            limits: RelayLimits { max_message: 1 << 20, max_client_statements: 10, max_server_statements: 10 },
+            limits: RelayLimits {
+                max_message: 1 << 20,
+                max_client_statements: 10,
+                max_server_statements: 10,
+            },
         };
-        let shared = Rc::new(Shared { buffers: Buffers::default(), local: Local::default(), registry: Arc::default() });
+        let shared = Rc::new(Shared {
+            buffers: Buffers::default(),
+            local: Local::default(),
+            registry: Arc::default(),
+        });
         let surroundings =
             Surroundings { worker: WorkerId(0), mailboxes: Mailboxes::new(vec![]), shared: shared.clone() };
         let budget = Budget::new(1, Cap::new(usize::MAX), Cap::new(usize::MAX), 1);
         let key = PoolKey { database: "d".into(), user: "u".into() };
-        Self { pool: Pool::new(key, plan, budget, Rc::new(surroundings)), shared, listener, folder }
+        Self {
+            pool: Pool::new(key, plan, budget, Default::default(), Rc::new(surroundings)),
+            shared,
+            listener,
+            folder,
+        }
     }
 
     /// A client that is logged in: its end of the connection, and its session.
@@ -170,7 +186,8 @@ impl Drop for Scene {
 }
 
 fn scene(mode: PoolMode, reset_query: &str, script: impl AsyncFnOnce(Scene)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
     runtime.block_on(async { script(Scene::new(mode, reset_query)).await });
 }
 
@@ -229,7 +246,9 @@ fn a_refused_client_that_does_not_read_is_granted_no_connection() {
 
 #[test]
 fn a_session_that_keeps_its_connection_goes_when_its_query_is_over_and_leaves_it_clean() {
-    for (mode, sql, tag) in [(PoolMode::Transaction, "LISTEN a", "LISTEN"), (PoolMode::Session, "SELECT 1", "SELECT 1")] {
+    for (mode, sql, tag) in
+        [(PoolMode::Transaction, "LISTEN a", "LISTEN"), (PoolMode::Session, "SELECT 1", "SELECT 1")]
+    {
         scene(mode, "DISCARD ALL", async |scene| {
             let (mut client, handle, session) = scene.serve();
             client.write_all(&query(sql)).await.unwrap();
@@ -308,7 +327,8 @@ fn a_client_that_vanishes_in_a_copy_leaves_a_connection_that_can_be_used() {
 fn data_of_a_copy_that_is_over_needs_no_server() {
     scene(PoolMode::Transaction, "DISCARD ALL", async |scene| {
         let (mut client, _, _session) = scene.serve();
-        let late = [message(frontend::COPY_DATA, &[b'1'; 100_000]), message(frontend::COPY_DONE, b"")].concat();
+        let late =
+            [message(frontend::COPY_DATA, &[b'1'; 100_000]), message(frontend::COPY_DONE, b"")].concat();
         client.write_all(&[late, query("SELECT 1")].concat()).await.unwrap();
         let mut server = scene.accept().await;
         sees(&mut server, &query("SELECT 1")).await;

@@ -9,9 +9,10 @@ use crate::pool::pools::Pools;
 use crate::relay::Shared;
 use crate::runtime::Runtime;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::task::AbortHandle;
 
 /// Addresses whose failed logins a worker remembers.
 const THROTTLED: usize = 10_000;
@@ -34,8 +35,9 @@ pub struct Services {
     pub secrets: RefCell<SecretCache>,
     /// Who guesses passwords.
     pub throttle: RefCell<Throttle>,
-    /// Clients that are logging in.
-    pub logins: Cell<usize>,
+    /// Clients that are logging in, in the order in which they came.
+    logins: RefCell<BTreeMap<u64, AbortHandle>>,
+    next_login: Cell<u64>,
     runtime: RefCell<Arc<Runtime>>,
     sessions: RefCell<HashMap<SessionId, Rc<Handle>>>,
     next: Cell<u32>,
@@ -45,7 +47,13 @@ pub struct Services {
 impl Services {
     /// For a worker that begins.
     #[must_use]
-    pub fn new(worker: WorkerId, mailboxes: Mailboxes, pools: Pools, shared: Rc<Shared>, runtime: Arc<Runtime>) -> Self {
+    pub fn new(
+        worker: WorkerId,
+        mailboxes: Mailboxes,
+        pools: Pools,
+        shared: Rc<Shared>,
+        runtime: Arc<Runtime>,
+    ) -> Self {
         let auth = &runtime.settings.auth;
         Self {
             worker,
@@ -54,7 +62,8 @@ impl Services {
             shared,
             secrets: RefCell::new(SecretCache::new(SECRETS)),
             throttle: RefCell::new(Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED)),
-            logins: Cell::new(0),
+            logins: RefCell::default(),
+            next_login: Cell::new(0),
             runtime: RefCell::new(runtime),
             sessions: RefCell::default(),
             next: Cell::new(rand::random()),
@@ -75,6 +84,24 @@ impl Services {
         let auth = &runtime.settings.auth;
         *self.throttle.borrow_mut() = Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED);
         *self.runtime.borrow_mut() = runtime;
+    }
+
+    /// Begins a login. Where too many are under way (`limits.max_logins`), the oldest gives way: whoever opens
+    /// connections and says nothing keeps nobody out.
+    pub fn begin_login(self: &Rc<Self>, begin: impl FnOnce(LoginUnderway) -> AbortHandle) {
+        let number = self.next_login.get();
+        self.next_login.set(number + 1);
+        let task = begin(LoginUnderway { services: self.clone(), number });
+        let limit =
+            self.runtime.borrow().settings.limits.max_logins.div_ceil(self.mailboxes.workers().max(1));
+        let oldest = {
+            let mut logins = self.logins.borrow_mut();
+            logins.insert(number, task);
+            if logins.len() > limit { logins.pop_first() } else { None }
+        };
+        if let Some((_, oldest)) = oldest {
+            oldest.abort();
+        }
     }
 
     /// Registers a session whose client will know `key`.
@@ -128,6 +155,19 @@ impl Services {
         for handle in self.sessions.borrow().values() {
             visit(handle);
         }
+    }
+}
+
+/// A login's place among those under way.
+#[derive(Debug)]
+pub struct LoginUnderway {
+    services: Rc<Services>,
+    number: u64,
+}
+
+impl Drop for LoginUnderway {
+    fn drop(&mut self) {
+        self.services.logins.borrow_mut().remove(&self.number);
     }
 }
 

@@ -54,7 +54,10 @@ impl Registry {
     pub fn statement(&self, text: &[u8], types: &[u8]) -> Arc<Statement> {
         let hash = self.hasher.hash_one((text, types));
         let mut found = self.by_text.entry(hash).or_default();
-        let known = found.iter().filter_map(Weak::upgrade).find(|known| *known.text == *text && *known.types == *types);
+        let known = found
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|known| *known.text == *text && *known.types == *types);
         if let Some(known) = known {
             return known;
         }
@@ -87,10 +90,13 @@ impl Registry {
     }
 }
 
+/// Statements by a client's names.
+type Names = HashMap<Box<[u8]>, Arc<Statement>>;
+
 /// One client's named statements. Empty until the first, and then it costs a map.
 #[derive(Debug, Default)]
 pub struct ClientStatements {
-    names: Option<Box<HashMap<Box<[u8]>, Arc<Statement>>>>,
+    names: Option<Box<Names>>,
 }
 
 impl ClientStatements {

@@ -88,9 +88,9 @@ impl Stream {
         let socket = &mut self.socket;
         let before = buffer.len();
         loop {
-            let count = take_plaintext(tls, buffer)?;
-            if count > 0 {
-                return Poll::Ready(Ok(count));
+            let closed = take_plaintext(tls, buffer)?;
+            if closed || buffer.len() > before {
+                return Poll::Ready(Ok(buffer.len() - before));
             }
             let ended = CIPHERTEXT.with_borrow_mut(|scratch| -> Poll<io::Result<bool>> {
                 let mut window = ReadBuf::new(scratch);
@@ -98,7 +98,10 @@ impl Stream {
                 let ended = window.filled().is_empty();
                 let mut rest = window.filled();
                 while !rest.is_empty() {
-                    tls.read_tls(&mut rest)?;
+                    // Behind its goodbye a peer has nothing more to say, and rustls takes nothing more.
+                    if tls.read_tls(&mut rest)? == 0 {
+                        break;
+                    }
                     tls.process_new_packets().map_err(io::Error::other)?;
                     take_plaintext(tls, buffer)?;
                 }
@@ -109,9 +112,6 @@ impl Stream {
             }
             if tls.wants_write() {
                 let _ = write_tls(tls, socket, cx)?;
-            }
-            if buffer.len() > before {
-                return Poll::Ready(Ok(buffer.len() - before));
             }
         }
     }
@@ -216,28 +216,29 @@ impl ParkedStream {
     }
 }
 
-/// Moves decrypted bytes into `buffer`, which grows if it must: rustls holds at most one record for us.
-fn take_plaintext(tls: &mut rustls::Connection, buffer: &mut Buffer) -> io::Result<usize> {
-    let mut total = 0;
+/// Moves decrypted bytes into `buffer`, which grows if it must: rustls holds at most one record for us. True when
+/// the peer has said that nothing more will come.
+fn take_plaintext(tls: &mut rustls::Connection, buffer: &mut Buffer) -> io::Result<bool> {
     loop {
         if buffer.free().is_empty() {
             let more = buffer.len() + 4096;
             buffer.make_room(more);
         }
         match tls.reader().read(buffer.free()) {
-            Ok(0) => return Ok(total),
-            Ok(count) => {
-                buffer.filled(count);
-                total += count;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(total),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(total),
+            Ok(0) => return Ok(true),
+            Ok(count) => buffer.filled(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(true),
             Err(error) => return Err(error),
         }
     }
 }
 
-fn write_tls(tls: &mut rustls::Connection, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn write_tls(
+    tls: &mut rustls::Connection,
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     while tls.wants_write() {
         match tls.write_tls(&mut socket::Adapter { socket, cx }) {
             Ok(_) => {}
@@ -246,4 +247,54 @@ fn write_tls(tls: &mut rustls::Connection, socket: &mut Socket, cx: &mut Context
         }
     }
     Poll::Ready(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::{ClientTls, ServerTls, TlsMode};
+    use crate::scratch::Certificates;
+    use tokio::io::AsyncWriteExt;
+
+    #[test]
+    fn what_follows_a_tls_goodbye_is_not_waited_for() {
+        let folder = std::env::temp_dir().join(format!("hawser-stream-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let certificates = Certificates::make(&folder, &[]).unwrap();
+        let acceptor = tls::Acceptor::load(&ClientTls {
+            mode: TlsMode::Require,
+            cert_file: Some(certificates.server_cert()),
+            key_file: Some(certificates.server_key()),
+            ..ClientTls::default()
+        });
+        let connector = tls::Connectors::default()
+            .connector(&ServerTls { mode: TlsMode::Require, ..ServerTls::default() });
+        std::fs::remove_dir_all(&folder).unwrap();
+        let (acceptor, connector) = (acceptor.unwrap(), connector.unwrap());
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(Default::default())
+            .unwrap();
+        tokio.block_on(async {
+            let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+            let (server, client) = tokio::join!(
+                acceptor.accept(Socket::Unix(ours), &[]),
+                connector.connect(Socket::Unix(theirs), "localhost")
+            );
+            let (mut server, mut client) = (server.unwrap(), client.unwrap());
+            let tls = client.tls.as_deref_mut().unwrap();
+            tls.writer().write_all(b"last words").unwrap();
+            tls.send_close_notify();
+            let mut bytes = Vec::new();
+            while tls.wants_write() {
+                tls.write_tls(&mut bytes).unwrap();
+            }
+            bytes.extend_from_slice(b"and something that is no TLS");
+            client.socket.write_all(&bytes).await.unwrap();
+            let mut buffer = Buffers::default().take();
+            let count = std::future::poll_fn(|cx| server.poll_read(cx, &mut buffer)).await.unwrap();
+            assert_eq!((count, buffer.data()), (10, &b"last words"[..]));
+            assert_eq!(std::future::poll_fn(|cx| server.poll_read(cx, &mut buffer)).await.unwrap(), 0);
+        });
+    }
 }

@@ -112,7 +112,9 @@ impl Socket {
     pub fn peer(&self) -> io::Result<Peer> {
         match self {
             Self::Tcp(socket) => socket.peer_addr().map(Peer::Tcp),
-            Self::Unix(socket) => Ok(Peer::Unix { uid: socket.peer_cred().ok().map(|credentials| credentials.uid()) }),
+            Self::Unix(socket) => {
+                Ok(Peer::Unix { uid: socket.peer_cred().ok().map(|credentials| credentials.uid()) })
+            }
         }
     }
 

@@ -11,7 +11,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -83,8 +85,13 @@ impl Acceptor {
         let builder = match &settings.ca_file {
             None => builder.with_no_client_auth(),
             Some(file) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(file)?), provider());
-                let verifier = if settings.mode >= TlsMode::VerifyCa { verifier } else { verifier.allow_unauthenticated() };
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots(file)?), provider());
+                let verifier = if settings.mode >= TlsMode::VerifyCa {
+                    verifier
+                } else {
+                    verifier.allow_unauthenticated()
+                };
                 builder.with_client_cert_verifier(verifier.build().map_err(rejected)?)
             }
         };
@@ -168,7 +175,8 @@ impl Connectors {
             return Ok(known.clone());
         }
         let config = if settings.mode == TlsMode::Disable { None } else { Some(client_config(settings)?) };
-        let connector = Connector { mode: settings.mode, direct: settings.direct, config: config.map(Arc::new) };
+        let connector =
+            Connector { mode: settings.mode, direct: settings.direct, config: config.map(Arc::new) };
         self.known.insert(settings.clone(), connector.clone());
         Ok(connector)
     }
@@ -186,7 +194,8 @@ fn client_config(settings: &ServerTls) -> Result<ClientConfig, TlsError> {
         };
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(known), provider());
         let inner = inner.build().map_err(rejected)?;
-        let verifier = if settings.mode == TlsMode::VerifyFull { Verifier::Full(inner) } else { Verifier::Ca(inner) };
+        let verifier =
+            if settings.mode == TlsMode::VerifyFull { Verifier::Full(inner) } else { Verifier::Ca(inner) };
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::Nothing(provider())))

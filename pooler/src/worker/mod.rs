@@ -9,12 +9,12 @@ use crate::pool::pools::Pools;
 use crate::relay::Shared;
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
+use crate::session::Session;
 use crate::session::end::End;
 use crate::session::greeting::{self, Greeting};
 use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
-use crate::session::services::Services;
-use crate::session::Session;
+use crate::session::services::{LoginUnderway, Services};
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
 use hawser_wire::startup::StartupMessage;
 use std::hash::{Hash, Hasher};
@@ -47,7 +47,8 @@ pub fn run(
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
         });
-        let surroundings = Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
+        let surroundings =
+            Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
         let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
         spawn_local(tick(services.clone()));
         obey(&services, mailbox).await;
@@ -59,8 +60,15 @@ pub fn run(
 async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Order>) {
     while let Some(order) = mailbox.recv().await {
         match order {
-            Order::Greet(socket, peer) => drop(spawn_local(greet(services.clone(), socket, peer))),
-            Order::Place(arrival) => drop(spawn_local(place(services.clone(), arrival))),
+            Order::Greet(socket, peer) => {
+                services.begin_login(|login| {
+                    spawn_local(greet(services.clone(), socket, peer, login)).abort_handle()
+                });
+            }
+            Order::Place(arrival) => {
+                services
+                    .begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
+            }
             Order::Cancel { session, key, done } => cancel(services, session, &key, done),
             Order::Adopt(key, parked, permit) => {
                 if let Some(pool) = services.pools.find(&key) {
@@ -87,7 +95,8 @@ async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Orde
 
 /// Waits for the last session to end, closes the server connections, and says so.
 async fn leave(services: Rc<Services>, left: oneshot::Sender<()>) {
-    while services.session_count() > 0 || services.pools.all().iter().any(|pool| pool.counts().resetting > 0) {
+    while services.session_count() > 0 || services.pools.all().iter().any(|pool| pool.counts().resetting > 0)
+    {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     services.pools.close();
@@ -105,7 +114,7 @@ async fn tick(services: Rc<Services>) {
         services.each_session(|session| session.check_deadline(now));
         services.pools.upkeep(now);
         round = round.wrapping_add(1);
-        if round % SWEEP == 0 && services.worker.0 == 0 {
+        if round.is_multiple_of(SWEEP) && services.worker.0 == 0 {
             services.runtime().facilities.sweep();
         }
     }
@@ -121,22 +130,22 @@ fn cancel(services: &Rc<Services>, id: crate::ids::SessionId, key: &[u8], done: 
 }
 
 /// A client that has just connected: reads its first words, and finds out where it should live.
-async fn greet(services: Rc<Services>, socket: StdSocket, peer: Option<Peer>) {
+async fn greet(services: Rc<Services>, socket: StdSocket, peer: Option<Peer>, login: LoginUnderway) {
     let since = Instant::now();
     let runtime = services.runtime();
     let Ok(socket) = Socket::from_std(socket) else { return };
     let Some(peer) = peer.or_else(|| socket.peer().ok()) else { return };
     let Some(place) = ClientPlace::take(&runtime.facilities.clients) else {
-        return refuse_one_too_many(socket).await;
+        return refuse_one_too_many(socket, "max_client_connections").await;
     };
-    let login = runtime.settings.timeouts.login;
-    match tokio::time::timeout(login, Box::pin(greeting::greet(socket, &runtime))).await {
+    let limit = runtime.settings.timeouts.login;
+    match tokio::time::timeout(limit, Box::pin(greeting::greet(socket, &runtime))).await {
         Ok(Ok(Greeting::Startup(startup))) => {
             let (stream, input, startup) = *startup;
             let home = home(&services, &runtime, &startup);
             let candidate = Candidate { stream, input, peer, startup };
             if home == services.worker {
-                return serve(services, candidate, since, place).await;
+                return serve(services, candidate, since, place, login).await;
             }
             let Candidate { stream, input, peer, startup } = candidate;
             if let Ok(stream) = stream.park() {
@@ -175,18 +184,26 @@ fn home(services: &Services, runtime: &Runtime, startup: &StartupMessage) -> Wor
 }
 
 /// A client that another worker has greeted.
-async fn place(services: Rc<Services>, arrival: Box<Arrival>) {
+async fn place(services: Rc<Services>, arrival: Box<Arrival>, login: LoginUnderway) {
     let Arrival { stream, input, peer, startup, since, place } = *arrival;
     let Ok(stream) = stream.unpark() else { return };
-    serve(services, Candidate { stream, input, peer, startup }, since, place).await;
+    serve(services, Candidate { stream, input, peer, startup }, since, place, login).await;
 }
 
 /// Logs a client in and serves it to its end.
-async fn serve(services: Rc<Services>, candidate: Candidate, since: Instant, place: ClientPlace) {
+async fn serve(
+    services: Rc<Services>,
+    candidate: Candidate,
+    since: Instant,
+    place: ClientPlace,
+    login: LoginUnderway,
+) {
     let peer = candidate.peer;
     let who = format!("{}/{}", candidate.startup.database(), candidate.startup.user());
     let runtime = services.runtime();
     let session = if candidate.is_replication() {
+        // It stays in its login as long as it lives.
+        drop(login);
         Box::pin(candidate.log_in(&services)).await
     } else {
         let left = runtime.settings.timeouts.login.saturating_sub(since.elapsed());
@@ -209,15 +226,21 @@ async fn serve(services: Rc<Services>, candidate: Candidate, since: Instant, pla
 }
 
 /// The task that an idle client costs: the session, and who it is for the log.
-async fn attend(services: Rc<Services>, session: Session, peer: Peer, who: Box<str>, places: (Box<Admitted>, ClientPlace)) {
+async fn attend(
+    services: Rc<Services>,
+    session: Session,
+    peer: Peer,
+    who: Box<str>,
+    places: (Box<Admitted>, ClientPlace),
+) {
     let end = session.run().await;
     note_end(&services, peer, Some(&who), &end);
     drop(places);
 }
 
-async fn refuse_one_too_many(socket: Socket) {
+async fn refuse_one_too_many(socket: Socket, limit: &'static str) {
     let mut out = Vec::new();
-    Refusal::TooManyClients("max_client_conn").write(&mut out, hawser_wire::encode::Severity::Fatal);
+    Refusal::TooManyClients(limit).write(&mut out, hawser_wire::encode::Severity::Fatal);
     let mut stream = Stream::plain(socket);
     let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
 }
@@ -225,13 +248,11 @@ async fn refuse_one_too_many(socket: Socket) {
 fn note_end(services: &Services, peer: Peer, who: Option<&str>, end: &End) {
     let log = &services.runtime().settings.log;
     let who = who.unwrap_or("-");
-    match end {
-        End::ClientLeft | End::ClientLost(_) | End::CancelDone | End::Moved | End::Drained(_) => {
-            if log.disconnections {
-                tracing::info!(%peer, who, reason = %end, "client gone");
-            }
-        }
-        _ if log.pooler_errors => tracing::warn!(%peer, who, reason = %end, "client closed"),
-        _ => {}
+    let usual =
+        matches!(end, End::ClientLeft | End::ClientLost(_) | End::CancelDone | End::Moved | End::Drained(_));
+    if usual && log.disconnections {
+        tracing::info!(%peer, who, reason = %end, "client gone");
+    } else if !usual && log.pooler_errors {
+        tracing::warn!(%peer, who, reason = %end, "client closed");
     }
 }

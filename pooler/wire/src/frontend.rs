@@ -39,11 +39,14 @@ pub fn parse(body: &[u8]) -> Result<Parse<'_>, Malformed> {
     Ok(Parse { name, text, types })
 }
 
+/// Names of the portal and of the statement.
+pub type BindNames<'a> = (&'a [u8], &'a [u8]);
+
 /// The two names at the start of a Bind body. `None`: more bytes are needed.
 ///
 /// # Errors
 /// A name is too long to be one.
-pub fn bind_names(body: &[u8]) -> Result<Option<(&[u8], &[u8])>, Malformed> {
+pub fn bind_names(body: &[u8]) -> Result<Option<BindNames<'_>>, Malformed> {
     const BAD: Malformed = Malformed("Bind");
     let found = c_string(body).and_then(|(portal, rest)| Some((portal, c_string(rest)?.0)));
     match found {

@@ -242,7 +242,9 @@ impl<E> ReplyQueue<E> {
     /// Some reply will still come from the server itself.
     #[must_use]
     pub fn awaits_server(&self) -> bool {
-        let by_server = |entry: &Entry<E>| !matches!(entry.fate, Fate::Synthesise(_)) && entry.request != Request::CopyEnd;
+        let by_server = |entry: &Entry<E>| {
+            !matches!(entry.fate, Fate::Synthesise(_)) && entry.request != Request::CopyEnd
+        };
         self.entries.iter().any(by_server)
     }
 
