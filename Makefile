@@ -75,6 +75,7 @@ doc:
 
 unit: ## unit and property tests
 	$(CARGO) test --workspace --exclude hawser-tests --lib --bins --locked
+	$(CARGO) test -p hawser --test arrows --locked
 
 # One process per file: its tests share a scratch cluster.
 scenarios: build drivers ## real clusters, real drivers, the real program
