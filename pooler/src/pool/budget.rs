@@ -60,6 +60,9 @@ struct Seat {
 /// use it itself: moving one costs four system calls, and under a full load everybody waits a little.
 const WORTH_MOVING: Duration = Duration::from_millis(5);
 
+/// After such a wait it goes there even from a worker that holds no more than its share.
+const LONG_WAIT: Duration = Duration::from_millis(50);
+
 /// Why no connection may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
@@ -161,8 +164,8 @@ impl Budget {
 
     /// The worker that should get a connection that `me` has just got back; `None`: keep it.
     ///
-    /// A worker without waiters gives to one whose clients have waited a while; one with waiters only while it
-    /// holds more than its share, so that connections do not go to and fro.
+    /// It goes to a worker whose clients have waited a while, from one that holds more than its share, so that
+    /// connections do not go to and fro; and after a long wait from any that has no waiters of its own.
     #[must_use]
     #[inline]
     pub fn needier(&self, me: usize, waiting_here: bool, now: Instant) -> Option<usize> {
@@ -170,14 +173,20 @@ impl Budget {
             return None;
         }
         let now = self.age(now);
-        let limit = WORTH_MOVING.as_micros() as u64;
-        let starving = |seat: &&Seat| {
-            seat.starving.load(Relaxed) > 0 && now.saturating_sub(seat.waits_since.load(Relaxed)) >= limit
+        let waited = |seat: &Seat| match seat.starving.load(Relaxed) {
+            0 => Duration::ZERO,
+            _ => Duration::from_micros(now.saturating_sub(seat.waits_since.load(Relaxed))),
         };
-        let others = self.seats.iter().enumerate().filter(|(worker, seat)| *worker != me && starving(seat));
-        let (held, worker) = others.map(|(worker, seat)| (seat.held.load(Relaxed), worker)).min()?;
+        let others = self.seats.iter().enumerate().filter(|(worker, _)| *worker != me);
+        let needy = others.filter(|(_, seat)| waited(seat) >= WORTH_MOVING);
+        let (held, worker) = needy.map(|(worker, seat)| (seat.held.load(Relaxed), worker)).min()?;
         let mine = self.seat(me).held.load(Relaxed);
-        (!waiting_here || mine > held + 1).then_some(worker)
+        let gives = if waiting_here {
+            mine > held + 1
+        } else {
+            mine > held || waited(self.seat(worker)) >= LONG_WAIT
+        };
+        gives.then_some(worker)
     }
 
     /// Microseconds from the budget's birth to `at`.
@@ -298,7 +307,8 @@ mod tests {
             std::mem::forget(permit);
         }
         assert_eq!(budget.needier(0, true, later), None);
-        assert_eq!(budget.needier(0, false, later), Some(1));
+        assert_eq!(budget.needier(0, false, later), None, "half of them is a fair share");
+        assert_eq!(budget.needier(0, false, came + LONG_WAIT), Some(1));
         budget.starve(1, 0, None);
         assert_eq!(budget.needier(0, false, later), None);
     }
