@@ -72,6 +72,9 @@ impl Hawser {
     fn launch(text: &str, port: u16) -> Self {
         let folder = std::env::temp_dir().join(format!("hawser-test-{}", &password()[..10]));
         std::fs::create_dir(&folder).expect("a new folder");
+        // Before anything can fail: it removes the folder.
+        let script = "kill -KILL $(cat \"$1/pid\") 2>/dev/null; rm -rf \"$1\"";
+        let keeper = Keeper::start(script, &[&folder.display().to_string()]).expect("a keeper");
         let file = folder.join("hawser.toml");
         std::fs::write(&file, text).expect("the configuration is written");
         let log = std::fs::File::create(folder.join("log")).expect("a log file");
@@ -84,9 +87,7 @@ impl Hawser {
             .stderr(log)
             .spawn()
             .expect("Hawser can be started");
-        let script = "kill -KILL $(cat \"$1/pid\") 2>/dev/null; rm -rf \"$1\"";
         std::fs::write(folder.join("pid"), child.id().to_string()).expect("its number is written");
-        let keeper = Keeper::start(script, &[&folder.display().to_string()]).expect("a keeper");
         Self { child, port, folder, _keeper: keeper }
     }
 
