@@ -29,8 +29,6 @@ pub enum End {
     CancelDone,
     /// The server ended the session.
     ServerEnded,
-    /// The client went on on another worker.
-    Moved,
 }
 
 impl fmt::Display for End {
@@ -47,7 +45,6 @@ impl fmt::Display for End {
             Self::LoginTimeOut => f.write_str("login took too long"),
             Self::CancelDone => f.write_str("cancel request done"),
             Self::ServerEnded => f.write_str("ended by the server"),
-            Self::Moved => f.write_str("moved to another worker"),
         }
     }
 }

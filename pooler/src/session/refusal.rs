@@ -35,8 +35,6 @@ pub enum Refusal {
     NeedsTls,
     /// No rule lets this client in.
     NoRule(String),
-    /// The proof failed. The words are the same for every cause.
-    BadLogin(String),
     /// Too many failed logins.
     Throttled,
     /// There is no such database.
@@ -47,8 +45,6 @@ pub enum Refusal {
     TooManyClients(&'static str),
     /// A startup packet or parameter is wrong.
     BadStartup(&'static str, String),
-    /// The login took too long.
-    LoginTimeOut,
     /// Something of the operator's is wrong; the log says what.
     Misconfigured,
     /// The server's own ErrorResponse body.
@@ -73,11 +69,10 @@ impl Refusal {
             Self::TimeOut(_) => sqlstate::QUERY_CANCELED,
             Self::ShuttingDown => sqlstate::ADMIN_SHUTDOWN,
             Self::NeedsTls | Self::NoRule(_) => sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
-            Self::BadLogin(_) | Self::Throttled => sqlstate::INVALID_PASSWORD,
+            Self::Throttled => sqlstate::INVALID_PASSWORD,
             Self::UnknownDatabase(_) => sqlstate::INVALID_CATALOG_NAME,
             Self::Disabled(_) => sqlstate::CANNOT_CONNECT_NOW,
             Self::BadStartup(sqlstate, _) => sqlstate,
-            Self::LoginTimeOut => sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
             Self::Misconfigured => sqlstate::CONFIG_FILE_ERROR,
         }
     }
@@ -96,12 +91,10 @@ impl Refusal {
             Self::ShuttingDown => "terminating connection due to administrator command".into(),
             Self::NeedsTls => "TLS is required".into(),
             Self::NoRule(words) => words.clone(),
-            Self::BadLogin(user) => format!("password authentication failed for user \"{user}\""),
             Self::Throttled => "too many failed logins, try again later".into(),
             Self::UnknownDatabase(name) => format!("database \"{name}\" does not exist"),
             Self::Disabled(name) => format!("database \"{name}\" is disabled"),
             Self::TooManyClients(limit) => format!("no more connections allowed ({limit})"),
-            Self::LoginTimeOut => "login took too long (client_login_timeout)".into(),
             Self::Misconfigured => "the pooler is not configured for this; its log says why".into(),
             Self::Server(_) => "the server refused".into(),
         }

@@ -248,8 +248,7 @@ async fn refuse_one_too_many(socket: Socket, limit: &'static str) {
 fn note_end(services: &Services, peer: Peer, who: Option<&str>, end: &End) {
     let log = &services.runtime().settings.log;
     let who = who.unwrap_or("-");
-    let usual =
-        matches!(end, End::ClientLeft | End::ClientLost(_) | End::CancelDone | End::Moved | End::Drained(_));
+    let usual = matches!(end, End::ClientLeft | End::ClientLost(_) | End::CancelDone | End::Drained(_));
     if usual && log.disconnections {
         tracing::info!(%peer, who, reason = %end, "client gone");
     } else if !usual && log.pooler_errors {

@@ -248,12 +248,6 @@ impl<E> ReplyQueue<E> {
         self.entries.iter().any(by_server)
     }
 
-    /// A reply that ends the request is still owed to the client (and not merely to us).
-    #[must_use]
-    pub fn owes_client(&self) -> bool {
-        self.entries.iter().any(|entry| entry.fate != Fate::Swallow && entry.request != Request::CopyEnd)
-    }
-
     fn head_request(&self) -> Option<Request> {
         self.entries.front().map(|entry| entry.request)
     }
