@@ -7,6 +7,7 @@ use crate::mailbox::{Drain, Mailboxes, Order};
 use crate::pool::PoolReport;
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::tls::TlsError;
+use crate::topology::Topology;
 use crate::worker;
 use std::io;
 use std::rc::Rc;
@@ -56,7 +57,8 @@ pub fn run(settings: Settings, reload: Reload) -> Result<(), RunError> {
             tracing::info!(address = door.describe(), "listening");
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let control = Control { mailboxes, runtime, reload };
+        let topology = Topology::start(&runtime, mailboxes.clone());
+        let control = Control { mailboxes, runtime, reload, topology };
         control.run(doors).await?;
         // The workers have nothing left to do, and end with the process.
         drop(threads);
@@ -84,6 +86,7 @@ struct Control {
     mailboxes: Mailboxes,
     runtime: Arc<Runtime>,
     reload: Reload,
+    topology: Topology,
 }
 
 impl Control {
@@ -134,6 +137,7 @@ impl Control {
                     for worker in 0..self.mailboxes.workers() {
                         self.mailboxes.send(WorkerId(worker), Order::Apply(self.runtime.clone()));
                     }
+                    self.topology.apply(&self.runtime);
                     for change in changes {
                         tracing::info!("reload: {change}");
                     }

@@ -16,6 +16,7 @@ use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
 use crate::session::services::{LoginUnderway, Services};
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
+use crate::topology::Newest;
 use hawser_wire::startup::StartupMessage;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
@@ -58,6 +59,7 @@ pub fn run(
 
 /// Carries out orders until the last one.
 async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Order>) {
+    let topology = Newest::default();
     while let Some(order) = mailbox.recv().await {
         match order {
             Order::Greet(socket, peer) => {
@@ -81,6 +83,8 @@ async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Orde
                 }
             }
             Order::Evict(database) => services.pools.evict(&database),
+            Order::Topology(snapshot) => drop(topology.keep(snapshot)),
+            Order::Proven(_) => {}
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(reply) => {
                 let report = services.pools.all().iter().map(|pool| pool.report()).collect();
