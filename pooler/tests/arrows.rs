@@ -106,6 +106,17 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::process",
         ],
     ),
+    (
+        "topology",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::route",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
     ("runtime", &["crate::session", "crate::worker", "crate::listener", "crate::process"]),
     ("mailbox", &["crate::session", "crate::relay", "crate::worker", "crate::listener", "crate::process"]),
     (

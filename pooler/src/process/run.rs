@@ -7,6 +7,7 @@ use crate::mailbox::{Drain, Mailboxes, Order};
 use crate::pool::PoolReport;
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::tls::TlsError;
+use crate::topology::Topology;
 use crate::worker;
 use std::io;
 use std::net::TcpListener;
@@ -55,7 +56,8 @@ pub fn run(settings: Settings, reload: Reload) -> Result<(), RunError> {
             tracing::info!(address, "listening");
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let control = Control { mailboxes, runtime, reload, signals };
+        let topology = Topology::start(&runtime, mailboxes.clone());
+        let control = Control { mailboxes, runtime, reload, signals, topology };
         control.run(shared).await;
         // The workers have nothing left to do, and end with the process.
         drop(threads);
@@ -107,6 +109,7 @@ struct Control {
     runtime: Arc<Runtime>,
     reload: Reload,
     signals: Signals,
+    topology: Topology,
 }
 
 impl Control {
@@ -153,6 +156,7 @@ impl Control {
                     for worker in 0..self.mailboxes.workers() {
                         self.mailboxes.send(WorkerId(worker), Order::Apply(self.runtime.clone()));
                     }
+                    self.topology.apply(&self.runtime);
                     for change in changes {
                         tracing::info!("reload: {change}");
                     }

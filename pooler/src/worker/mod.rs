@@ -17,6 +17,7 @@ use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
 use crate::session::services::{LoginUnderway, Services};
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
+use crate::topology::Newest;
 use hawser_wire::startup::StartupMessage;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
@@ -77,6 +78,7 @@ async fn obey(
     mut mailbox: mpsc::UnboundedReceiver<Order>,
     mut doors: Vec<JoinHandle<()>>,
 ) {
+    let topology = Newest::default();
     while let Some(order) = mailbox.recv().await {
         match order {
             Order::Greet(socket, peer) => begin_greeting(services, socket, peer),
@@ -96,6 +98,8 @@ async fn obey(
                 }
             }
             Order::Evict(database) => services.pools.evict(&database),
+            Order::Topology(snapshot) => drop(topology.keep(snapshot)),
+            Order::Proven(_) => {}
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(reply) => {
                 let report = services.pools.all().iter().map(|pool| pool.report()).collect();
