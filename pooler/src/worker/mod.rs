@@ -50,8 +50,12 @@ pub fn run(
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
         });
-        let surroundings =
-            Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
+        let surroundings = Rc::new(Surroundings {
+            worker,
+            mailboxes: mailboxes.clone(),
+            shared: shared.clone(),
+            topology: Newest::default(),
+        });
         let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
         spawn_local(tick(services.clone()));
         let doors = listeners.into_iter().map(|listener| {
@@ -78,7 +82,6 @@ async fn obey(
     mut mailbox: mpsc::UnboundedReceiver<Order>,
     mut doors: Vec<JoinHandle<()>>,
 ) {
-    let topology = Newest::default();
     while let Some(order) = mailbox.recv().await {
         match order {
             Order::Greet(socket, peer) => begin_greeting(services, socket, peer),
@@ -87,9 +90,9 @@ async fn obey(
                     .begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
             }
             Order::Cancel { session, key, done } => cancel(services, session, &key, done),
-            Order::Adopt(key, parked, permit) => {
+            Order::Adopt(key, parked, origin, permit) => {
                 if let Some(pool) = services.pools.find(&key) {
-                    pool.adopt(*parked, permit);
+                    pool.adopt(*parked, origin, permit);
                 }
             }
             Order::Lend(key, to) => {
@@ -98,7 +101,7 @@ async fn obey(
                 }
             }
             Order::Evict(database) => services.pools.evict(&database),
-            Order::Topology(snapshot) => drop(topology.keep(snapshot)),
+            Order::Topology(snapshot) => services.follow(snapshot),
             Order::Proven(_) => {}
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(reply) => {
