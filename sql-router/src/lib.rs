@@ -2,11 +2,13 @@
 //!
 //! [`scan`] cuts a text into words; [`effects`] tells what each statement leaves behind in its session.
 //! [`classify`](classify::classify) tells which statements a standby can run; [`cache`] remembers it.
+//! [`fingerprint`] gives texts of one shape one name.
 //! All take hostile text: they end in time linear to its length, hold no more than it, and never panic.
 
 pub mod cache;
 pub mod classify;
 pub mod effects;
+pub mod fingerprint;
 pub mod functions;
 pub mod hints;
 pub mod keywords;

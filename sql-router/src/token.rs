@@ -106,9 +106,9 @@ pub fn cut(text: &[u8]) -> Tokens {
         return tokens;
     }
     tokens.all.reserve(text.len() / 5 + 8);
-    let mut cutter = Cutter { text, at: 0, ambiguous: None, escaped_string_before: false };
+    let mut cutter = Cutter::new(text);
     let mut open: Vec<u32> = Vec::new();
-    while let Some((kind, start)) = cutter.next(&mut tokens.hints) {
+    while let Some((kind, start)) = cutter.next(Some(&mut tokens.hints)) {
         let number = index(tokens.all.len());
         let mut mate = number;
         if kind == Kind::Open {
@@ -138,7 +138,8 @@ fn index(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-struct Cutter<'a> {
+/// Cuts one token after the other, for who needs no list of them.
+pub(crate) struct Cutter<'a> {
     text: &'a [u8],
     at: usize,
     ambiguous: Option<Ambiguity>,
@@ -146,7 +147,17 @@ struct Cutter<'a> {
     escaped_string_before: bool,
 }
 
-impl Cutter<'_> {
+impl<'a> Cutter<'a> {
+    pub(crate) const fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0, ambiguous: None, escaped_string_before: false }
+    }
+
+    /// The next token's kind and bytes.
+    pub(crate) fn next_token(&mut self) -> Option<(Kind, &'a [u8])> {
+        let (kind, start) = self.next(None)?;
+        Some((kind, self.text.get(start..self.at).unwrap_or_default()))
+    }
+
     fn doubt(&mut self, why: Ambiguity) {
         self.ambiguous.get_or_insert(why);
     }
@@ -161,7 +172,7 @@ impl Cutter<'_> {
         self.at += rest.iter().position(|byte| !wanted(*byte)).unwrap_or(rest.len());
     }
 
-    fn skip_blank(&mut self, hints: &mut Vec<Comment>) {
+    fn skip_blank(&mut self, mut hints: Option<&mut Vec<Comment>>) {
         loop {
             self.skip(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c));
             let start = self.at;
@@ -170,7 +181,9 @@ impl Cutter<'_> {
                 (Some(b'/'), Some(b'*')) => self.block_comment(),
                 _ => return,
             }
-            if crate::hints::is_meant(self.text.get(start..self.at).unwrap_or_default()) {
+            if let Some(hints) = hints.as_mut()
+                && crate::hints::is_meant(self.text.get(start..self.at).unwrap_or_default())
+            {
                 hints.push(Comment { start: index(start), end: index(self.at) });
             }
         }
@@ -198,7 +211,7 @@ impl Cutter<'_> {
     }
 
     /// Cuts the next token and returns its kind and start; `self.at` is its end.
-    fn next(&mut self, hints: &mut Vec<Comment>) -> Option<(Kind, usize)> {
+    fn next(&mut self, hints: Option<&mut Vec<Comment>>) -> Option<(Kind, usize)> {
         self.skip_blank(hints);
         let start = self.at;
         let first = self.peek(0)?;
