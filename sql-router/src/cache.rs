@@ -59,17 +59,15 @@ impl Cache {
         let Some(set) = self.sets.get_mut(place) else {
             return Arc::new(classify(text, knowledge, path));
         };
-        let known =
-            set.iter_mut().find(|entry| entry.hash == hash && *entry.text == *text && entry.path == *path);
+        let known = set.iter_mut().find(|entry| {
+            entry.hash == hash
+                && entry.generation == generation
+                && *entry.text == *text
+                && entry.path == *path
+        });
         if let Some(entry) = known {
-            if entry.generation == generation {
-                self.hits += 1;
-                entry.credit = (entry.credit + 1).min(MOST_CREDIT);
-            } else {
-                self.misses += 1;
-                entry.verdicts = Arc::new(classify(text, knowledge, path));
-                entry.generation = generation;
-            }
+            self.hits += 1;
+            entry.credit = (entry.credit + 1).min(MOST_CREDIT);
             return Arc::clone(&entry.verdicts);
         }
         self.misses += 1;
@@ -163,7 +161,7 @@ mod tests {
         let _ = cache.classify(b"SELECT 1", &Generation(1), &path);
         let _ = cache.classify(b"SELECT 1", &Generation(1), &SearchPath::parse("a", "u"));
         assert_eq!(cache.counts(), (2, 3));
-        assert_eq!(cache.len(), 2);
+        assert_eq!(cache.len(), 3);
     }
 
     #[test]
