@@ -21,4 +21,5 @@ pub mod server;
 pub mod session;
 pub mod statements;
 pub mod stream;
+pub mod topology;
 pub mod worker;

@@ -15,6 +15,7 @@ use crate::relay::RelayLimits;
 use crate::server::dial::DialPlan;
 use crate::statements::Registry;
 use crate::stream::tls::{Acceptor, Connector, Connectors, TlsError};
+use crate::topology::Clusters;
 use dashmap::DashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -39,6 +40,8 @@ pub struct Facilities {
     pub registry: Arc<Registry>,
     /// Clients that are connected, whether logged in or not.
     pub clients: Arc<Cap>,
+    /// Clusters by their hosts.
+    pub clusters: Clusters,
     /// From this, users that do not exist get their salt.
     pub mock_secret: [u8; 32],
     workers: usize,
@@ -58,6 +61,7 @@ impl Facilities {
         Arc::new(Self {
             registry: Arc::default(),
             clients: Cap::new(usize::MAX),
+            clusters: Clusters::default(),
             mock_secret: rand::random(),
             workers,
             budgets: DashMap::new(),

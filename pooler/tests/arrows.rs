@@ -123,6 +123,17 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::process",
         ],
     ),
+    (
+        "topology",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::route",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
     ("runtime", &["crate::session", "crate::worker", "crate::listener", "crate::process"]),
     ("mailbox", &["crate::session", "crate::relay", "crate::worker", "crate::listener", "crate::process"]),
     (
@@ -137,7 +148,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("session", &["crate::worker", "crate::listener", "crate::control", "crate::admin", "crate::process"]),
-    ("worker", &["crate::listener", "crate::process"]),
+    ("worker", &["crate::process"]),
     ("process", &["crate::session", "crate::relay", "crate::server"]),
     (
         "scratch",

@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod classify;
 pub mod effects;
+pub mod ending;
 pub mod fingerprint;
 pub mod functions;
 pub mod hints;
