@@ -82,6 +82,23 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "catalog",
+        &[
+            "tokio",
+            "crate::relay",
+            "crate::session",
+            "crate::pool",
+            "crate::route",
+            "crate::topology",
+            "crate::config",
+            "crate::runtime",
+            "crate::mailbox",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
+    (
         "relay",
         &[
             "crate::session",
