@@ -212,12 +212,12 @@ impl Watch {
     fn take(&mut self, report: &Report) {
         let host = report.seen.host;
         self.log_words(report);
-        let before = self.judge.primary();
+        let (before, proven) = (self.judge.primary(), self.freshness.proof(host).proven);
         let changes = self.judge.observe(&report.seen);
         self.measure(report);
         self.act_on(&changes, Some(before));
         self.set_paces();
-        self.pursue(host);
+        self.pursue(host, proven);
     }
 
     /// Why a probe failed, once for each reason.
@@ -395,13 +395,18 @@ impl Watch {
         }
     }
 
-    /// Goes on asking while somebody waits for a proof. `host` has just reported.
-    fn pursue(&mut self, host: HostId) {
+    /// Goes on asking while somebody waits for a proof. `host` has just reported; `before` that,
+    /// it had proven less or as much.
+    fn pursue(&mut self, host: HostId, before: Moment) {
         let Some(pursuit) = self.pursuit else { return };
         let now = Moment::now();
-        if self.judge.role(host) == Role::Standby && self.freshness.proof(host).proven >= pursuit.wanted {
-            self.pursuit = None;
+        let proven = self.freshness.proof(host).proven;
+        if proven > before {
+            // Some wait for less than the others.
             self.wake_waiters();
+        }
+        if proven >= pursuit.wanted {
+            self.pursuit = None;
         } else if now.since(pursuit.renewed) > LONGEST_PURSUIT {
             self.pursuit = None;
         } else {
@@ -409,14 +414,15 @@ impl Watch {
         }
     }
 
-    /// First the primary says where its log ends, and then the standbys are asked until one is there. The longer that
-    /// takes, the less it matters to know to the millisecond.
+    /// The primary says where its log ends, and the standbys are asked until one is there. While many wait, both go on
+    /// at the same time. The longer it takes, the less it matters to know to the millisecond.
     fn chase(&self, pursuit: Pursuit, now: Moment) {
-        if self.freshness.newest() < pursuit.wanted {
-            return self.ask_primary();
+        let newest = self.freshness.newest();
+        if newest < pursuit.wanted {
+            self.ask_primary();
         }
         let gap = (now.since(pursuit.since) / 8).min(LONGEST_GAP);
-        self.ask_standbys(pursuit.wanted, gap);
+        self.ask_standbys(newest.min(pursuit.wanted), gap);
     }
 
     fn ask_primary(&self) {
