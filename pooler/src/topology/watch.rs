@@ -405,9 +405,7 @@ impl Watch {
             // Some wait for less than the others.
             self.wake_waiters();
         }
-        if proven >= pursuit.wanted {
-            self.pursuit = None;
-        } else if now.since(pursuit.renewed) > LONGEST_PURSUIT {
+        if proven >= pursuit.wanted || now.since(pursuit.renewed) > LONGEST_PURSUIT {
             self.pursuit = None;
         } else {
             self.chase(pursuit, now);
