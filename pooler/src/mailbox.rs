@@ -31,6 +31,8 @@ pub enum Order {
     Lend(PoolKey, WorkerId),
     /// Somebody needs a place under a limit that several pools share: close an idle connection of this database.
     Evict(String),
+    /// What the LISTEN hub tells.
+    Notify(Box<crate::notify::News>),
     /// The settings changed.
     Apply(Arc<Runtime>),
     /// Log the counters.

@@ -333,6 +333,8 @@ pub const GLOBAL: &[Setting] = &[
         "Named prepared statements of one client."),
     live("limits.max_logins", SOME, Value("1000"), "",
         "Clients in the middle of logging in; more wait in the accept queue."),
+    live("limits.notify_queue", Kind::Size { least: 64 << 10 }, Value("4MB"), "",
+        "Notifications that wait for one client that listens in transaction mode; a client that leaves more unread is closed with 53400."),
 
     fixed("log.format", Kind::Word(&["text", "json"]), Value("text"), "",
         "Text for people, or one JSON object a line."),

@@ -350,6 +350,8 @@ pub struct Limits {
     pub max_client_prepared_statements: usize,
     /// Clients in the middle of logging in.
     pub max_logins: usize,
+    /// Bytes of notifications that may wait for one client.
+    pub notify_queue: usize,
 }
 
 /// Timeouts that end waiting, queries, transactions or clients.

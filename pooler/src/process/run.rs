@@ -4,6 +4,7 @@ use crate::config::settings::Settings;
 use crate::ids::WorkerId;
 use crate::listener::{self, Door, ListenError};
 use crate::mailbox::{Drain, Mailboxes, Order};
+use crate::notify;
 use crate::pool::PoolReport;
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::tls::TlsError;
@@ -67,12 +68,14 @@ pub fn run(settings: Settings, reload: Reload) -> Result<(), RunError> {
 fn start_workers(count: usize, runtime: &Arc<Runtime>) -> io::Result<(Mailboxes, Vec<JoinHandle<()>>)> {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let mailboxes = Mailboxes::new(senders);
+    let (hub, orders) = mpsc::unbounded_channel();
+    notify::start(mailboxes.clone(), orders);
     let mut threads = Vec::new();
     for (number, receiver) in receivers.into_iter().enumerate() {
-        let (mailboxes, runtime) = (mailboxes.clone(), runtime.clone());
+        let (mailboxes, runtime, hub) = (mailboxes.clone(), runtime.clone(), hub.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
         threads.push(thread.spawn(move || {
-            if let Err(error) = worker::run(WorkerId(number), mailboxes, receiver, runtime) {
+            if let Err(error) = worker::run(WorkerId(number), mailboxes, receiver, hub, runtime) {
                 tracing::error!(number, %error, "worker cannot run");
             }
         })?);

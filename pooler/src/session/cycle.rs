@@ -69,6 +69,7 @@ impl Session {
                     self.begin_idle();
                 }
                 Idle::Left(end) => return Err(end),
+                Idle::NotifyQueueFull => return Err(self.fail(&Stop::NotifyQueueFull).await),
                 Idle::Violation(violation) => return Err(self.fail(&violation.into()).await),
                 Idle::Signal(Signal::Cancelled) => {}
                 Idle::Signal(Signal::TimeOut(timer)) => return Err(self.time_out(timer).await),
@@ -194,7 +195,7 @@ impl Session {
         count(&self.pool.counters.transactions, 1);
         count(&self.pool.counters.transaction_time, micros(since));
         let settled = matches!(release, Release::Settled);
-        let needs_reset = relay.keep || !self.client.state.pins.is_empty();
+        let needs_reset = relay.keep || !self.client.state.pins.is_empty() || member.server.listens;
         if settled {
             self.pool.check_in(member, false);
             return Ok(());
@@ -233,7 +234,13 @@ impl Session {
                 signal => return Poll::Ready(Release::Signal(signal)),
             }
         }
-        match relay.poll(cx, &mut self.client, &mut member.server, &self.shared) {
+        let mut polled = relay.poll(cx, &mut self.client, &mut member.server, &self.shared);
+        if relay.needs_listener() {
+            let listener = self.shared.desk.enlist(self.handle.id, &plan.dial, plan.limits.notify_queue);
+            self.client.listener = Some(Box::new(listener));
+            polled = relay.poll(cx, &mut self.client, &mut member.server, &self.shared);
+        }
+        match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Release::Settled),
             Poll::Ready(Err(stop)) => Poll::Ready(Release::Stopped(stop)),
             Poll::Pending => {
@@ -348,8 +355,8 @@ impl Session {
     /// Says something to a client that may not be reading. If a signal comes first, the session ends without a
     /// word, because half of one may be on its way.
     async fn tell(&mut self, mut words: &[u8]) -> Result<(), End> {
-        let (stream, handle) = (&mut self.client.stream, &self.handle);
-        poll_fn(|cx| {
+        let (stream, handle, listener) = (&mut self.client.stream, &self.handle, &self.client.listener);
+        let told = poll_fn(|cx| {
             let written = loop {
                 if words.is_empty() {
                     break stream.poll_flush(cx);
@@ -364,13 +371,23 @@ impl Session {
             if let Poll::Ready(outcome) = written {
                 return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
             }
+            if listener.as_ref().is_some_and(|listener| listener.is_overrun()) {
+                return Poll::Ready(Err(End::NotifyQueueFull));
+            }
             match handle.take_signal(cx.waker()) {
                 Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
                 Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
                 Some(Signal::Cancelled) | None => Poll::Pending,
             }
         })
-        .await
+        .await;
+        if told == Err(End::NotifyQueueFull) {
+            // A client that begins to read just now learns why nothing more comes.
+            let mut rest = words.to_vec();
+            Refusal::NotifyQueueFull.write(&mut rest, Severity::Fatal);
+            Box::pin(super::say(stream, &rest)).await;
+        }
+        told
     }
 
     async fn fail(&mut self, violation: &Stop) -> End {
@@ -415,6 +432,7 @@ fn end_of(stop: &Stop) -> End {
             End::ServerLost
         }
         Stop::OursFailed(_) => End::SettingsRefused,
+        Stop::NotifyQueueFull => End::NotifyQueueFull,
     }
 }
 

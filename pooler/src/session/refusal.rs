@@ -27,6 +27,8 @@ pub enum Refusal {
     TooLarge(String),
     /// A transaction in statement mode.
     NoTransactions,
+    /// More notifications than may wait for the client.
+    NotifyQueueFull,
     /// Time is out.
     TimeOut(Timer),
     /// The process ends.
@@ -61,6 +63,7 @@ impl Refusal {
             Self::NoServer(..) => sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
             Self::ServerLost | Self::Server(_) => sqlstate::CONNECTION_FAILURE,
             Self::Violation(_) => sqlstate::PROTOCOL_VIOLATION,
+            Self::NotifyQueueFull => sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
             Self::TooLarge(_) => sqlstate::PROGRAM_LIMIT_EXCEEDED,
             Self::NoTransactions => sqlstate::FEATURE_NOT_SUPPORTED,
             Self::TimeOut(Timer::IdleTransaction) => sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
@@ -87,6 +90,9 @@ impl Refusal {
             Self::ServerLost => "server connection lost; whether the statement took effect is unknown".into(),
             Self::Violation(words) | Self::TooLarge(words) | Self::BadStartup(_, words) => words.clone(),
             Self::NoTransactions => "transaction blocks not allowed in statement pooling mode".into(),
+            Self::NotifyQueueFull => {
+                "terminating connection because too many notifications were not read (limits.notify_queue)".into()
+            }
             Self::TimeOut(timer) => timed_out(*timer).into(),
             Self::ShuttingDown => "terminating connection due to administrator command".into(),
             Self::NeedsTls => "TLS is required".into(),
@@ -154,6 +160,7 @@ pub fn of_stop(stop: &Stop) -> Option<Refusal> {
         Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerViolation(_) | Stop::ServerFraming(_) => {
             Refusal::ServerLost
         }
+        Stop::NotifyQueueFull => Refusal::NotifyQueueFull,
         Stop::OursFailed(body) => Refusal::Server(body.clone()),
     })
 }

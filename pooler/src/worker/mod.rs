@@ -4,6 +4,7 @@
 
 use crate::ids::{SessionId, WorkerId};
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
+use crate::notify::{Desk, HubOrder};
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
@@ -38,6 +39,7 @@ pub fn run(
     worker: WorkerId,
     mailboxes: Mailboxes,
     mailbox: mpsc::UnboundedReceiver<Order>,
+    hub: mpsc::UnboundedSender<HubOrder>,
     runtime: Arc<Runtime>,
 ) -> std::io::Result<()> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
@@ -46,6 +48,7 @@ pub fn run(
             buffers: Buffers::default(),
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
+            desk: Desk::new(worker, hub),
         });
         let surroundings =
             Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
@@ -81,6 +84,7 @@ async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Orde
                 }
             }
             Order::Evict(database) => services.pools.evict(&database),
+            Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(reply) => {
                 let report = services.pools.all().iter().map(|pool| pool.report()).collect();
