@@ -238,6 +238,12 @@ impl Listener {
         }
     }
 
+    /// The server connection is lost, and with it the transaction that was under way.
+    pub fn lose_server(&self) {
+        self.book(Subscriptions::roll_back);
+        self.pass_ready(true);
+    }
+
     /// The hub was asked for channels and has not answered.
     #[must_use]
     pub fn is_asking(&self) -> bool {

@@ -87,7 +87,7 @@ impl Relay {
 
     /// Delivers notifications to a client that keeps its server connection between transactions. True when there
     /// was something.
-    pub(super) fn deliver(&mut self, client: &ClientSide, server: &ServerConnection) -> Result<bool, Stop> {
+    pub(super) fn deliver_notifications(&mut self, client: &ClientSide, server: &ServerConnection) -> Result<bool, Stop> {
         let Some(listener) = &client.listener else { return Ok(false) };
         if !server.queue.is_settled() || server.status != TransactionStatus::Idle {
             return Ok(false);
