@@ -43,19 +43,20 @@ impl Inbox {
         Self { entries: VecDeque::new(), bytes: 0, limit, overrun: false }
     }
 
-    /// A notification arrived; `own` if the client itself sent it.
-    pub(super) fn push(&mut self, notification: Arc<Notification>, own: bool) {
+    /// A notification arrived; `own` if the client itself sent it. False when it is one too many.
+    pub(super) fn push(&mut self, notification: Arc<Notification>, own: bool) -> bool {
         if self.overrun {
-            return;
+            return true;
         }
         self.bytes += notification.len() + OVERHEAD;
         if self.bytes > self.limit {
             self.overrun = true;
             self.bytes = 0;
             self.entries = VecDeque::new();
-            return;
+            return false;
         }
         self.entries.push_back(Entry::Message(notification, own));
+        true
     }
 
     /// Messages may be missing from here on.
@@ -180,7 +181,7 @@ mod tests {
         let mut inbox = Inbox::new(200);
         inbox.push(notification("due", "1"), false);
         assert!(!inbox.is_overrun());
-        inbox.push(notification("due", &"x".repeat(100)), false);
+        assert!(!inbox.push(notification("due", &"x".repeat(100)), false));
         assert!(inbox.is_overrun() && inbox.is_empty());
         inbox.push(notification("due", "2"), false);
         assert!(inbox.is_empty());

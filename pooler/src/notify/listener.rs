@@ -100,7 +100,9 @@ impl Post {
             Sending::Notifying(pid) | Sending::Arrived(pid) => pid,
             Sending::Nothing => None,
         };
-        inbox.push(notification.clone(), sender == Some(notification.pid));
+        if !inbox.push(notification.clone(), sender == Some(notification.pid)) {
+            tracing::warn!(session = %self.session, "too many notifications wait for a client, closing it");
+        }
         self.wake();
     }
 

@@ -64,6 +64,9 @@ impl Relay {
 
     /// Whether anything of the client's may be sent now.
     pub(super) fn is_open_at_all(&mut self, client: &ClientSide, server: &ServerConnection) -> bool {
+        if self.up.wait == Some(Wait::Unlisten) {
+            return false;
+        }
         self.up.wait = match &client.listener {
             Some(listener) if server.queue.is_settled() => Wait::at(listener.begin_message()),
             _ => None,
@@ -107,6 +110,8 @@ impl Relay {
         let listens = std::mem::take(&mut server.listens);
         if listens {
             self.prepend(server, UNLISTEN, Owed::Ours);
+            // What the client says meanwhile may need no server connection.
+            self.up.wait = Some(Wait::Unlisten);
         }
         listens
     }

@@ -241,7 +241,8 @@ pub(super) fn ready(idle: bool, client: &mut ClientSide, server: &mut ServerConn
     if !idle {
         return;
     }
-    if !client.state.portals.is_empty() {
+    // A portal of the next batch may be bound already.
+    if !client.state.portals.is_empty() && server.queue.is_settled() {
         client.state.portals.clear();
     }
     book(client, if failed { Subscriptions::roll_back } else { Subscriptions::commit });

@@ -34,6 +34,8 @@ pub(super) enum Wait {
     Channels,
     /// The hub must have delivered what was committed before.
     Mark,
+    /// The server connection must have forgotten its channels, and is given back then.
+    Unlisten,
 }
 
 impl Wait {

@@ -20,11 +20,14 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Makes a transaction fail on the server that has failed for the client already, so that the server itself
 /// answers what comes next.
 const FAILS: &str = "ROLLBACK TO SAVEPOINT hawser_refused";
+
+/// How long a client that read its notifications too slowly may take to read why it is closed.
+const SLOW_READER: Duration = Duration::from_secs(30);
 
 /// Why a session let go of its server connection.
 enum Release {
@@ -407,35 +410,43 @@ impl Session {
     /// Says something to a client that may not be reading. If a signal comes first, the session ends without a
     /// word, because half of one may be on its way.
     async fn tell(&mut self, mut words: &[u8]) -> Result<(), End> {
-        let (stream, handle, listener) = (&mut self.client.stream, &self.handle, &self.client.listener);
         let told = poll_fn(|cx| {
-            let written = loop {
-                if words.is_empty() {
-                    break stream.poll_flush(cx);
-                }
-                match stream.poll_write(cx, &[IoSlice::new(words)]) {
-                    Poll::Ready(Ok(0)) => break Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(count)) => words = words.get(count..).unwrap_or_default(),
-                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                    Poll::Pending => break Poll::Pending,
-                }
-            };
-            if let Poll::Ready(outcome) = written {
-                return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
-            }
-            if listener.as_ref().is_some_and(|listener| listener.is_overrun()) {
-                return Poll::Ready(Err(End::NotifyQueueFull));
-            }
-            ended_by(handle.take_signal(cx.waker()))
+            let told = self.poll_tell(cx, &mut words);
+            let overrun = || self.client.listener.as_ref().is_some_and(|listener| listener.is_overrun());
+            if told.is_pending() && overrun() { Poll::Ready(Err(End::NotifyQueueFull)) } else { told }
         })
         .await;
         if told == Err(End::NotifyQueueFull) {
-            // A client that begins to read just now learns why nothing more comes.
-            let mut rest = words.to_vec();
-            Refusal::NotifyQueueFull.write(&mut rest, Severity::Fatal);
-            Box::pin(super::say(stream, &rest)).await;
+            Box::pin(self.tell_overrun(words)).await;
         }
         told
+    }
+
+    /// Tells a client that reads too slowly, behind what has begun to leave, why nothing more comes.
+    async fn tell_overrun(&mut self, words: &[u8]) {
+        let mut last = words.to_vec();
+        Refusal::NotifyQueueFull.write(&mut last, Severity::Fatal);
+        let mut last = last.as_slice();
+        let _ = tokio::time::timeout(SLOW_READER, poll_fn(|cx| self.poll_tell(cx, &mut last))).await;
+    }
+
+    fn poll_tell(&mut self, cx: &mut Context<'_>, words: &mut &[u8]) -> Poll<Result<(), End>> {
+        let stream = &mut self.client.stream;
+        let written = loop {
+            if words.is_empty() {
+                break stream.poll_flush(cx);
+            }
+            match stream.poll_write(cx, &[IoSlice::new(words)]) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => *words = words.get(count..).unwrap_or_default(),
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        if let Poll::Ready(outcome) = written {
+            return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
+        }
+        ended_by(self.handle.take_signal(cx.waker()))
     }
 
     async fn fail(&mut self, violation: &Stop) -> End {
