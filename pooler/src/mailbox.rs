@@ -38,6 +38,8 @@ pub enum Order {
     /// A standby of this cluster has proven more, and sessions of this worker wait for that (see
     /// [`Bell::want_proof`](crate::topology::Bell::want_proof)).
     Proven(ClusterId),
+    /// What the LISTEN hub tells.
+    Notify(Box<crate::notify::News>),
     /// The settings changed.
     Apply(Arc<Runtime>),
     /// Log the counters.

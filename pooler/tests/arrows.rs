@@ -134,6 +134,19 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::process",
         ],
     ),
+    (
+        "notify",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::pool",
+            "crate::route",
+            "crate::runtime",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
     ("runtime", &["crate::session", "crate::worker", "crate::listener", "crate::process"]),
     ("mailbox", &["crate::session", "crate::relay", "crate::worker", "crate::listener", "crate::process"]),
     (

@@ -364,6 +364,8 @@ pub struct Limits {
     pub max_logins: usize,
     /// Clients of one pool that may wait while its cluster has no primary.
     pub max_held: usize,
+    /// Bytes of notifications that may wait for one client.
+    pub notify_queue: usize,
 }
 
 /// Timeouts that end waiting, queries, transactions or clients.

@@ -1,6 +1,7 @@
 //! The relay between two scripted peers on socket pairs: what arrives on each side, byte for byte.
 
 use super::*;
+use crate::ids::WorkerId;
 use crate::parameters::ParameterSet;
 use crate::server::connection::{CancelKey, Cancels};
 use crate::statements::ServerStatements;
@@ -29,15 +30,23 @@ struct Scene {
     stopped: Option<Stop>,
 }
 
-const LIMITS: RelayLimits =
-    RelayLimits { max_message: 1 << 20, max_client_statements: 100, max_server_statements: 2 };
+const LIMITS: RelayLimits = RelayLimits {
+    max_message: 1 << 20,
+    max_client_statements: 100,
+    max_server_statements: 2,
+    notify_queue: 1 << 16,
+};
 
 impl Scene {
     fn new() -> Self {
         let (near_client, far_client) = UnixStream::pair().unwrap();
         let (near_server, far_server) = UnixStream::pair().unwrap();
-        let shared =
-            Shared { buffers: Buffers::default(), local: Local::default(), registry: Arc::default() };
+        let shared = Shared {
+            buffers: Buffers::default(),
+            local: Local::default(),
+            registry: Arc::default(),
+            desk: Desk::new(WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
+        };
         let settings = shared.local.interner.intern(ParameterSet::default());
         let client = ClientSide {
             session: SessionId(7),
@@ -46,6 +55,7 @@ impl Scene {
             statements: ClientStatements::default(),
             unnamed: Unnamed::default(),
             state: SessionState::new(settings.clone()),
+            listener: None,
         };
         let now = Instant::now();
         let server = ServerConnection {
@@ -55,6 +65,7 @@ impl Scene {
             settings,
             statements: ServerStatements::default(),
             unnamed: None,
+            listens: false,
             cancel_key: Rc::new(CancelKey {
                 address: SocketAddress::Unix("/".into()),
                 pid: 1,
