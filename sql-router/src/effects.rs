@@ -97,8 +97,7 @@ fn may_have_effects(text: &[u8]) -> bool {
     let body = text.trim_ascii_end();
     let body = body.strip_suffix(b";").unwrap_or(body);
     let single = !body.contains(&b';');
-    let calls =
-        contains(text, b"set_config") || contains(text, b"advisory") || contains(text, b"pg_notify");
+    let calls = contains(text, b"set_config") || contains(text, b"advisory") || contains(text, b"pg_notify");
     !(single && !calls && (known || (select && !contains(text, b"into"))))
 }
 

@@ -232,7 +232,9 @@ fn listen_works_in_every_form() {
     // A pipeline, with an error in one of its batches.
     let batch = |sql: &str| [extended(sql, &[]), sync()].concat();
     let failing = [extended("LISTEN lost", &[]), extended("SELECT 1 / 0", &[]), sync()].concat();
-    reader.send(&[batch("SELECT 1"), batch("LISTEN four"), failing, batch("LISTEN \"Five \"\"5\"\"\"")].concat());
+    reader.send(
+        &[batch("SELECT 1"), batch("LISTEN four"), failing, batch("LISTEN \"Five \"\"5\"\"\"")].concat(),
+    );
     for _ in 0..4 {
         reader.read_until_ready();
     }

@@ -136,7 +136,11 @@ impl Keeper {
                 Ok(None) => return false,
                 Err(error) => {
                     let error = dial::explain(&error);
-                    tracing::warn!(dbname = self.station.dbname, error, "cannot open the listening connection");
+                    tracing::warn!(
+                        dbname = self.station.dbname,
+                        error,
+                        "cannot open the listening connection"
+                    );
                     for (worker, token) in std::mem::take(&mut self.waiting) {
                         self.tell(worker, Item::Refused(token));
                     }

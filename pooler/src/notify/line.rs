@@ -86,7 +86,9 @@ impl Line {
         while self.written < self.out.len() {
             let rest = self.out.get(self.written..).unwrap_or_default();
             match self.server.stream.poll_write(cx, &[IoSlice::new(rest)]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Lost::Connection(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(Lost::Connection(io::ErrorKind::WriteZero.into())));
+                }
                 Poll::Ready(count) => self.written += count?,
                 Poll::Pending => break,
             }
@@ -121,7 +123,9 @@ impl Line {
                 backend::READY_FOR_QUERY => Some(Heard::Done),
                 backend::ERROR_RESPONSE if is_fatal(body) => return Err(Lost::Refused(body.to_vec())),
                 backend::ERROR_RESPONSE => Some(Heard::Failed(body.to_vec())),
-                backend::PARAMETER_STATUS if message::parameter_status(body) == Some(("in_hot_standby", "on")) => {
+                backend::PARAMETER_STATUS
+                    if message::parameter_status(body) == Some(("in_hot_standby", "on")) =>
+                {
                     return Err(Lost::Standby);
                 }
                 backend::COMMAND_COMPLETE | backend::NOTICE_RESPONSE | backend::PARAMETER_STATUS => None,

@@ -75,9 +75,15 @@ impl Relay {
     }
 
     /// Whether the client must not yet hear that the server is ready.
-    pub(super) fn holds_ready(&mut self, body: &[u8], client: &ClientSide, server: &ServerConnection) -> bool {
+    pub(super) fn holds_ready(
+        &mut self,
+        body: &[u8],
+        client: &ClientSide,
+        server: &ServerConnection,
+    ) -> bool {
         let Some(listener) = &client.listener else { return false };
-        let ends = body.first() == Some(&TransactionStatus::Idle.byte()) && server.queue.fate() != Fate::Swallow;
+        let ends =
+            body.first() == Some(&TransactionStatus::Idle.byte()) && server.queue.fate() != Fate::Swallow;
         self.down.held = ends && listener.end_notify() != Gate::Open;
         self.down.held
     }
@@ -90,7 +96,11 @@ impl Relay {
 
     /// Delivers notifications to a client that keeps its server connection between transactions. True when there
     /// was something.
-    pub(super) fn deliver_notifications(&mut self, client: &ClientSide, server: &ServerConnection) -> Result<bool, Stop> {
+    pub(super) fn deliver_notifications(
+        &mut self,
+        client: &ClientSide,
+        server: &ServerConnection,
+    ) -> Result<bool, Stop> {
         let Some(listener) = &client.listener else { return Ok(false) };
         if !server.queue.is_settled() || server.status != TransactionStatus::Idle {
             return Ok(false);
@@ -122,7 +132,8 @@ impl Relay {
             return true;
         }
         let by_hub = || {
-            let channel = message::notification(body).and_then(|(_, channel)| std::str::from_utf8(channel).ok());
+            let channel =
+                message::notification(body).and_then(|(_, channel)| std::str::from_utf8(channel).ok());
             let listener = client.listener.as_ref();
             channel.zip(listener).is_some_and(|(channel, listener)| listener.has(channel))
         };

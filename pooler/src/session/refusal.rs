@@ -117,7 +117,8 @@ impl Refusal {
             Self::Violation(words) | Self::TooLarge(words) | Self::BadStartup(_, words) => words.clone(),
             Self::NoTransactions => "transaction blocks not allowed in statement pooling mode".into(),
             Self::NotifyQueueFull => {
-                "terminating connection because too many notifications were not read (limits.notify_queue)".into()
+                "terminating connection because too many notifications were not read (limits.notify_queue)"
+                    .into()
             }
             Self::TimeOut(timer) => timed_out(*timer).into(),
             Self::ShuttingDown => "terminating connection due to administrator command".into(),
