@@ -82,6 +82,23 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "catalog",
+        &[
+            "tokio",
+            "crate::relay",
+            "crate::session",
+            "crate::pool",
+            "crate::route",
+            "crate::topology",
+            "crate::config",
+            "crate::runtime",
+            "crate::mailbox",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
+    (
         "relay",
         &[
             "crate::session",
@@ -114,6 +131,17 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::pool",
             "crate::route",
             "crate::runtime",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
+    (
+        "topology",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::route",
             "crate::worker",
             "crate::listener",
             "crate::process",

@@ -91,7 +91,7 @@ impl Pool {
             let plan = self.plan();
             return self.run_reset(member, plan);
         }
-        if fit && verdict == Verdict::Reuse {
+        if fit && verdict == Verdict::Reuse && self.fits(&member) {
             member.server.released = now;
             let granted = self.ledger.borrow_mut().reset(member);
             self.deliver(granted);

@@ -8,6 +8,7 @@ use crate::notify;
 use crate::pool::PoolReport;
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::tls::TlsError;
+use crate::topology::Topology;
 use crate::worker;
 use std::io;
 use std::net::TcpListener;
@@ -56,7 +57,8 @@ pub fn run(settings: Settings, reload: Reload) -> Result<(), RunError> {
             tracing::info!(address, "listening");
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let control = Control { mailboxes, runtime, reload, signals };
+        let topology = Topology::start(&runtime, mailboxes.clone());
+        let control = Control { mailboxes, runtime, reload, signals, topology };
         control.run(shared).await;
         // The workers have nothing left to do, and end with the process.
         drop(threads);
@@ -110,6 +112,7 @@ struct Control {
     runtime: Arc<Runtime>,
     reload: Reload,
     signals: Signals,
+    topology: Topology,
 }
 
 impl Control {
@@ -156,6 +159,7 @@ impl Control {
                     for worker in 0..self.mailboxes.workers() {
                         self.mailboxes.send(WorkerId(worker), Order::Apply(self.runtime.clone()));
                     }
+                    self.topology.apply(&self.runtime);
                     for change in changes {
                         tracing::info!("reload: {change}");
                     }

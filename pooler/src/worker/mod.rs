@@ -18,6 +18,7 @@ use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
 use crate::session::services::{LoginUnderway, Services};
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
+use crate::topology::Newest;
 use hawser_wire::startup::StartupMessage;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
@@ -52,8 +53,12 @@ pub fn run(
             registry: runtime.facilities.registry.clone(),
             desk: Desk::new(worker, hub),
         });
-        let surroundings =
-            Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
+        let surroundings = Rc::new(Surroundings {
+            worker,
+            mailboxes: mailboxes.clone(),
+            shared: shared.clone(),
+            topology: Newest::default(),
+        });
         let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
         spawn_local(tick(services.clone()));
         let doors = listeners.into_iter().map(|listener| {
@@ -88,9 +93,9 @@ async fn obey(
                     .begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
             }
             Order::Cancel { session, key, done } => cancel(services, session, &key, done),
-            Order::Adopt(key, parked, permit) => {
+            Order::Adopt(key, parked, origin, permit) => {
                 if let Some(pool) = services.pools.find(&key) {
-                    pool.adopt(*parked, permit);
+                    pool.adopt(*parked, origin, permit);
                 }
             }
             Order::Lend(key, to) => {
@@ -100,6 +105,8 @@ async fn obey(
             }
             Order::Evict(database) => services.pools.evict(&database),
             Order::Notify(news) => services.shared.desk.deliver(*news),
+            Order::Topology(snapshot) => services.follow(snapshot),
+            Order::Proven(_) => {}
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(reply) => {
                 let report = services.pools.all().iter().map(|pool| pool.report()).collect();
