@@ -124,17 +124,6 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "topology",
-        &[
-            "crate::session",
-            "crate::relay",
-            "crate::route",
-            "crate::worker",
-            "crate::listener",
-            "crate::process",
-        ],
-    ),
-    (
         "notify",
         &[
             "crate::session",
@@ -142,6 +131,17 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::pool",
             "crate::route",
             "crate::runtime",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
+    (
+        "topology",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::route",
             "crate::worker",
             "crate::listener",
             "crate::process",

@@ -1,12 +1,12 @@
 //! LISTEN and NOTIFY work in transaction mode as on a connection of one's own.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::time::Duration;
 
 use hawser_tests::raw::messages::{bind, describe, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
-use hawser_tests::{Account, Config, Site, cluster, wait_until};
+use hawser_tests::{Account, Config, Site, cluster, raise_file_limit, wait_until};
 
 /// How long nothing must come.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -400,4 +400,93 @@ fn in_session_mode_listen_is_the_servers() {
     writer.terminate();
     let mut next_one = site.client();
     assert_eq!(next_one.value("SELECT count(*) FROM pg_listening_channels()"), "0");
+}
+
+/// A crowd of listeners, and how much it is sent: a tenth of the whole unless `HAWSER_STORM` is set.
+struct Storm {
+    listeners: usize,
+    channels: usize,
+    notifications: usize,
+}
+
+impl Storm {
+    fn new() -> Self {
+        let scale = if std::env::var_os("HAWSER_STORM").is_some() { 1 } else { 10 };
+        Self { listeners: 1000 / scale, channels: 200 / scale, notifications: 10_000 / scale }
+    }
+
+    /// Sends the notifications with these numbers, five in a transaction, to the channels in turn.
+    fn send(&self, writer: &mut Client, numbers: std::ops::Range<usize>) {
+        let call = |number| format!("pg_notify('storm_{}', '{number}')", number % self.channels);
+        for number in numbers.step_by(5) {
+            let calls: Vec<String> = (number..number + 5).map(call).collect();
+            writer.execute(&format!("SELECT {}", calls.join(", ")));
+        }
+    }
+
+    /// What one listener reads up to the last notification: numbers, and how many of them came before the notice
+    /// of the gap.
+    fn read(&self, listener: &mut Client) -> (Vec<usize>, Option<usize>) {
+        let (mut numbers, mut gap) = (Vec::new(), None);
+        loop {
+            let message = listener.read();
+            if message.tag == b'N' {
+                assert_eq!(message.sqlstate(), "01H01", "{message:?}");
+                assert_eq!(gap.replace(numbers.len()), None, "one gap is told once");
+                continue;
+            }
+            let (_, _, payload) = parts(&message);
+            if payload == "end" {
+                return (numbers, gap);
+            }
+            numbers.push(payload.parse().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_storm_loses_and_doubles_nothing_outside_the_gap_that_is_told() {
+    let storm = Storm::new();
+    raise_file_limit();
+    let site = Site::with(|config| config.set("pool.size", 4));
+    let mut listeners: Vec<Client> = (0..storm.listeners).map(|_| site.client()).collect();
+    for (number, listener) in listeners.iter_mut().enumerate() {
+        listener.execute(&format!("LISTEN storm_{}", number % storm.channels));
+    }
+    let mut writer = site.client();
+    let half = storm.notifications / 2;
+    storm.send(&mut writer, 0..half);
+    std::thread::scope(|scope| {
+        scope.spawn(|| cut_listening_connection(&site.account));
+        storm.send(&mut writer, half..half + half / 2);
+    });
+    site.hawser().wait_for_log("restored=true");
+    let certain = half + half / 2;
+    storm.send(&mut writer, certain..storm.notifications);
+    for channel in 0..storm.channels {
+        notify(&mut writer, &format!("storm_{channel}"), "end");
+    }
+    let mut lost = 0;
+    for (number, listener) in listeners.iter_mut().enumerate() {
+        let (heard, gap) = storm.read(listener);
+        let sent: Vec<usize> = (0..storm.notifications)
+            .filter(|other| other % storm.channels == number % storm.channels)
+            .collect();
+        assert!(heard.windows(2).all(|two| two[0] < two[1]), "doubled or out of order: {heard:?}");
+        let missing: Vec<usize> = sent.iter().copied().filter(|one| !heard.contains(one)).collect();
+        let gap = gap.expect("everybody who listens is told of the gap");
+        // One hole, which the notice does not come before.
+        if let (Some(first), Some(last)) = (missing.first(), missing.last()) {
+            assert_eq!(missing.len(), (last - first) / storm.channels + 1, "more than one hole: {missing:?}");
+            assert!((half..certain).contains(last), "lost what was sent after the gap: {missing:?}");
+            assert!(
+                heard.iter().take(gap).filter(|one| *one < first).count()
+                    == sent.iter().filter(|one| *one < first).count()
+            );
+        }
+        lost += missing.len();
+        listener.expect_silence(Duration::from_millis(1));
+    }
+    println!("{} listeners, {lost} deliveries lost in the gap that was told", storm.listeners);
+    site.others_are_well();
 }

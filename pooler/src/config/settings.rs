@@ -362,10 +362,10 @@ pub struct Limits {
     pub max_client_prepared_statements: usize,
     /// Clients in the middle of logging in.
     pub max_logins: usize,
-    /// Clients of one pool that may wait while its cluster has no primary.
-    pub max_held: usize,
     /// Bytes of notifications that may wait for one client.
     pub notify_queue: usize,
+    /// Clients of one pool that may wait while its cluster has no primary.
+    pub max_held: usize,
 }
 
 /// Timeouts that end waiting, queries, transactions or clients.

@@ -104,9 +104,9 @@ async fn obey(
                 }
             }
             Order::Evict(database) => services.pools.evict(&database),
+            Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Topology(snapshot) => services.follow(snapshot),
             Order::Proven(_) => {}
-            Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(reply) => {
                 let report = services.pools.all().iter().map(|pool| pool.report()).collect();

@@ -362,8 +362,8 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         max_message: reader.size("limits.max_message"),
         max_client_prepared_statements: reader.count("limits.max_client_prepared_statements"),
         max_logins: reader.count("limits.max_logins"),
-        max_held: reader.count("limits.max_held"),
         notify_queue: reader.size("limits.notify_queue"),
+        max_held: reader.count("limits.max_held"),
     }
 }
 
