@@ -21,6 +21,7 @@ mod config;
 mod hawser;
 mod program;
 pub mod raw;
+pub mod script;
 mod site;
 mod usage;
 mod wait;

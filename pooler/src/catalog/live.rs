@@ -32,27 +32,47 @@ pub enum LiveError {
     Load(#[from] LoadError),
 }
 
-/// Connects to the first database of `settings` and reads its catalogue, with the path that its user has there.
-///
-/// # Errors
-/// There is no database or user, no connection, or no answer.
-pub async fn fetch(settings: &Settings) -> Result<(Catalog, SearchPath), LiveError> {
-    let plan = plan(settings)?;
-    let mut server = dial(&plan, &Local::default(), 0).await?;
-    let found = ask(&mut server).await;
-    server.close();
-    found
+/// A connection of its own to the first database that settings name.
+#[derive(Debug)]
+pub struct Live {
+    server: ServerConnection,
 }
 
-async fn ask(server: &mut ServerConnection) -> Result<(Catalog, SearchPath), LiveError> {
-    let catalog = load(server).await?;
-    let question = "SELECT pg_catalog.current_setting('search_path'), current_user";
-    let answer = simple_query(server, question).await.map_err(LoadError::from)?;
-    let path = match answer.rows.first().map(Vec::as_slice) {
-        Some([Some(setting), Some(user)]) => SearchPath::parse(setting, user),
-        _ => SearchPath::unknown(),
-    };
-    Ok((catalog, path))
+impl Live {
+    /// Connects to the first database of `settings`.
+    ///
+    /// # Errors
+    /// There is no database or user, or no connection.
+    pub async fn connect(settings: &Settings) -> Result<Self, LiveError> {
+        let plan = plan(settings)?;
+        Ok(Self { server: dial(&plan, &Local::default(), 0).await? })
+    }
+
+    /// The catalogue as it is now.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn catalog(&mut self) -> Result<Catalog, LiveError> {
+        Ok(load(&mut self.server).await?)
+    }
+
+    /// The search path that the user has there.
+    ///
+    /// # Errors
+    /// It could not be asked.
+    pub async fn path(&mut self) -> Result<SearchPath, LiveError> {
+        let question = "SELECT pg_catalog.current_setting('search_path'), current_user";
+        let answer = simple_query(&mut self.server, question).await.map_err(LoadError::from)?;
+        Ok(match answer.rows.first().map(Vec::as_slice) {
+            Some([Some(setting), Some(user)]) => SearchPath::parse(setting, user),
+            _ => SearchPath::unknown(),
+        })
+    }
+
+    /// Leaves politely.
+    pub fn close(self) {
+        self.server.close();
+    }
 }
 
 fn plan(settings: &Settings) -> Result<DialPlan, LiveError> {

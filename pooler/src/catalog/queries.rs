@@ -65,7 +65,11 @@ pub(super) fn functions(primary: &[u32]) -> String {
 }
 
 /// What reaches a volatile function without a call that one can see: kind (v: view, u: unlogged, t: type,
-/// o: operator, c: implicit cast, s: comparison of a type) and name.
+/// o: operator, s: comparison of a type) and name.
+///
+/// A volatile implicit cast can be meant only where a value of its target is wanted: by a relation that has a column of
+/// that type, or a function or operator that takes or gives it. Those are dangerous to mention. Functions and operators
+/// that share the name of one of PostgreSQL's own are left out: those are meant nearly always.
 ///
 /// Views, policies and constraints of domains are followed through `pg_depend`. PostgreSQL's own functions are pinned
 /// and have no rows there, so those that need the primary are looked for in the stored trees, where a call is written
@@ -129,7 +133,12 @@ pub(super) fn hazards(primary: &[u32]) -> String {
            UNION \
            SELECT 'pg_type'::regclass, contypid FROM pg_constraint WHERE contypid <> 0 AND conbin::text ~ '{pattern}' \
            UNION \
-           SELECT e.class, e.object FROM reached r JOIN edge e ON (e.needed_class, e.needed) = (r.class, r.object)) \
+           SELECT e.class, e.object FROM reached r JOIN edge e ON (e.needed_class, e.needed) = (r.class, r.object)), \
+         silent (oid) AS ( \
+           SELECT c.casttarget FROM reached r JOIN pg_cast c ON r.class = 'pg_proc'::regclass AND c.castfunc = r.object \
+            WHERE c.castcontext = 'i' AND c.oid >= {FIRST_USER_OID} \
+           UNION \
+           SELECT d.oid FROM silent s JOIN pg_type d ON s.oid IN (d.typbasetype, d.typelem)) \
          SELECT * FROM ( \
            SELECT CASE WHEN c.relpersistence = 'u' THEN 'u' ELSE 'v' END AS kind, c.relname AS name \
              FROM reached r JOIN pg_class c ON r.class = 'pg_class'::regclass AND c.oid = r.object \
@@ -139,8 +148,16 @@ pub(super) fn hazards(primary: &[u32]) -> String {
            SELECT 'o', o.oprname \
              FROM reached r JOIN pg_operator o ON r.class = 'pg_operator'::regclass AND o.oid = r.object \
            UNION ALL \
-           SELECT 'c', 'cast' FROM reached r JOIN pg_cast c ON r.class = 'pg_proc'::regclass AND c.castfunc = r.object \
-            WHERE c.castcontext = 'i' AND c.oid >= {FIRST_USER_OID} \
+           SELECT 'v', c.relname FROM pg_attribute a JOIN silent t ON t.oid = a.atttypid \
+             JOIN pg_class c ON c.oid = a.attrelid WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') \
+           UNION ALL \
+           SELECT 't', p.proname FROM pg_proc p WHERE p.oid >= {FIRST_USER_OID} \
+              AND EXISTS (SELECT FROM silent t WHERE t.oid = p.prorettype OR t.oid = ANY (p.proargtypes)) \
+              AND NOT EXISTS (SELECT FROM pg_proc b WHERE b.proname = p.proname AND b.oid < {FIRST_USER_OID}) \
+           UNION ALL \
+           SELECT 'o', o.oprname FROM pg_operator o WHERE o.oid >= {FIRST_USER_OID} \
+              AND EXISTS (SELECT FROM silent t WHERE t.oid IN (o.oprleft, o.oprright, o.oprresult)) \
+              AND NOT EXISTS (SELECT FROM pg_operator b WHERE b.oprname = o.oprname AND b.oid < {FIRST_USER_OID}) \
            UNION ALL \
            SELECT 's', 'support' FROM reached r JOIN pg_amproc s ON r.class = 'pg_proc'::regclass \
               AND s.amproc = r.object JOIN pg_opfamily f ON f.oid = s.amprocfamily AND f.opfmethod IN (403, 405)) AS all_of_them \

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::verdicts::{as_json, as_table};
-use crate::catalog::{self, LiveError};
+use crate::catalog::{Live, LiveError};
 use crate::config::{Arguments, Environment, Problems, load};
 
 /// Longest line of standard input, in bytes. What is longer is answered with an error, and not kept.
@@ -85,7 +85,12 @@ fn knowledge(
             let arguments = Arguments { source: Some(url.clone()), ..Arguments::default() };
             let settings = load(&arguments, environment).map_err(RouteError::Url)?.settings;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let (catalog, path) = runtime.block_on(catalog::fetch(&settings))?;
+            let (catalog, path) = runtime.block_on(async {
+                let mut live = Live::connect(&settings).await?;
+                let found = (live.catalog().await?, live.path().await?);
+                live.close();
+                Ok::<_, LiveError>(found)
+            })?;
             (Box::new(catalog), path)
         }
     };
