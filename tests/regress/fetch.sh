@@ -3,7 +3,7 @@
 # version that is installed. They are PostgreSQL's: they are not kept in this repository.
 set -euo pipefail
 target=$1
-[ -e "$target/.done" ] && exit 0
+[ "$target/.done" -nt "$0" ] && exit 0
 command -v apt-get >/dev/null || {
 	echo "no apt-get here; put src/test/regress/{sql,data,parallel_schedule} of PostgreSQL's sources into $target" >&2
 	exit 1
