@@ -1,5 +1,5 @@
-//! What functions, views, types and operators of a database do is known, to a user without privileges, and `hawser
-//! route` says so.
+//! What functions, views, types and operators of a database do is known, to a user who owns none of it, and
+//! `hawser route` says so.
 
 use hawser::catalog::{Catalog, Live};
 use hawser::config::{Arguments, Environment, load};
@@ -41,6 +41,7 @@ const OBJECTS: &str = "
     CREATE POLICY p ON secured USING (vola(a) > 0);
     CREATE TABLE counted_rows (a int);
     CREATE POLICY p ON counted_rows USING (nextval('s') > 0);
+    CREATE VIEW view_lock AS SELECT * FROM (SELECT a FROM counted_rows FOR UPDATE) AS t;
     CREATE MATERIALIZED VIEW kept AS SELECT vola(1) AS a;
     CREATE TYPE euro AS (cents int);
     CREATE FUNCTION euro_of(int) RETURNS euro LANGUAGE sql AS 'SELECT row($1)::euro';
@@ -76,6 +77,7 @@ const WRITES: &[&str] = &[
     "TABLE view_vola",
     "TABLE view_on_view",
     "TABLE view_config",
+    "TABLE view_lock",
     "TABLE unlogged",
     "TABLE view_unlogged",
     "TABLE parted",
@@ -92,7 +94,7 @@ const WRITES: &[&str] = &[
     "SELECT * FROM prices",
 ];
 
-/// The database of a user without privileges, with the objects.
+/// A database with the objects, and a user who owns none of them.
 fn shop() -> Account {
     let account = Account::new(cluster());
     cluster().psql_in(&account.database, OBJECTS).expect("the objects are made");

@@ -47,16 +47,17 @@ pub(super) const MARK: &str = "SELECT concat_ws(' ', \
 pub(super) fn functions(primary: &[u32]) -> String {
     format!(
         "SELECT n.nspname, p.proname, \
-         CASE WHEN p.prokind = 'a' THEN EXISTS ( \
-             SELECT FROM pg_aggregate a, pg_proc s \
-              WHERE a.aggfnoid = p.oid AND s.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, \
-                    a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn) \
-                AND (s.provolatile = 'v' AND s.oid >= {FIRST_USER_OID} OR s.oid = ANY ('{oids}'))) \
-         ELSE p.provolatile = 'v' END, \
+         CASE WHEN p.prokind = 'a' THEN w.oid IS NOT NULL ELSE p.provolatile = 'v' END, \
          p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1, \
          EXISTS (SELECT FROM pg_proc b WHERE b.proname = p.proname AND b.proargtypes = p.proargtypes \
                     AND b.pronamespace = 'pg_catalog'::regnamespace AND b.oid <> p.oid) \
-         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace LEFT JOIN ( \
+           SELECT DISTINCT a.aggfnoid::oid FROM pg_aggregate a, LATERAL (VALUES (a.aggtransfn::oid), (a.aggfinalfn), \
+                  (a.aggcombinefn), (a.aggserialfn), (a.aggdeserialfn), (a.aggmtransfn), (a.aggminvtransfn), \
+                  (a.aggmfinalfn)) AS f (oid) JOIN pg_proc s ON s.oid = f.oid \
+            WHERE a.aggfnoid >= {FIRST_USER_OID} \
+              AND (s.provolatile = 'v' AND s.oid >= {FIRST_USER_OID} OR s.oid = ANY ('{oids}'))) AS w (oid) \
+           ON w.oid = p.oid \
          WHERE p.prokind <> 'p' AND (p.oid >= {FIRST_USER_OID} OR n.nspname <> 'pg_catalog') \
          LIMIT {limit}",
         oids = array(primary),
@@ -73,10 +74,10 @@ pub(super) fn functions(primary: &[u32]) -> String {
 ///
 /// Views, policies and constraints of domains are followed through `pg_depend`. PostgreSQL's own functions are pinned
 /// and have no rows there, so those that need the primary are looked for in the stored trees, where a call is written
-/// as `:funcid 1574`.
+/// as `:funcid 1574`. A view may also lock rows (`FOR UPDATE`), which only its tree tells.
 pub(super) fn hazards(primary: &[u32]) -> String {
     let pattern = format!(
-        ":(funcid|opfuncid|aggfnoid|winfnoid) ({})\\M",
+        ":(funcid|opfuncid|aggfnoid|winfnoid) ({})\\M|:hasForUpdate true",
         if primary.is_empty() { "0".to_owned() } else { joined(primary, "|") }
     );
     format!(
