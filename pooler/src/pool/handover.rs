@@ -1,6 +1,7 @@
 //! Connections that move from one worker to another.
 
 use super::budget::Permit;
+use super::lead::Origin;
 use super::{Member, Pool};
 use crate::ids::WorkerId;
 use crate::mailbox::Order;
@@ -19,25 +20,24 @@ impl Pool {
     }
 
     pub(super) fn hand_over(&self, member: Box<Member>, worker: WorkerId) {
-        let Member { server, mut permit } = *member;
+        let Member { server, mut permit, origin } = *member;
         match server.park() {
             Ok(parked) => {
                 permit.move_to(worker.0);
                 self.surroundings
                     .mailboxes
-                    .send(worker, Order::Adopt(self.key.clone(), Box::new(parked), permit));
+                    .send(worker, Order::Adopt(self.key.clone(), Box::new(parked), origin, permit));
             }
             Err(error) => tracing::debug!(pool = %self.key, %error, "server connection lost between workers"),
         }
     }
 
     /// A connection comes from another worker.
-    pub fn adopt(self: &Rc<Self>, parked: ParkedServer, permit: Permit) {
+    pub fn adopt(self: &Rc<Self>, parked: ParkedServer, origin: Option<Origin>, permit: Permit) {
         match parked.unpark(self.surroundings.interner()) {
             Ok(server) => {
                 self.ledger.borrow_mut().begin_opening();
-                let granted = self.ledger.borrow_mut().opened(Box::new(Member { server, permit }));
-                self.deliver(granted);
+                self.admit(Box::new(Member { server, origin, permit }));
             }
             Err(error) => tracing::debug!(pool = %self.key, %error, "server connection lost between workers"),
         }

@@ -5,7 +5,9 @@
 //! found it fit, and that clients are served in order.
 
 pub mod budget;
+mod following;
 mod handover;
+pub mod lead;
 pub mod lease;
 pub mod ledger;
 mod opening;
@@ -19,14 +21,16 @@ pub use ticket::Ticket;
 pub use welcome::{Told, Welcome, Welcoming};
 
 use crate::config::settings::PoolMode;
-use crate::ids::{PoolKey, WorkerId};
+use crate::ids::{ClusterId, PoolKey, WorkerId};
 use crate::mailbox::Mailboxes;
 use crate::parameters::Interner;
 use crate::relay::{RelayLimits, Traffic};
 use crate::server::checkin::{self, Circumstances, Verdict};
 use crate::server::connection::ServerConnection;
 use crate::server::dial::{self, DialError, DialPlan};
+use crate::topology::{Newest, Snapshot};
 use budget::{Budget, Permit};
+use lead::{Lead, Origin};
 use ledger::{Counts, Ledger};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -43,6 +47,8 @@ const MOST_DIALS: usize = 8;
 pub struct Member {
     /// The connection.
     pub server: ServerConnection,
+    /// Where it was opened, if the topology said where.
+    pub origin: Option<Origin>,
     permit: Permit,
 }
 
@@ -52,6 +58,12 @@ pub enum PoolError {
     /// The server cannot be reached, or refuses us.
     #[error("{}", dial::explain(.0))]
     Dial(DialError),
+    /// There is no primary, and too many wait for one already.
+    #[error("there is no primary, and too many clients wait for one")]
+    TooManyHeld,
+    /// The pool's host is no standby any more: another host will do.
+    #[error("the host cannot be read from any more")]
+    Nowhere,
 }
 
 /// What the settings say about one pool.
@@ -85,6 +97,8 @@ pub struct PoolPlan {
     pub reset_always: bool,
     /// Pause after a failed dial.
     pub login_retry: Duration,
+    /// Clients of this worker that may wait while there is no primary.
+    pub max_held: usize,
     /// What clients may ask of a relay.
     pub limits: RelayLimits,
 }
@@ -170,6 +184,8 @@ struct Failure {
     error: Rc<PoolError>,
     retry_at: Instant,
     count: u32,
+    /// Another host may take over: clients wait for that.
+    may_move: bool,
 }
 
 /// The connections of one database and user on one worker.
@@ -189,6 +205,11 @@ pub struct Pool {
     welcomes: RefCell<HashMap<Welcoming, Rc<Welcome>>>,
     told: Arc<Told>,
     last_used: Cell<Instant>,
+    cluster: Cell<Option<ClusterId>>,
+    snapshot: RefCell<Option<Arc<Snapshot>>>,
+    lead: RefCell<Lead>,
+    /// Nothing is lent or opened: the lead says why.
+    shut: Cell<bool>,
 }
 
 /// What the pools of one worker have in common.
@@ -200,6 +221,8 @@ pub struct Surroundings {
     pub mailboxes: Mailboxes,
     /// Tracked parameters and blocks of the worker.
     pub shared: Rc<crate::relay::Shared>,
+    /// The newest snapshots of all clusters.
+    pub topology: Newest,
 }
 
 impl Surroundings {
@@ -240,6 +263,10 @@ impl Pool {
             welcomes: RefCell::default(),
             told,
             last_used: Cell::new(Instant::now()),
+            cluster: Cell::new(None),
+            snapshot: RefCell::default(),
+            lead: RefCell::new(Lead::Settings),
+            shut: Cell::new(false),
         })
     }
 
@@ -295,7 +322,7 @@ impl Pool {
     #[inline]
     pub fn request(self: &Rc<Self>, now: Instant) -> Result<Request, Rc<PoolError>> {
         let order = self.plan.borrow().order;
-        loop {
+        while !self.shut.get() {
             let Some(mut member) = self.ledger.borrow_mut().lend(order) else { break };
             if member.server.stream.has_arrivals() {
                 self.discard(member, checkin::Discard::Unasked);
@@ -314,11 +341,18 @@ impl Pool {
 
     #[cold]
     fn queue(self: &Rc<Self>, now: Instant) -> Result<Rc<Ticket>, Rc<PoolError>> {
+        if *self.lead.borrow() == Lead::Nowhere {
+            return Err(Rc::new(PoolError::Nowhere));
+        }
         if let Some(failure) = &*self.failure.borrow()
             && failure.retry_at > now
+            && !failure.may_move
             && self.open_here() == 0
         {
             return Err(failure.error.clone());
+        }
+        if self.is_held() && self.counts().waiting >= self.plan.borrow().max_held {
+            return Err(Rc::new(PoolError::TooManyHeld));
         }
         let ticket = Ticket::new(now);
         self.ledger.borrow_mut().wait(ticket.clone());
@@ -341,6 +375,8 @@ impl Pool {
     pub fn check_in(self: &Rc<Self>, mut member: Box<Member>, needs_reset: bool) {
         let now = Instant::now();
         let plan = self.plan.borrow().clone();
+        // One that a client listened on would tell the next one.
+        let needs_reset = needs_reset || member.server.listens;
         let needs_reset = plan.wants_reset(&mut member.server, needs_reset);
         let circumstances = Circumstances { now, generation: self.budget.generation(), needs_reset };
         match checkin::verdict(&member.server, circumstances) {
@@ -348,6 +384,9 @@ impl Pool {
             Verdict::Reuse => return self.await_cancels(member),
             Verdict::Reset => return self.reset(member, plan),
             Verdict::Discard(reason) => return self.discard(member, reason),
+        }
+        if !self.fits(&member) {
+            return self.discard(member, checkin::Discard::Moved);
         }
         member.server.released = now;
         let waiting = self.counts().waiting > 0;
@@ -374,7 +413,7 @@ impl Pool {
 
     fn close(&self, member: Box<Member>) {
         count(&self.counters.closed, 1);
-        let Member { server, permit } = *member;
+        let Member { server, permit, .. } = *member;
         server.close();
         drop(permit);
         self.note_idle();

@@ -2,11 +2,14 @@
 
 use super::budget::{Denied, Permit};
 use super::{Failure, MOST_DIALS, Member, Pool, PoolError, count};
-use crate::ids::WorkerId;
+use crate::ids::{PoolHost, WorkerId};
 use crate::mailbox::Order;
 use crate::server::dial::{self, DialError};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// Pause after a failed dial where another host may take over.
+const MOVE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Pool {
     /// Opens what is missing, as far as the budget goes.
@@ -16,6 +19,9 @@ impl Pool {
 
     pub(super) fn open_up_to(self: &Rc<Self>, reserve: usize, patient: bool) {
         loop {
+            if self.shut.get() {
+                break;
+            }
             let (shortage, opening) = {
                 let ledger = self.ledger.borrow();
                 (ledger.shortage(), ledger.counts().opening)
@@ -53,21 +59,37 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let mut plan = pool.plan().dial.clone();
             plan.lifetime = pool.lifetime(plan.lifetime);
+            let origin = pool.aim(&mut plan);
             let generation = pool.budget.generation();
             match dial::dial(&plan, &pool.surroundings.shared.local, generation).await {
                 Ok(server) => {
                     *pool.failure.borrow_mut() = None;
                     count(&pool.counters.opened, 1);
-                    let granted = pool.ledger.borrow_mut().opened(Box::new(Member { server, permit }));
-                    pool.deliver(granted);
+                    pool.admit(Box::new(Member { server, origin, permit }));
                 }
                 Err(error) => {
                     drop(permit);
                     pool.ledger.borrow_mut().failed_to_open();
-                    pool.fail(error);
+                    if origin == pool.lead.borrow().origin() {
+                        pool.fail(error);
+                    } else {
+                        // Where it failed is not where we want to be any more.
+                        pool.open_more();
+                    }
                 }
             }
         });
+    }
+
+    /// A connection that is new here goes to who waits, unless the pool leads elsewhere by now.
+    pub(super) fn admit(self: &Rc<Self>, member: Box<Member>) {
+        if self.fits(&member) {
+            let granted = self.ledger.borrow_mut().opened(member);
+            return self.deliver(granted);
+        }
+        self.ledger.borrow_mut().failed_to_open();
+        self.close(member);
+        self.open_more();
     }
 
     pub(super) fn lifetime(&self, lifetime: Option<Duration>) -> Option<Duration> {
@@ -80,13 +102,15 @@ impl Pool {
         tracing::warn!(pool = %self.key, error = %dial::explain(&error), "cannot open a server connection");
         let error = Rc::new(PoolError::Dial(error));
         let before = self.failure.borrow().as_ref().map_or(0, |failure| failure.count);
+        let may_move = self.report_trouble(&error);
         let pause = self.plan.borrow().login_retry * 2u32.pow(before.min(4));
-        let retry_at = Instant::now() + pause;
-        *self.failure.borrow_mut() = Some(Failure { error: error.clone(), retry_at, count: before + 1 });
-        if self.open_here() == 0 {
-            for ticket in self.ledger.borrow_mut().dismiss() {
-                ticket.refuse(error.clone());
-            }
+        let retry_at = Instant::now() + if may_move { MOVE_PAUSE } else { pause };
+        *self.failure.borrow_mut() =
+            Some(Failure { error: error.clone(), retry_at, count: before + 1, may_move });
+        if self.key.host != PoolHost::Primary {
+            self.dismiss(&Rc::new(PoolError::Nowhere));
+        } else if self.open_here() == 0 && !may_move {
+            self.dismiss(&error);
         }
         self.note_waiting();
     }

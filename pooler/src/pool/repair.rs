@@ -76,6 +76,7 @@ impl Pool {
                 // Whatever the reset query leaves, the next client's settings are made anew from here.
                 member.server.settings = pool.surroundings.interner().intern(Default::default());
                 member.server.statements.clear();
+                member.server.listens = false;
             }
             pool.end_reset(member, clean, false);
         });
@@ -90,7 +91,7 @@ impl Pool {
             let plan = self.plan();
             return self.run_reset(member, plan);
         }
-        if fit && verdict == Verdict::Reuse {
+        if fit && verdict == Verdict::Reuse && self.fits(&member) {
             member.server.released = now;
             let granted = self.ledger.borrow_mut().reset(member);
             self.deliver(granted);

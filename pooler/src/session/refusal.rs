@@ -16,6 +16,8 @@ use hawser_wire::sqlstate;
 pub enum Refusal {
     /// No server connection came free in time.
     WaitedTooLong,
+    /// There was no primary for too long.
+    NoPrimary,
     /// The client cancelled while it waited.
     CancelledInQueue,
     /// The pool cannot reach its server; the server's own ErrorResponse body where there is one.
@@ -36,6 +38,8 @@ pub enum Refusal {
     TooLarge(String),
     /// A transaction in statement mode.
     NoTransactions,
+    /// More notifications than may wait for the client.
+    NotifyQueueFull,
     /// Time is out.
     TimeOut(Timer),
     /// The process ends.
@@ -73,6 +77,7 @@ impl Refusal {
             Self::TransactionFailed => sqlstate::IN_FAILED_SQL_TRANSACTION,
             Self::CommitUnknown => sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             Self::Violation(_) => sqlstate::PROTOCOL_VIOLATION,
+            Self::NotifyQueueFull => sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
             Self::TooLarge(_) => sqlstate::PROGRAM_LIMIT_EXCEEDED,
             Self::NoTransactions => sqlstate::FEATURE_NOT_SUPPORTED,
             Self::TimeOut(Timer::IdleTransaction) => sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
@@ -83,7 +88,7 @@ impl Refusal {
             Self::NeedsTls | Self::NoRule(_) => sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
             Self::Throttled => sqlstate::INVALID_PASSWORD,
             Self::UnknownDatabase(_) => sqlstate::INVALID_CATALOG_NAME,
-            Self::Disabled(_) => sqlstate::CANNOT_CONNECT_NOW,
+            Self::Disabled(_) | Self::NoPrimary => sqlstate::CANNOT_CONNECT_NOW,
             Self::BadStartup(sqlstate, _) => sqlstate,
             Self::Misconfigured => sqlstate::CONFIG_FILE_ERROR,
         }
@@ -94,6 +99,10 @@ impl Refusal {
     pub fn words(&self) -> String {
         match self {
             Self::WaitedTooLong => "no server connection became free in time (query_wait_timeout)".into(),
+            Self::NoPrimary => {
+                "there is no primary that could be waited for any longer (timeouts.hold, limits.max_held)"
+                    .into()
+            }
             Self::CancelledInQueue => "canceling statement due to user request".into(),
             Self::NoServer(_, words) => format!("cannot reach the database server: {words}"),
             Self::ServerLost => "server connection lost; whether the statement took effect is unknown".into(),
@@ -113,6 +122,10 @@ impl Refusal {
             }
             Self::Violation(words) | Self::TooLarge(words) | Self::BadStartup(_, words) => words.clone(),
             Self::NoTransactions => "transaction blocks not allowed in statement pooling mode".into(),
+            Self::NotifyQueueFull => {
+                "terminating connection because too many notifications were not read (limits.notify_queue)"
+                    .into()
+            }
             Self::TimeOut(timer) => timed_out(*timer).into(),
             Self::ShuttingDown => "terminating connection due to administrator command".into(),
             Self::NeedsTls => "TLS is required".into(),
@@ -158,6 +171,7 @@ impl From<&PoolError> for Refusal {
     fn from(error: &PoolError) -> Self {
         match error {
             PoolError::Dial(dial) => Self::from(dial),
+            PoolError::Nowhere | PoolError::TooManyHeld => Self::NoPrimary,
         }
     }
 }
@@ -177,9 +191,11 @@ pub fn of_stop(stop: &Stop) -> Option<Refusal> {
             Refusal::TooLarge(violation.to_string())
         }
         Stop::Violation(violation) => Refusal::Violation(violation.to_string()),
+        Stop::NotifyQueueFull => Refusal::NotifyQueueFull,
         Stop::ServerLeft
         | Stop::ServerLost(_)
         | Stop::ServerEnds(_)
+        | Stop::ServerCut
         | Stop::ServerViolation(_)
         | Stop::ServerFraming(_) => Refusal::ServerLost,
         Stop::OursFailed(body) => Refusal::Server(body.clone()),

@@ -8,10 +8,16 @@ use super::lsn::Lsn;
 use super::moment::Moment;
 use crate::ids::HostId;
 use std::collections::VecDeque;
+use std::time::Duration;
 
-/// Readings that are kept for standbys that lag. While somebody waits they come every few milliseconds, so the older
-/// ones are thinned out: what lags by an hour need not be proven to the millisecond.
-const KEPT: usize = 256;
+/// Newest readings, all of them. While somebody waits they come every few milliseconds.
+const KEPT: usize = 128;
+
+/// Older readings, for standbys that lag: some minutes.
+const KEPT_OLD: usize = 1024;
+
+/// What lags by minutes need not be proven to the millisecond.
+const APART: Duration = Duration::from_millis(100);
 
 /// What the primary has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +43,7 @@ pub struct Freshness {
     /// Who the readings are from.
     source: Option<(HostId, u32)>,
     readings: VecDeque<Reading>,
+    older: VecDeque<Reading>,
     proofs: Vec<Proof>,
 }
 
@@ -45,8 +52,13 @@ impl Freshness {
     pub fn follow(&mut self, primary: HostId, timeline: u32) {
         if self.source != Some((primary, timeline)) {
             self.source = Some((primary, timeline));
-            self.readings.clear();
+            self.start_over();
         }
+    }
+
+    fn start_over(&mut self) {
+        self.readings.clear();
+        self.older.clear();
     }
 
     /// The primary was asked at `asked`, and its last record ended at `position`.
@@ -60,7 +72,7 @@ impl Freshness {
             }
             // Positions never go back while one primary lives. If one does all the same, its word is worth nothing.
             if position < last.position {
-                self.readings.clear();
+                self.start_over();
             }
         }
         let len = self.readings.len();
@@ -68,14 +80,22 @@ impl Freshness {
             // Who has this position proves the later moment just as well.
             self.readings.pop_back();
         }
-        if self.readings.len() >= KEPT {
-            let mut number = 0;
-            self.readings.retain(|_| {
-                number += 1;
-                number % 2 == 1
-            });
+        if self.readings.len() >= KEPT
+            && let Some(reading) = self.readings.pop_front()
+        {
+            self.grow_old(reading);
         }
         self.readings.push_back(Reading { moment: asked, position });
+    }
+
+    fn grow_old(&mut self, reading: Reading) {
+        if self.older.back().is_some_and(|last| reading.moment.since(last.moment) < APART) {
+            return;
+        }
+        if self.older.len() >= KEPT_OLD {
+            self.older.pop_front();
+        }
+        self.older.push_back(reading);
     }
 
     /// A standby on `timeline` has replayed up to `replayed`. Tells what is proven for it now.
@@ -84,7 +104,8 @@ impl Freshness {
     /// old primary had. What was proven before holds, for as long as its server runs.
     pub fn replay(&mut self, host: HostId, instance: u64, timeline: u32, replayed: Lsn) -> Proof {
         let follows = self.source.is_some_and(|(_, on)| on == timeline);
-        let reached = self.readings.iter().rev().find(|reading| reading.position <= replayed);
+        let mut newest_first = self.readings.iter().rev().chain(self.older.iter().rev());
+        let reached = newest_first.find(|reading| reading.position <= replayed);
         let moment = reached.filter(|_| follows).map_or(Moment::NEVER, |reading| reading.moment);
         let proof = self.proof_mut(host);
         if proof.instance != instance {
@@ -132,3 +153,7 @@ impl Freshness {
         &mut self.proofs[place]
     }
 }
+
+#[cfg(test)]
+#[path = "freshness_tests.rs"]
+mod tests;

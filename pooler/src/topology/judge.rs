@@ -561,3 +561,11 @@ pub fn phase(change: &Change, before: PrimaryView, judge: &Judge) -> Option<Phas
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "simulation_tests.rs"]
+mod simulation;

@@ -49,12 +49,19 @@ pub(super) struct Report {
 pub(super) struct Rein {
     wake: Notify,
     pace: Cell<Duration>,
+    gap: Cell<Duration>,
     reconnect: Cell<bool>,
 }
 
 impl Rein {
     /// Ask now.
     pub(super) fn ask(&self) {
+        self.ask_after(Duration::ZERO);
+    }
+
+    /// Ask as soon as this long has passed since the last question.
+    pub(super) fn ask_after(&self, gap: Duration) {
+        self.gap.set(gap);
         self.wake.notify_one();
     }
 
@@ -101,7 +108,7 @@ impl Probe {
                     () = self.rein.wake.notified() => {}
                     () = stirs(&mut connection) => {}
                 }
-                tokio::time::sleep_until(last + LEAST_GAP).await;
+                tokio::time::sleep_until(last + self.rein.gap.take().max(LEAST_GAP)).await;
             }
             first = false;
             last = Instant::now();

@@ -29,6 +29,9 @@ const MUTE_PACE: Duration = Duration::from_secs(5);
 /// Somebody who waits for a proof has the hosts asked for so long. Who still waits then asks again.
 const LONGEST_PURSUIT: Duration = Duration::from_millis(500);
 
+/// A standby that lags is asked at least this often while somebody waits for it.
+const LONGEST_GAP: Duration = Duration::from_millis(25);
+
 /// Credentials of clients that are kept for the probes.
 const KEPT_OFFERS: usize = 4;
 
@@ -71,8 +74,18 @@ pub(super) struct Watch {
     offers: Vec<Offer>,
     round: u64,
     latest: Rc<RefCell<Option<Arc<Snapshot>>>>,
-    /// Somebody waits for this moment, since then.
-    pursuit: Option<(Moment, Moment)>,
+    pursuit: Option<Pursuit>,
+}
+
+/// Somebody waits for a proof.
+#[derive(Debug, Clone, Copy)]
+struct Pursuit {
+    /// Of this moment.
+    wanted: Moment,
+    /// Since then.
+    since: Moment,
+    /// Somebody said last then that it still waits.
+    renewed: Moment,
 }
 
 /// What a watch listens to.
@@ -199,12 +212,12 @@ impl Watch {
     fn take(&mut self, report: &Report) {
         let host = report.seen.host;
         self.log_words(report);
-        let before = self.judge.primary();
+        let (before, proven) = (self.judge.primary(), self.freshness.proof(host).proven);
         let changes = self.judge.observe(&report.seen);
         self.measure(report);
         self.act_on(&changes, Some(before));
         self.set_paces();
-        self.pursue(host);
+        self.pursue(host, proven);
     }
 
     /// Why a probe failed, once for each reason.
@@ -369,30 +382,45 @@ impl Watch {
             }
         }
         let Some(wanted) = self.bell.wanted() else { return };
-        self.pursuit = Some((wanted, Moment::now()));
+        let now = Moment::now();
+        let before = self.pursuit.filter(|pursuit| pursuit.wanted == wanted);
+        let since = before.map_or(now, |pursuit| pursuit.since);
+        let pursuit = Pursuit { wanted, since, renewed: now };
         if self.any_standby_proves(wanted) {
+            self.pursuit = None;
             self.wake_waiters();
-        } else if self.freshness.newest() < wanted {
-            self.ask_primary();
         } else {
-            self.ask_standbys(wanted);
+            self.pursuit = Some(pursuit);
+            self.chase(pursuit, now);
         }
     }
 
-    /// Goes on asking while somebody waits for a proof. `host` has just reported.
-    fn pursue(&mut self, host: HostId) {
-        let Some((wanted, since)) = self.pursuit else { return };
+    /// Goes on asking while somebody waits for a proof. `host` has just reported; `before` that,
+    /// it had proven less or as much.
+    fn pursue(&mut self, host: HostId, before: Moment) {
+        let Some(pursuit) = self.pursuit else { return };
         let now = Moment::now();
-        if self.judge.role(host) == Role::Standby && self.freshness.proof(host).proven >= wanted {
-            self.pursuit = None;
+        let proven = self.freshness.proof(host).proven;
+        if proven > before {
+            // Some wait for less than the others.
             self.wake_waiters();
-        } else if now.since(since) > LONGEST_PURSUIT {
-            self.pursuit = None;
-        } else if self.freshness.newest() < wanted {
-            self.ask_primary();
-        } else {
-            self.ask_standbys(wanted);
         }
+        if proven >= pursuit.wanted || now.since(pursuit.renewed) > LONGEST_PURSUIT {
+            self.pursuit = None;
+        } else {
+            self.chase(pursuit, now);
+        }
+    }
+
+    /// The primary says where its log ends, and the standbys are asked until one is there. While many wait, both go on
+    /// at the same time. The longer it takes, the less it matters to know to the millisecond.
+    fn chase(&self, pursuit: Pursuit, now: Moment) {
+        let newest = self.freshness.newest();
+        if newest < pursuit.wanted {
+            self.ask_primary();
+        }
+        let gap = (now.since(pursuit.since) / 8).min(LONGEST_GAP);
+        self.ask_standbys(newest.min(pursuit.wanted), gap);
     }
 
     fn ask_primary(&self) {
@@ -403,11 +431,11 @@ impl Watch {
         }
     }
 
-    fn ask_standbys(&self, wanted: Moment) {
+    fn ask_standbys(&self, wanted: Moment, gap: Duration) {
         for (id, host) in (0..).map(HostId).zip(&self.hosts) {
             let answers = self.judge.state(id).0 == HostState::Up && self.judge.role(id) == Role::Standby;
             if answers && self.freshness.proof(id).proven < wanted {
-                host.rein.ask();
+                host.rein.ask_after(gap);
             }
         }
     }

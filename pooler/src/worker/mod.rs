@@ -5,6 +5,7 @@
 use crate::ids::{SessionId, WorkerId};
 use crate::listener::Door;
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
+use crate::notify::{Desk, HubOrder};
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
@@ -40,6 +41,7 @@ pub fn run(
     worker: WorkerId,
     mailboxes: Mailboxes,
     mailbox: mpsc::UnboundedReceiver<Order>,
+    hub: mpsc::UnboundedSender<HubOrder>,
     runtime: Arc<Runtime>,
     listeners: Vec<std::net::TcpListener>,
 ) -> std::io::Result<()> {
@@ -49,9 +51,14 @@ pub fn run(
             buffers: Buffers::default(),
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
+            desk: Desk::new(worker, hub),
         });
-        let surroundings =
-            Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
+        let surroundings = Rc::new(Surroundings {
+            worker,
+            mailboxes: mailboxes.clone(),
+            shared: shared.clone(),
+            topology: Newest::default(),
+        });
         let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
         spawn_local(tick(services.clone()));
         let doors = listeners.into_iter().map(|listener| {
@@ -78,7 +85,6 @@ async fn obey(
     mut mailbox: mpsc::UnboundedReceiver<Order>,
     mut doors: Vec<JoinHandle<()>>,
 ) {
-    let topology = Newest::default();
     while let Some(order) = mailbox.recv().await {
         match order {
             Order::Greet(socket, peer) => begin_greeting(services, socket, peer),
@@ -87,9 +93,9 @@ async fn obey(
                     .begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
             }
             Order::Cancel { session, key, done } => cancel(services, session, &key, done),
-            Order::Adopt(key, parked, permit) => {
+            Order::Adopt(key, parked, origin, permit) => {
                 if let Some(pool) = services.pools.find(&key) {
-                    pool.adopt(*parked, permit);
+                    pool.adopt(*parked, origin, permit);
                 }
             }
             Order::Lend(key, to) => {
@@ -98,7 +104,8 @@ async fn obey(
                 }
             }
             Order::Evict(database) => services.pools.evict(&database),
-            Order::Topology(snapshot) => drop(topology.keep(snapshot)),
+            Order::Notify(news) => services.shared.desk.deliver(*news),
+            Order::Topology(snapshot) => services.follow(snapshot),
             Order::Proven(_) => {}
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(reply) => {
