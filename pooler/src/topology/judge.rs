@@ -382,7 +382,7 @@ impl Judge {
     fn winner(&self) -> Option<(HostId, Answer)> {
         if let Some(incumbent) = self.incumbent
             && let Some((host, _, word)) = self.claimants().find(|(host, ..)| *host == incumbent.host)
-            && incumbent.timeline <= word.timeline
+            && incumbent.timeline == word.timeline
         {
             return Some((host, word));
         }
