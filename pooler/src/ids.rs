@@ -24,13 +24,25 @@ pub struct ClusterId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(pub u16);
 
-/// Server connections that are interchangeable: the database as clients name it, and the user on the server.
+/// Which host of a cluster a pool leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum PoolHost {
+    /// Whichever takes writes.
+    #[default]
+    Primary,
+    /// This one, while it is a standby.
+    Standby(HostId),
+}
+
+/// Server connections that are interchangeable: the database as clients name it, the user on the server, and the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolKey {
     /// Name of the database in the settings, or the client's word for a wildcard.
     pub database: String,
     /// User on the server.
     pub user: String,
+    /// Which host.
+    pub host: PoolHost,
 }
 
 impl fmt::Display for SessionId {
@@ -53,6 +65,10 @@ impl fmt::Display for HostId {
 
 impl fmt::Display for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.database, self.user)
+        write!(f, "{}/{}", self.database, self.user)?;
+        match self.host {
+            PoolHost::Primary => Ok(()),
+            PoolHost::Standby(host) => write!(f, "@{host}"),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::ids::{ClusterId, PoolKey, SessionId, WorkerId};
 use crate::pool::budget::{Cap, Permit};
+use crate::pool::lead::Origin;
 use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
 use crate::stream::{ParkedStream, Peer, StdSocket};
@@ -27,7 +28,7 @@ pub enum Order {
         done: oneshot::Sender<()>,
     },
     /// A server connection that this worker needs more than its sender.
-    Adopt(PoolKey, Box<ParkedServer>, Permit),
+    Adopt(PoolKey, Box<ParkedServer>, Option<Origin>, Permit),
     /// A worker lacks connections of a pool: send it one that is idle.
     Lend(PoolKey, WorkerId),
     /// Somebody needs a place under a limit that several pools share: close an idle connection of this database.

@@ -8,7 +8,7 @@ use crate::config::settings::{
     AuthQuery, DatabaseSettings, HostAddress, PoolMode, ServerTls, Settings, TimeoutOverrides, Timeouts,
     UserSettings,
 };
-use crate::ids::PoolKey;
+use crate::ids::{PoolHost, PoolKey};
 use crate::pool::budget::{Budget, Cap};
 use crate::pool::{PoolPlan, Told, ledger};
 use crate::relay::RelayLimits;
@@ -154,6 +154,7 @@ impl Runtime {
         PoolKey {
             database: database_name.to_owned(),
             user: database.user.clone().unwrap_or_else(|| user.to_owned()),
+            host: PoolHost::Primary,
         }
     }
 
@@ -214,6 +215,7 @@ impl Runtime {
             reset_query: pool.server_reset_query.clone(),
             reset_always: pool.server_reset_query_always,
             login_retry: pool.server_login_retry,
+            max_held: self.settings.limits.max_held.div_ceil(self.facilities.workers.max(1)),
             limits: RelayLimits {
                 max_message: self.settings.limits.max_message,
                 max_client_statements: self.settings.limits.max_client_prepared_statements,

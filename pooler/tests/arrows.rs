@@ -82,6 +82,23 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "catalog",
+        &[
+            "tokio",
+            "crate::relay",
+            "crate::session",
+            "crate::pool",
+            "crate::route",
+            "crate::topology",
+            "crate::config",
+            "crate::runtime",
+            "crate::mailbox",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
+    (
         "relay",
         &[
             "crate::session",
@@ -131,7 +148,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("session", &["crate::worker", "crate::listener", "crate::control", "crate::admin", "crate::process"]),
-    ("worker", &["crate::listener", "crate::process"]),
+    ("worker", &["crate::process"]),
     ("process", &["crate::session", "crate::relay", "crate::server"]),
     (
         "scratch",

@@ -302,6 +302,8 @@ pub const GLOBAL: &[Setting] = &[
         "A client waits at most so long for a server connection."),
     live("timeouts.query_wait_notify", Kind::DurationOrOff, Value("5s"), "query_wait_notify",
         "A client that waits so long is told with a NOTICE."),
+    live("timeouts.hold", Kind::DurationOrOff, Value("30s"), "",
+        "While a cluster has no primary, new work waits at most so long for one; 0: for ever."),
     live("timeouts.query", Kind::DurationOrOff, Value("0"), "query_timeout",
         "A query may run so long; then it is cancelled on the server and the client is closed."),
     live("timeouts.transaction", Kind::DurationOrOff, Value("0"), "transaction_timeout",
@@ -333,6 +335,9 @@ pub const GLOBAL: &[Setting] = &[
         "Named prepared statements of one client."),
     live("limits.max_logins", SOME, Value("1000"), "",
         "Clients in the middle of logging in; more wait in the accept queue."),
+
+    live("limits.max_held", Kind::Count { least: 1, most: 1_000_000_000 }, Value("10000"), "",
+        "Clients of one pool that may wait while its cluster has no primary; more are refused at once."),
 
     live("health.interval", Kind::Duration, Value("500ms"), "",
         "How often each host of a cluster is asked whether it is the primary, and how far it has replayed. Hosts are asked if a database has several, or its `target` is `primary`."),

@@ -362,6 +362,8 @@ pub struct Limits {
     pub max_client_prepared_statements: usize,
     /// Clients in the middle of logging in.
     pub max_logins: usize,
+    /// Clients of one pool that may wait while its cluster has no primary.
+    pub max_held: usize,
 }
 
 /// Timeouts that end waiting, queries, transactions or clients.
@@ -373,6 +375,8 @@ pub struct Timeouts {
     pub query_wait: Option<Duration>,
     /// After this long in the queue a client gets a NOTICE.
     pub query_wait_notify: Option<Duration>,
+    /// While there is no primary, work waits at most so long for one.
+    pub hold: Option<Duration>,
     /// A query may run so long; then it is cancelled on the server and the client is closed.
     pub query: Option<Duration>,
     /// A transaction may take so long.

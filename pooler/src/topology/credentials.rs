@@ -3,7 +3,7 @@
 use super::bell::Offer;
 use crate::auth::server_login::Credential;
 use crate::config::settings::{DatabaseSettings, HostAddress};
-use crate::ids::PoolKey;
+use crate::ids::{PoolHost, PoolKey};
 use crate::runtime::Runtime;
 use crate::server::dial::DialPlan;
 
@@ -65,7 +65,7 @@ fn plan(
     dbname: &str,
     credential: Credential,
 ) -> Option<DialPlan> {
-    let key = PoolKey { database: dbname.to_owned(), user: user.to_owned() };
+    let key = PoolKey { database: dbname.to_owned(), user: user.to_owned(), host: PoolHost::Primary };
     let plan = runtime.pool_plan(&key, database, credential.clone())?.dial;
     Some(DialPlan {
         dbname: dbname.to_owned(),

@@ -343,6 +343,7 @@ fn timeouts(reader: &mut Reader<'_>) -> Timeouts {
         login: reader.duration("timeouts.login"),
         query_wait: reader.duration_or_off("timeouts.query_wait"),
         query_wait_notify: reader.duration_or_off("timeouts.query_wait_notify"),
+        hold: reader.duration_or_off("timeouts.hold"),
         query: reader.duration_or_off("timeouts.query"),
         transaction: reader.duration_or_off("timeouts.transaction"),
         idle_transaction: reader.duration_or_off("timeouts.idle_transaction"),
@@ -361,6 +362,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         max_message: reader.size("limits.max_message"),
         max_client_prepared_statements: reader.count("limits.max_client_prepared_statements"),
         max_logins: reader.count("limits.max_logins"),
+        max_held: reader.count("limits.max_held"),
     }
 }
 
