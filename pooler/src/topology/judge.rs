@@ -557,7 +557,11 @@ pub fn phase(change: &Change, before: PrimaryView, judge: &Judge) -> Option<Phas
         Change::Primary(PrimaryView::Lost { why, .. }) if !matches!(before, PrimaryView::Lost { .. }) => {
             Some(Phase::PrimaryLost(why))
         }
-        Change::Primary(PrimaryView::Known { host, timeline, .. }) => Some(Phase::Promoted(host, timeline)),
+        Change::Primary(PrimaryView::Known { host, timeline, .. }) => match before {
+            PrimaryView::NeverSeen => None,
+            PrimaryView::Leaving { host: same, timeline: on, .. } if (same, on) == (host, timeline) => None,
+            _ => Some(Phase::Promoted(host, timeline)),
+        },
         _ => None,
     }
 }

@@ -250,8 +250,11 @@ fn failure(error: &DialError) -> Failure {
 fn refused(body: &[u8]) -> Outcome {
     let fields = error_fields(body);
     match fields.sqlstate {
-        // While a server starts it says so in its own language, and the word for both is the same SQLSTATE. What
-        // follows a start is an answer, and what follows a shutdown is the end of the connection.
+        // The same SQLSTATE says that it starts and that it stops. Only the words tell them apart, if they are English;
+        // it makes a difference to who reads the log.
+        b"57P03" if fields.message.windows(4).any(|word| word == b"shut") => {
+            Outcome::Failed(DownReason::ShuttingDown)
+        }
         b"57P03" => Outcome::Failed(DownReason::StartingUp),
         b"57P01" | b"57P02" => Outcome::Failed(DownReason::ShuttingDown),
         _ => Outcome::Mute,
