@@ -10,6 +10,7 @@ pub mod config;
 pub mod ids;
 pub mod listener;
 pub mod mailbox;
+pub mod notify;
 pub mod parameters;
 pub mod pins;
 pub mod pool;

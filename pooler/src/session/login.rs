@@ -309,6 +309,7 @@ impl Candidate {
             statements: Default::default(),
             unnamed: Unnamed::default(),
             state: SessionState::new(settings),
+            listener: None,
         };
         let session = Session {
             client,
