@@ -17,10 +17,12 @@
 )]
 
 mod account;
+mod auto_failover;
 mod config;
 mod ensemble;
 mod hawser;
 mod program;
+mod programs;
 pub mod raw;
 mod site;
 mod usage;
@@ -31,10 +33,12 @@ use std::sync::OnceLock;
 use ::hawser::scratch::{Cluster, Options};
 
 pub use account::Account;
+pub use auto_failover::AutoFailover;
 pub use config::Config;
 pub use ensemble::Ensemble;
 pub use hawser::{Hawser, binary, is_direct};
 pub use program::{Finished, Program, repository};
+pub use programs::Programs;
 pub use site::Site;
 pub use usage::{Usage, raise_file_limit};
 pub use wait::{wait_for, wait_until};
