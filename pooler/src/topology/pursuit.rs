@@ -1,6 +1,7 @@
 //! The part of a watch that answers its bell, and proves what standbys have while somebody waits for it.
 
 use super::bell::bit;
+use super::history::Phase;
 use super::moment::Moment;
 use super::snapshot::{HostState, PrimaryView, Role};
 use super::watch::Watch;
@@ -28,6 +29,10 @@ pub(super) struct Pursuit {
 impl Watch {
     /// Another thread wants something.
     pub(super) fn answer_bell(&mut self) {
+        if let Some(moment) = self.bell.take_first_write() {
+            self.note(moment, Phase::FirstWrite);
+            self.publish();
+        }
         let trouble = self.bell.take_trouble();
         for (place, host) in self.hosts.iter().enumerate() {
             if trouble & bit(place) != 0 {
@@ -80,7 +85,7 @@ impl Watch {
         if let PrimaryView::Known { host, .. } | PrimaryView::Leaving { host, .. } = self.judge.primary()
             && let Some(host) = self.hosts.get(usize::from(host.0))
         {
-            host.rein.ask();
+            host.rein.ask_position(Duration::ZERO);
         }
     }
 
@@ -88,7 +93,7 @@ impl Watch {
         for (id, host) in (0..).map(HostId).zip(&self.hosts) {
             let answers = self.judge.state(id).0 == HostState::Up && self.judge.role(id) == Role::Standby;
             if answers && self.freshness.proof(id).proven < wanted {
-                host.rein.ask_after(gap);
+                host.rein.ask_position(gap);
             }
         }
     }

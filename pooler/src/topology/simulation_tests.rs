@@ -122,6 +122,8 @@ impl World {
                 version: 170_000,
                 position: Lsn(0),
                 received: Lsn(0),
+                page: 8192,
+                segment: 16 << 20,
             }),
             Running::Frozen => Outcome::Failed(DownReason::Silent),
             Running::Stopped => Outcome::Failed(DownReason::Unreachable),

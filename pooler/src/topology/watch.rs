@@ -284,7 +284,11 @@ impl Watch {
         self.publish();
     }
 
-    fn note(&mut self, now: Moment, phase: Phase) {
+    /// Notes a phase of a failover, and tells the story when it is over, and again with the first write.
+    pub(super) fn note(&mut self, now: Moment, phase: Phase) {
+        if matches!(phase, Phase::Promoted(..)) {
+            self.bell.await_write();
+        }
         if let Some(over) = self.history.note(now, phase, SystemTime::now()) {
             tracing::warn!(cluster = %self.cluster, "failover: {}", over.in_words());
         }
