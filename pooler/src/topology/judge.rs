@@ -54,6 +54,8 @@ pub enum Change {
     State(HostId, HostState),
     /// A host has another role.
     Role(HostId, Role),
+    /// A standby follows another timeline.
+    Follows(HostId, u32),
     /// Who takes writes has changed.
     Primary(PrimaryView),
     /// The cluster has this system identifier.
@@ -212,6 +214,9 @@ impl Judge {
                 let before = record.answer.map(|answer| role(&answer));
                 if before != Some(role(&answer)) {
                     changes.push(Change::Role(seen.host, role(&answer)));
+                }
+                if answer.standby && record.answer.is_some_and(|before| before.timeline != answer.timeline) {
+                    changes.push(Change::Follows(seen.host, answer.timeline));
                 }
                 record.answer = Some(answer);
                 if !matches!(record.life, Life::Down(_)) || record.successes >= rules.successes {

@@ -108,27 +108,29 @@ impl Probe {
     /// Asks until it is aborted.
     pub(super) async fn run(self) {
         let mut connection: Option<Kept> = None;
-        let mut last = Instant::now();
-        let mut first = true;
+        let mut last: Option<Instant> = None;
+        let mut due = Instant::now();
         loop {
-            let mut everything = true;
-            if !first {
-                let due = last + self.jittered(self.rein.pace.get());
-                tokio::select! {
-                    () = tokio::time::sleep_until(due) => {}
-                    () = self.rein.wake.notified() => everything = false,
-                    () = stirs(&mut connection) => {}
-                }
+            let stirred = tokio::select! {
+                () = tokio::time::sleep_until(due) => false,
+                () = self.rein.wake.notified() => false,
+                () = stirs(&mut connection) => true,
+            };
+            if let Some(last) = last {
                 tokio::time::sleep_until(last + self.rein.gap.take().max(LEAST_GAP)).await;
             }
-            first = false;
-            last = Instant::now();
+            let now = Instant::now();
+            last = Some(now);
             if self.rein.reconnect.take()
                 && let Some(connection) = connection.take()
             {
                 connection.server.close();
             }
-            everything |= self.rein.everything.take();
+            // However often the position is asked for, everything is asked in its time.
+            let everything = self.rein.everything.take() || stirred || now >= due;
+            if everything {
+                due = now + self.jittered(self.rein.pace.get());
+            }
             let report = self.ask(&mut connection, everything).await;
             if self.common.reports.send(report).is_err() {
                 return;

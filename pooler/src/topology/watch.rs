@@ -312,6 +312,9 @@ impl Watch {
                 tracing::info!(%cluster, host = address(host), "host says that it is a primary");
             }
             Change::Role(host, _) => tracing::info!(%cluster, host = address(host), "host is a standby"),
+            Change::Follows(host, timeline) => {
+                tracing::info!(%cluster, host = address(host), timeline, "standby follows");
+            }
             Change::Primary(PrimaryView::Known { host, timeline, .. }) => {
                 tracing::info!(%cluster, host = address(host), timeline, "primary");
             }
