@@ -14,6 +14,7 @@ pub mod history;
 pub mod judge;
 pub mod lsn;
 pub mod moment;
+mod names;
 pub mod newest;
 mod probe;
 pub mod providers;
@@ -21,6 +22,7 @@ mod pursuit;
 pub mod question;
 pub mod snapshot;
 mod sources;
+mod survey;
 mod watch;
 
 pub use crate::ids::{ClusterId, HostId};

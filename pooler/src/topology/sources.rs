@@ -87,9 +87,10 @@ impl Watch {
                 && let Some(rein) = self.hosts.get(usize::from(id.0)).map(|host| host.rein.clone())
             {
                 let changes = self.judge.restore(id, Moment::now());
-                let task = self.start_probe(id, address, &rein);
+                let (task, resolver) =
+                    (self.start_probe(id, address, &rein), self.start_resolver(id, address));
                 if let Some(host) = self.hosts.get_mut(usize::from(id.0)) {
-                    host.task = task;
+                    (host.task, host.resolver) = (task, resolver);
                 }
                 self.act_on(&changes, None);
             }
@@ -112,7 +113,7 @@ impl Watch {
             .collect();
         for id in gone {
             let Some(host) = self.hosts.get(usize::from(id.0)) else { continue };
-            host.task.abort();
+            host.stop();
             host.gauge.set_proven(Moment::NEVER, Lsn(0));
             self.freshness.forget(id);
             let before = self.judge.primary();

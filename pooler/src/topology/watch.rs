@@ -6,11 +6,13 @@ use super::freshness::Freshness;
 use super::history::{Failover, History, Phase};
 use super::judge::{self, Change, Judge, Outcome, Rules};
 use super::moment::Moment;
+use super::names;
 use super::probe::{Common, Probe, Rein, Report};
 use super::providers::News;
 use super::pursuit::Pursuit;
 use super::snapshot::{Gauge, HostState, HostView, PrimaryView, Role, Snapshot};
 use super::sources::Source;
+use super::survey;
 use crate::config::settings::{HealthSettings, HostAddress};
 use crate::ids::{ClusterId, HostId, WorkerId};
 use crate::mailbox::{Mailboxes, Order};
@@ -49,11 +51,25 @@ pub(super) struct Host {
     words: Option<String>,
     /// A tool named it, and not the settings.
     pub(super) found: bool,
+    /// How often its name has been moved.
+    pub(super) moves: u32,
+    /// Looks its name up.
+    pub(super) resolver: Option<AbortHandle>,
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Host {
+    /// Asks and looks up no longer.
+    pub(super) fn stop(&self) {
         self.task.abort();
+        if let Some(resolver) = &self.resolver {
+            resolver.abort();
+        }
     }
 }
 
@@ -73,6 +89,8 @@ pub(super) struct Watch {
     pub(super) offers: Vec<Offer>,
     pub(super) sources: Vec<Source>,
     pub(super) news: mpsc::UnboundedSender<News>,
+    pub(super) moved: mpsc::UnboundedSender<HostId>,
+    pub(super) standbys: mpsc::UnboundedSender<Vec<String>>,
     pub(super) round: u64,
     pub(super) latest: Rc<RefCell<Option<Arc<Snapshot>>>>,
     pub(super) pursuit: Option<Pursuit>,
@@ -84,6 +102,8 @@ pub(super) struct Ears {
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     pub(super) offers: mpsc::UnboundedReceiver<Offer>,
     pub(super) news: mpsc::UnboundedReceiver<News>,
+    pub(super) moved: mpsc::UnboundedReceiver<HostId>,
+    pub(super) standbys: mpsc::UnboundedReceiver<Vec<String>>,
 }
 
 impl Watch {
@@ -98,6 +118,8 @@ impl Watch {
         let (reports_to, reports) = mpsc::unbounded_channel();
         let (offers_to, offers) = mpsc::unbounded_channel();
         let (news_to, news) = mpsc::unbounded_channel();
+        let (moved_to, moved) = mpsc::unbounded_channel();
+        let (standbys_to, standbys) = mpsc::unbounded_channel();
         let health = runtime.settings.health.clone();
         let judge = Judge::new(rules(&health), 0, Moment::now());
         let common = Rc::new(Common {
@@ -121,11 +143,13 @@ impl Watch {
             offers: Vec::new(),
             sources: Vec::new(),
             news: news_to,
+            moved: moved_to,
+            standbys: standbys_to,
             round: 0,
             latest,
             pursuit: None,
         };
-        (watch, Ears { commands, reports, offers, news })
+        (watch, Ears { commands, reports, offers, news, moved, standbys })
     }
 
     /// Watches until it is aborted.
@@ -143,6 +167,8 @@ impl Watch {
                 () = bell.rung() => self.answer_bell(),
                 Some(offer) = ears.offers.recv() => self.take_offer(offer),
                 Some(news) = ears.news.recv() => self.take_news(news),
+                Some(host) = ears.moved.recv() => self.follow_name(host),
+                Some(standbys) = ears.standbys.recv() => self.suggest(&standbys),
                 command = ears.commands.recv() => match command {
                     Some(Command::Apply(runtime)) => self.apply(runtime),
                     None => return,
@@ -157,7 +183,56 @@ impl Watch {
         let rein = Rc::new(Rein::default());
         rein.set_pace(self.common.health.borrow().fast_interval);
         let task = self.start_probe(id, &address, &rein);
-        self.hosts.push(Host { address, gauge: Arc::default(), rein, task, words: None, found });
+        let resolver = self.start_resolver(id, &address);
+        self.hosts.push(Host {
+            address,
+            gauge: Arc::default(),
+            rein,
+            task,
+            words: None,
+            found,
+            moves: 0,
+            resolver,
+        });
+    }
+
+    pub(super) fn start_resolver(&self, host: HostId, address: &HostAddress) -> Option<AbortHandle> {
+        let follow = || spawn_local(names::follow(host, address.clone(), self.moved.clone())).abort_handle();
+        names::is_name(address).then(follow)
+    }
+
+    /// A name leads elsewhere: the probe follows it, and so must all connections.
+    fn follow_name(&mut self, id: HostId) {
+        let Some(host) = self.hosts.get_mut(usize::from(id.0)) else { return };
+        tracing::warn!(cluster = %self.cluster, host = %host.address, "the name of the host leads elsewhere");
+        host.moves += 1;
+        host.gauge.set_proven(Moment::NEVER, super::Lsn(0));
+        host.rein.reconnect();
+        self.freshness.forget(id);
+        self.publish();
+    }
+
+    /// Looks for standbys of a new primary that nobody has named.
+    fn start_survey(&self, primary: HostId) {
+        let plan = self.common.plans.borrow().first().cloned();
+        if let (Some(host), Some(plan)) = (self.hosts.get(usize::from(primary.0)), plan) {
+            let (address, local) = (host.address.clone(), self.common.local.clone());
+            spawn_local(survey::survey(address, plan, local, self.standbys.clone()));
+        }
+    }
+
+    fn suggest(&self, standbys: &[String]) {
+        let ids = (0..).map(HostId).take(self.hosts.len());
+        let known = ids.filter(|id| self.judge.role(*id) == Role::Standby).count();
+        if standbys.len() > known {
+            tracing::info!(
+                cluster = %self.cluster,
+                "the primary streams to {} standbys, of which {known} are known here; add the others to the hosts if \
+                 they should serve reads: {}",
+                standbys.len(),
+                standbys.join(", ")
+            );
+        }
     }
 
     pub(super) fn start_probe(&self, host: HostId, address: &HostAddress, rein: &Rc<Rein>) -> AbortHandle {
@@ -275,6 +350,9 @@ impl Watch {
         let before = before.unwrap_or_else(|| self.judge.primary());
         for change in changes {
             self.log_change(change);
+            if let Change::Primary(PrimaryView::Known { host, .. }) = change {
+                self.start_survey(*host);
+            }
             let Some(phase) = judge::phase(change, before, &self.judge) else { continue };
             self.note(now, phase);
         }
@@ -359,6 +437,7 @@ impl Watch {
             system_id: answer.map_or(0, |answer| answer.system_id),
             version: answer.map_or(0, |answer| answer.version),
             same_as: self.judge.same_as(id),
+            moves: host.moves,
             since,
             gauge: host.gauge.clone(),
         }
