@@ -135,6 +135,12 @@ impl Catalog {
         self.volatile_implicit_casts = true;
     }
 
+    /// Whether this is what the database's catalogue says in that state.
+    #[must_use]
+    pub fn is_of(&self, mark: &Mark) -> bool {
+        self.generation == Self::new(mark).generation
+    }
+
     /// Names of functions, and names that are dangerous to mention.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
