@@ -5,6 +5,7 @@
 mod auth;
 mod database;
 mod reader;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -97,6 +98,7 @@ pub fn validate(
     let ignore = reader.list("ignore_startup_parameters");
     // Read for SHOW CONFIG; `expand` has put its parts where they belong.
     let _url = reader.optional_text("cluster.url");
+    source::of_cluster(&mut reader);
     let auth = auth::settings(&mut reader, files, &client_tls);
     let inherited = database::Inherited {
         server_tls,
