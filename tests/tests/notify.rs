@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hawser_tests::raw::messages::{bind, describe, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
-use hawser_tests::{Account, Config, Site, cluster, raise_file_limit, wait_until};
+use hawser_tests::{Account, Config, Ensemble, Site, cluster, raise_file_limit, wait_until};
 
 /// How long nothing must come.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -489,4 +489,32 @@ fn a_storm_loses_and_doubles_nothing_outside_the_gap_that_is_told() {
     }
     println!("{} listeners, {lost} deliveries lost in the gap that was told", storm.listeners);
     site.others_are_well();
+}
+
+/// A listener over a cluster whose primary `fails`; it hears again from the standby that is promoted.
+fn failover(fails: impl Fn(&mut Ensemble)) {
+    let mut ensemble = Ensemble::new(1, |config| config);
+    let mut reader = ensemble.client();
+    reader.execute("LISTEN jobs");
+    fails(&mut ensemble);
+    ensemble.hawser.wait_for_log("no primary");
+    ensemble.hosts[1].promote().unwrap();
+    let notice = reader.read();
+    assert_eq!((notice.tag, notice.sqlstate().as_str()), (b'N', "01H01"), "{notice:?}");
+    let mut writer = ensemble.client();
+    notify(&mut writer, "jobs", "new");
+    assert_eq!(next(&mut reader), "jobs new");
+    reader.execute("LISTEN more");
+    notify(&mut writer, "more", "newer");
+    assert_eq!(next(&mut reader), "more newer");
+}
+
+#[test]
+fn listeners_follow_the_primary_when_it_crashes() {
+    failover(|ensemble| ensemble.hosts[0].kill9().unwrap());
+}
+
+#[test]
+fn listeners_follow_the_primary_when_it_freezes() {
+    failover(|ensemble| ensemble.hosts[0].sigstop());
 }

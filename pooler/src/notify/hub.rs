@@ -3,17 +3,20 @@
 //! A connection is opened when the first channel is asked for, restored when it is lost, and closed when no channel
 //! has been wanted for a while.
 
+use super::lead::{self, Lead};
 use super::line::{Heard, Line, Lost};
-use super::news::{Ask, HubOrder, Item, News, Station, Token, statement};
+use super::news::{Ask, HubOrder, Item, News, Question, Station, Token, statement};
 use super::roster::Roster;
-use crate::ids::WorkerId;
+use crate::config::settings::HostAddress;
+use crate::ids::{ClusterId, WorkerId};
 use crate::mailbox::{Mailboxes, Order};
 use crate::server::connection::ServerConnection;
 use crate::server::dial::{self, DialError, DialPlan, Local};
+use crate::topology::Snapshot;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
@@ -28,6 +31,8 @@ const TICK: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(5);
 /// An answer that takes longer than this (or the time to connect, if that is shorter) does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A connection that held for so long, or an attempt that took so long, is followed by the next one at once.
+const SETTLED: Duration = Duration::from_secs(1);
 /// A connection without channels is closed after this.
 const LINGER: Duration = Duration::from_secs(30);
 
@@ -40,13 +45,28 @@ pub fn start(mailboxes: Mailboxes, orders: UnboundedReceiver<HubOrder>) {
 async fn sort(mailboxes: Mailboxes, mut orders: UnboundedReceiver<HubOrder>) {
     let local = Rc::new(Local::default());
     let mut stations: HashMap<Arc<Station>, UnboundedSender<HubOrder>> = HashMap::new();
+    let mut snapshots: HashMap<ClusterId, Arc<Snapshot>> = HashMap::new();
     while let Some(order) = orders.recv().await {
-        let station = stations.entry(order.station.clone()).or_insert_with(|| {
+        let question = match order {
+            HubOrder::Question(question) => question,
+            HubOrder::Follow(snapshot) => {
+                for (station, sender) in &stations {
+                    if lead::is_of(&snapshot, station) {
+                        let _ = sender.send(HubOrder::Follow(snapshot.clone()));
+                    }
+                }
+                snapshots.insert(snapshot.cluster, snapshot);
+                continue;
+            }
+        };
+        let station = stations.entry(question.station.clone()).or_insert_with(|| {
             let (sender, receiver) = unbounded_channel();
+            let snapshot = snapshots.values().find(|snapshot| lead::is_of(snapshot, &question.station));
             let keeper = Keeper {
-                station: order.station.clone(),
+                station: question.station.clone(),
                 mailboxes: mailboxes.clone(),
                 local: local.clone(),
+                lead: snapshot.map_or(Lead::Settings, |snapshot| Lead::of(snapshot)),
                 plan: None,
                 roster: Roster::default(),
                 waiting: Vec::new(),
@@ -56,7 +76,7 @@ async fn sort(mailboxes: Mailboxes, mut orders: UnboundedReceiver<HubOrder>) {
             sender
         });
         // The task lives as long as its sender does.
-        let _ = station.send(order);
+        let _ = station.send(HubOrder::Question(question));
     }
 }
 
@@ -69,6 +89,18 @@ enum Purpose {
     Restore,
     /// Somebody waits for it.
     Answer(WorkerId, Token),
+}
+
+/// How an attempt to open a connection ends.
+enum Attempt {
+    /// It is open.
+    Up(Box<Session>),
+    /// It cannot be opened.
+    Failed(DialError),
+    /// It is wanted elsewhere by now.
+    Moved,
+    /// The workers are gone.
+    Over,
 }
 
 /// How a connection ends.
@@ -86,6 +118,8 @@ struct Keeper {
     station: Arc<Station>,
     mailboxes: Mailboxes,
     local: Rc<Local>,
+    /// Where the primary is.
+    lead: Lead,
     plan: Option<Box<DialPlan>>,
     roster: Roster,
     /// Who waits for a channel while there is no connection.
@@ -101,8 +135,8 @@ struct Session {
     failure: Option<Vec<u8>>,
     heard: Instant,
     unused: Option<Instant>,
-    /// Which of the hosts the pools found to be the primary last, and which it was when the connection was opened.
-    primary: Option<(Arc<AtomicUsize>, usize)>,
+    /// Where it was led, and the host where it was led nowhere in particular.
+    lead: (Lead, Option<HostAddress>),
 }
 
 impl Keeper {
@@ -120,78 +154,120 @@ impl Keeper {
         let mut pause = FIRST_PAUSE;
         let mut gap = false;
         while !self.roster.is_empty() {
+            if !self.await_lead(orders).await {
+                return false;
+            }
+            let began = Instant::now();
+            let station = self.station.clone();
+            let dbname = &station.dbname;
             match self.dial(orders).await {
-                Ok(Some(server)) => {
-                    pause = FIRST_PAUSE;
-                    match self.attend(server, gap, orders).await {
-                        Ending::Unused => {}
-                        Ending::Over => return false,
-                        Ending::Lost(lost) => {
-                            let (dbname, channels) = (&self.station.dbname, self.roster.len());
-                            tracing::warn!(dbname, channels, reason = %lost, "listening connection lost");
-                            gap = true;
-                        }
+                Attempt::Over => return false,
+                Attempt::Moved => continue,
+                Attempt::Up(session) => match self.attend(*session, gap, orders).await {
+                    Ending::Over => return false,
+                    Ending::Unused => continue,
+                    Ending::Lost(lost) => {
+                        let channels = self.roster.len();
+                        tracing::warn!(dbname, channels, reason = %lost, "listening connection lost");
+                        gap = true;
                     }
-                }
-                Ok(None) => return false,
-                Err(error) => {
+                },
+                Attempt::Failed(error) => {
                     let error = dial::explain(&error);
-                    tracing::warn!(
-                        dbname = self.station.dbname,
-                        error,
-                        "cannot open the listening connection"
-                    );
-                    for (worker, token) in std::mem::take(&mut self.waiting) {
-                        self.tell(worker, Item::Refused(token));
-                    }
-                    self.flush();
-                    if !self.rest(pause, orders).await {
-                        return false;
-                    }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    tracing::warn!(dbname, error, "cannot open the listening connection");
+                    self.refuse_waiting();
                 }
             }
+            if began.elapsed() >= SETTLED {
+                // Whatever happened to it, it is not what happened to the last one.
+                pause = FIRST_PAUSE;
+                continue;
+            }
+            if !self.rest(pause, orders).await {
+                return false;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         self.waiting.clear();
         true
     }
 
-    /// Opens a connection while orders go on coming in. `None` when the workers are gone.
-    async fn dial(
-        &mut self,
-        orders: &mut UnboundedReceiver<HubOrder>,
-    ) -> Result<Option<ServerConnection>, DialError> {
-        let Some(plan) = self.plan.clone() else { return Err(DialError::NoPrimary) };
+    /// Waits while there is no primary. Who waits for a channel is refused when that takes long. False when the
+    /// workers are gone.
+    async fn await_lead(&mut self, orders: &mut UnboundedReceiver<HubOrder>) -> bool {
+        while self.lead == Lead::Nowhere && !self.roster.is_empty() {
+            let order = tokio::time::timeout(PATIENCE, orders.recv()).await;
+            match order {
+                Ok(Some(order)) => self.note(order),
+                Ok(None) => return false,
+                Err(_) => self.refuse_waiting(),
+            }
+        }
+        true
+    }
+
+    fn refuse_waiting(&mut self) {
+        for (worker, token) in std::mem::take(&mut self.waiting) {
+            self.tell(worker, Item::Refused(token));
+        }
+        self.flush();
+    }
+
+    /// Opens a connection while orders go on coming in.
+    async fn dial(&mut self, orders: &mut UnboundedReceiver<HubOrder>) -> Attempt {
+        let Some(mut plan) = self.plan.clone() else { return Attempt::Failed(DialError::NoPrimary) };
+        let lead = self.lead.clone();
+        if let Lead::Host(address, _) = &lead {
+            plan.hosts = vec![address.clone()];
+            plan.preferred = Arc::default();
+        }
         let local = self.local.clone();
         let mut dialing = std::pin::pin!(dial::dial(&plan, &local, 0));
         loop {
             tokio::select! {
-                server = &mut dialing => return server.map(Some),
+                server = &mut dialing => return match server {
+                    Ok(server) => {
+                        let known = plan.hosts.get(plan.preferred.load(Ordering::Relaxed)).cloned();
+                        Attempt::Up(Box::new(Session::new(server, lead, known)))
+                    }
+                    Err(error) => Attempt::Failed(error),
+                },
                 order = orders.recv() => match order {
                     Some(order) => self.note(order),
-                    None => return Ok(None),
+                    None => return Attempt::Over,
                 },
+            }
+            if self.lead != lead {
+                return Attempt::Moved;
             }
         }
     }
 
-    /// Waits before the next attempt. False when the workers are gone.
+    /// Waits before the next attempt, unless the primary is another one. False when the workers are gone.
     async fn rest(&mut self, pause: Duration, orders: &mut UnboundedReceiver<HubOrder>) -> bool {
         let end = Instant::now() + pause;
-        loop {
+        let lead = self.lead.clone();
+        while self.lead == lead {
             tokio::select! {
-                () = tokio::time::sleep_until(end) => return true,
+                () = tokio::time::sleep_until(end) => break,
                 order = orders.recv() => match order {
                     Some(order) => self.note(order),
                     None => return false,
                 },
             }
         }
+        true
     }
 
     /// An order while there is no connection.
     fn note(&mut self, order: HubOrder) {
-        let HubOrder { worker, plan, ask, .. } = order;
+        let Question { worker, plan, ask, .. } = match order {
+            HubOrder::Question(question) => question,
+            HubOrder::Follow(snapshot) => {
+                self.lead = Lead::of(&snapshot);
+                return;
+            }
+        };
         if plan.is_some() {
             self.plan = plan;
         }
@@ -211,11 +287,10 @@ impl Keeper {
     /// Listens until the connection ends.
     async fn attend(
         &mut self,
-        server: ServerConnection,
+        mut session: Session,
         gap: bool,
         orders: &mut UnboundedReceiver<HubOrder>,
     ) -> Ending {
-        let mut session = Session::new(server, self.plan.as_deref());
         let mut restored = Some((session.restore(&self.roster), gap));
         if self.roster.is_empty() {
             self.finish_restoring(&session, &mut restored);
@@ -230,7 +305,7 @@ impl Keeper {
                     while let Ok(order) = orders.try_recv() {
                         self.carry_out(order, &mut session);
                     }
-                    Ok(())
+                    session.follow(&self.lead)
                 }
                 read = std::future::poll_fn(|cx| session.line.poll(cx)) => {
                     session.heard = Instant::now();
@@ -263,7 +338,13 @@ impl Keeper {
     }
 
     fn carry_out(&mut self, order: HubOrder, session: &mut Session) {
-        let HubOrder { worker, plan, ask, .. } = order;
+        let Question { worker, plan, ask, .. } = match order {
+            HubOrder::Question(question) => question,
+            HubOrder::Follow(snapshot) => {
+                self.lead = Lead::of(&snapshot);
+                return;
+            }
+        };
         if plan.is_some() {
             self.plan = plan;
         }
@@ -351,14 +432,14 @@ impl Keeper {
 }
 
 impl Session {
-    fn new(server: ServerConnection, plan: Option<&DialPlan>) -> Self {
+    fn new(server: ServerConnection, lead: Lead, known: Option<HostAddress>) -> Self {
         Self {
             line: Line::new(server),
             purposes: VecDeque::new(),
             failure: None,
             heard: Instant::now(),
             unused: None,
-            primary: plan.map(|plan| (plan.preferred.clone(), plan.preferred.load(Ordering::Relaxed))),
+            lead: (lead, known),
         }
     }
 
@@ -389,11 +470,14 @@ impl Session {
         self.unused.get_or_insert_with(Instant::now).elapsed() >= LINGER
     }
 
-    /// Finds out whether the server lives, and is still the one to listen to.
+    /// Whether this is still the server to listen to.
+    fn follow(&self, new: &Lead) -> Result<(), Lost> {
+        let (lead, known) = &self.lead;
+        if lead.is_outdated(known.as_ref(), new) { Err(Lost::Moved) } else { Ok(()) }
+    }
+
+    /// Finds out whether the server lives.
     fn check(&mut self, plan: Option<&DialPlan>) -> Result<(), Lost> {
-        if self.primary.as_ref().is_some_and(|(now, then)| now.load(Ordering::Relaxed) != *then) {
-            return Err(Lost::Moved);
-        }
         let patience = plan.map_or(PATIENCE, |plan| plan.timeout.min(PATIENCE));
         let quiet = self.heard.elapsed();
         if !self.purposes.is_empty() {

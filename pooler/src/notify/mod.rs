@@ -7,6 +7,7 @@
 mod desk;
 mod hub;
 mod inbox;
+mod lead;
 mod line;
 mod listener;
 mod news;
@@ -16,4 +17,4 @@ pub mod subscriptions;
 pub use desk::Desk;
 pub use hub::start;
 pub use listener::{Gate, Listener};
-pub use news::{Ask, HubOrder, Item, News, Notification, Station, Token};
+pub use news::{Ask, HubOrder, Item, News, Notification, Question, Station, Token};
