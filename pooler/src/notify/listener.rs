@@ -109,7 +109,7 @@ impl Post {
     /// Notifications may have been lost.
     pub(super) fn push_gap(&self) {
         let mut state = self.state.borrow_mut();
-        if state.subscriptions.is_listening() {
+        if !state.subscriptions.is_empty() {
             state.inbox.push_gap();
             self.wake();
         }

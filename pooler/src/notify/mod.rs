@@ -4,9 +4,11 @@
 //! its client; `roster` is which worker wants which channel. The `hub` on the control thread keeps the listening
 //! connections; each worker has a `desk` that speaks with it, and a session that listens has a `listener`.
 
+mod connection;
 mod desk;
 mod hub;
 mod inbox;
+mod keeper;
 mod lead;
 mod line;
 mod listener;

@@ -191,12 +191,6 @@ impl Subscriptions {
         self.actions.iter().any(|action| matches!(action, Action::Listen(_)))
     }
 
-    /// The client listens on something.
-    #[must_use]
-    pub fn is_listening(&self) -> bool {
-        !self.active.is_empty()
-    }
-
     /// The hub holds nothing for the session.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -286,7 +280,7 @@ mod tests {
         listen(&mut book, "b");
         book.roll_back_to("older");
         book.commit();
-        assert!(!book.is_listening());
+        assert_eq!(book.delivery("a"), Delivery::Early);
     }
 
     #[derive(Debug, Clone)]
