@@ -185,10 +185,17 @@ impl Subscriptions {
         left
     }
 
-    /// LISTEN was said in the transaction that is under way.
+    /// LISTEN was said in the transaction that is under way, by a client that listened on nothing before. A server
+    /// then leaves out what was committed before that transaction; to one that listens already it tells that too.
     #[must_use]
-    pub fn is_pending(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Listen(_)))
+    pub fn is_beginning(&self) -> bool {
+        self.active.is_empty() && self.actions.iter().any(|action| matches!(action, Action::Listen(_)))
+    }
+
+    /// The client listens on something.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        !self.active.is_empty()
     }
 
     /// The hub holds nothing for the session.

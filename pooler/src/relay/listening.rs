@@ -39,7 +39,9 @@ impl Relay {
         };
         let listens = channels().next().is_some();
         let notifies = effects.contains(&Effect::Notify);
-        if self.keep || !(listens || notifies) {
+        let unlistens =
+            effects.iter().any(|effect| matches!(effect, Effect::Unlisten(_) | Effect::UnlistenAll));
+        if self.keep || !(listens || notifies || unlistens) {
             return true;
         }
         let by_hub = listens && is_utf8(client, server);
@@ -50,11 +52,14 @@ impl Relay {
             }
             None => Gate::Open,
             Some(listener) => {
-                let listening = if by_hub { listener.begin_listen(channels()) } else { Gate::Open };
-                match listening {
-                    Gate::Open if notifies => listener.begin_notify(server.cancel_key.pid),
-                    gate => gate,
+                let mut gate = if by_hub { listener.begin_listen(channels()) } else { Gate::Open };
+                if gate == Gate::Open && unlistens {
+                    gate = listener.begin_unlisten();
                 }
+                if gate == Gate::Open && notifies {
+                    gate = listener.begin_notify(server.cancel_key.pid);
+                }
+                gate
             }
         };
         self.up.wait = Wait::at(gate);
