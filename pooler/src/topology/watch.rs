@@ -16,6 +16,7 @@ use super::survey;
 use crate::config::settings::{HealthSettings, HostAddress};
 use crate::ids::{ClusterId, HostId, WorkerId};
 use crate::mailbox::{Mailboxes, Order};
+use crate::notify::HubOrder;
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use std::cell::RefCell;
@@ -423,6 +424,7 @@ impl Watch {
         for worker in 0..self.mailboxes.workers() {
             self.mailboxes.send(WorkerId(worker), Order::Topology(snapshot.clone()));
         }
+        self.mailboxes.send_hub(HubOrder::Follow(snapshot));
     }
 
     fn view(&self, id: HostId, host: &Host) -> HostView {
