@@ -3,5 +3,7 @@
 //! [`scan`] cuts a text into words; [`effects`] tells what each statement leaves behind in its session. Both take
 //! hostile text: they end in time linear to its length, hold no more than it, and never panic.
 
+pub mod calls;
 pub mod effects;
+pub mod functions;
 pub mod scan;
