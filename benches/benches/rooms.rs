@@ -53,7 +53,7 @@ fn statements(c: &mut Criterion) {
         .map(|i| format!("SELECT abalance + {i} FROM pgbench_accounts WHERE aid = $1"))
         .collect();
     let known: Vec<Arc<Statement>> =
-        texts.iter().map(|text| registry.statement(text.as_bytes(), &[0, 0])).collect();
+        texts.iter().map(|text| registry.statement(key(text.as_bytes(), &plain))).collect();
     let names: Vec<String> = (0..texts.len()).map(|i| format!("P0_{i}")).collect();
     let mut client = ClientStatements::default();
     for (name, statement) in names.iter().zip(&known) {
@@ -61,12 +61,12 @@ fn statements(c: &mut Criterion) {
     }
     let mut server = ServerStatements::default();
     for statement in known.iter().take(STATEMENT_LIMIT) {
-        assert!(server.prepare(Arc::clone(statement), STATEMENT_LIMIT).is_none());
+        assert!(server.prepare(Arc::clone(statement), 0, STATEMENT_LIMIT).is_none());
     }
 
     let mut group = c.benchmark_group("statements");
     group.bench_function("bind: name to number, and whether the server has it", |b| {
-        b.iter(|| client.named(black_box(b"P0_7")).is_some_and(|statement| server.touch(statement.id)));
+        b.iter(|| client.named(black_box(b"P0_7")).map(|named| server.touch(named.statement.id)));
     });
     group.bench_function("parse of a text that another client has", |b| {
         b.iter(|| {

@@ -19,7 +19,7 @@ use crate::mailbox::{Mailboxes, Order};
 use crate::parameters::{Interner, ParameterSet};
 use crate::relay::{RelayLimits, Traffic};
 use crate::server::checkin::{self, Circumstances, Verdict};
-use crate::server::connection::{ParkedServer, ServerConnection};
+use crate::server::connection::{Doubt, ParkedServer, ServerConnection};
 use crate::server::dial::{self, DialError, DialPlan};
 use crate::server::exchange::{self, simple_query};
 use budget::{Budget, Denied, Permit};
@@ -103,6 +103,10 @@ async fn clean_up(server: &mut ServerConnection, reset_query: &str) -> Result<()
     let words = reset_query.trim().trim_end_matches(';').split_ascii_whitespace();
     if !words.map(str::to_ascii_lowercase).eq(["discard", "all"]) {
         simple_query(server, "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DEALLOCATE ALL").await?;
+    }
+    if !server.base.query.is_empty() {
+        let base = server.base.clone();
+        simple_query(server, &base.query).await?;
     }
     Ok(())
 }
@@ -461,6 +465,8 @@ impl Pool {
             if clean {
                 // Whatever the reset query leaves, the next client's settings are made anew from here.
                 member.server.settings = pool.surroundings.interner().intern(Default::default());
+                member.server.doubt = Doubt::None;
+                member.server.sequences = None;
                 member.server.statements.clear();
             }
             pool.end_reset(member, clean, false);
@@ -700,8 +706,7 @@ impl Pool {
         let interner = self.surroundings.interner();
         let settings = interner.intern(ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
         let server = &mut member.server;
-        let mut statements = String::new();
-        crate::parameters::difference(&mut statements, &server.settings, &settings);
+        let statements = server.change_settings(None, &settings);
         let mut reported: Vec<(String, String)> = Vec::clone(&server.welcome);
         let mut known = ParameterSet::clone(&settings);
         if !statements.is_empty() {

@@ -5,25 +5,31 @@
 //! reads only when it has nothing left to write, and neither waits for the other.
 
 mod downstream;
+mod naming;
 mod outbox;
 mod plan;
+mod question;
+mod replay;
 mod state;
 mod upstream;
+mod wording;
 
 use crate::ids::SessionId;
-use crate::server::connection::{Effect, ServerConnection};
+use crate::server::connection::{Doubt, Effect, ServerConnection};
 use crate::server::dial::Local;
-use crate::statements::{ClientStatements, Registry, Statement};
+use crate::statements::{ClientStatements, Deed, Registry};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::FrameError;
 use hawser_wire::frontend::Malformed;
 use hawser_wire::reply_queue::{Fate, Request, Unexpected};
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
+pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
 
@@ -59,7 +65,7 @@ pub struct UnnamedStatement {
     /// The body after the empty name: text, zero, types.
     pub rest: Vec<u8>,
     /// What it does to the session.
-    pub effects: Option<Arc<[hawser_sql_router::effects::Effect]>>,
+    pub deed: Option<Arc<Deed>>,
 }
 
 /// What the rooms above hand in, the same for all sessions of a worker.
@@ -71,6 +77,8 @@ pub struct Shared {
     pub local: Local,
     /// Statements of the whole process.
     pub registry: Arc<Registry>,
+    /// Texts whose calls leave nothing behind, as far as this worker has seen.
+    pub proven: Proven,
 }
 
 /// Limits that the relay holds clients to.
@@ -148,6 +156,7 @@ pub struct Relay {
     pub keep: bool,
     up: upstream::Upstream,
     down: downstream::Downstream,
+    replay: replay::Replay,
     limits: RelayLimits,
     /// Counts for statistics.
     pub traffic: Traffic,
@@ -178,6 +187,7 @@ impl Relay {
             keep,
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),
+            replay: replay::Replay::default(),
             limits,
             traffic: Traffic::default(),
         }
@@ -185,12 +195,10 @@ impl Relay {
 
     /// Puts what must be set before anything that the client sends, if client and server differ.
     pub fn prepend_settings(&mut self, client: &ClientSide, server: &mut ServerConnection) {
-        if std::rc::Rc::ptr_eq(&server.settings, &client.state.settings) {
+        if server.doubt == Doubt::None && Rc::ptr_eq(&server.settings, &client.state.settings) {
             return;
         }
-        let mut statements = String::new();
-        crate::parameters::difference(&mut statements, &server.settings, &client.state.settings);
-        server.settings = client.state.settings.clone();
+        let statements = server.change_settings(Some(client.session), &client.state.settings);
         if !statements.is_empty() {
             self.prepend(server, &statements, Effect::Settings);
         }
@@ -218,9 +226,15 @@ impl Relay {
         loop {
             let sent = self.poll_upstream(cx, client, server, shared)?;
             let received = self.poll_downstream(cx, client, server, shared)?;
-            if self.is_settled(client, server) {
-                self.rest(client, shared);
-                return Poll::Ready(Ok(()));
+            if self.is_at_rest(server) {
+                if client.state.has_question() && !self.keep {
+                    self.ask(client, server);
+                    continue;
+                }
+                if client.state.pins.is_empty() && !self.keep {
+                    self.rest(client, shared);
+                    return Poll::Ready(Ok(()));
+                }
             }
             if sent.is_pending() && received.is_pending() {
                 self.rest(client, shared);
@@ -260,16 +274,23 @@ impl Relay {
         self.down.piece > 0 || !self.down.out.is_empty()
     }
 
-    /// The server could be given back.
-    fn is_settled(&self, client: &ClientSide, server: &ServerConnection) -> bool {
+    /// The server has answered everything, outside a transaction, and everything has left.
+    fn is_at_rest(&self, server: &ServerConnection) -> bool {
         server.queue.is_settled()
             && server.status == TransactionStatus::Idle
-            && client.state.pins.is_empty()
-            && !self.keep
             && self.up.out.is_empty()
             && self.up.piece == 0
             && self.down.piece == 0
             && self.is_drained()
+            && !self.replay.is_due()
+    }
+
+    /// Asks the server what the client left behind. The client has its answer already.
+    fn ask(&mut self, client: &ClientSide, server: &mut ServerConnection) {
+        if let Some(question) = client.state.question() {
+            let text = question.text(&client.state.settings);
+            self.prepend(server, &text, Effect::Asked(Vec::new()));
+        }
     }
 
     /// Gives blocks back that hold nothing.
@@ -288,22 +309,23 @@ impl Relay {
 
 /// Undoes what was assumed of a request that failed.
 fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) {
+    server.undo(&effect);
     match effect {
-        Effect::Prepared(id) => server.statements.forget(id),
-        Effect::Named(name, id) => {
-            client.statements.forget(&name);
-            server.statements.forget(id);
-        }
-        Effect::NamedKnown(name) => _ = client.statements.forget(&name),
+        Effect::Named(name, _) | Effect::NamedKnown(name) => _ = client.statements.forget(&name),
         Effect::Closed(name, statement) => client.statements.define(&name, statement),
-        Effect::Dropped(statement) => server.statements.restore(statement),
-        Effect::UnnamedAgain => server.unnamed = None,
-        Effect::Unnamed => {
-            client.unnamed.statement = None;
-            server.unnamed = None;
-        }
-        Effect::Statements(_) | Effect::MustFail => {}
-        Effect::Settings | Effect::Ours => server.tainted = true,
+        Effect::Unnamed => client.unnamed.statement = None,
+        Effect::Asked(_) => state::unanswered(client),
+        _ => {}
+    }
+}
+
+/// A request has succeeded.
+fn confirm(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    server.confirm(&effect);
+    match effect {
+        Effect::Named(name, _) | Effect::NamedKnown(name) => client.statements.confirm(&name),
+        Effect::Asked(rows) => state::answered(&rows, client, server, shared),
+        _ => {}
     }
 }
 
@@ -314,11 +336,6 @@ pub(crate) fn give_empty(slot: &mut Option<Buffer>, shared: &Shared) {
     {
         shared.buffers.give(buffer);
     }
-}
-
-/// The statement that a client calls `name`, for `plan`.
-fn named<'a>(client: &'a ClientSide, name: &[u8]) -> Option<&'a Arc<Statement>> {
-    client.statements.named(name)
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 //! A change is assumed when the server says that the statement succeeded, and holds when the transaction commits.
 //! While client and server are joined both have the same settings, so each change is made to both.
 
+use super::question::Question;
 use super::{ClientSide, Shared};
-use crate::parameters::ParameterSet;
+use crate::parameters::{self, ParameterSet};
 use crate::pins::{PinReason, PinReasons};
-use crate::server::connection::{Effect as Owed, ServerConnection};
-use hawser_sql_router::effects::{Effect, Thing};
+use crate::server::connection::{Doing, Doubt, Effect as Owed, ServerConnection};
+use crate::statements::{About, Deed};
+use hawser_sql_router::calls::{Ask, Sequences};
+use hawser_sql_router::effects::Effect;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,17 +26,40 @@ pub struct SessionState {
     committed_pins: PinReasons,
     /// What the client asked for at login: the values that RESET goes back to.
     defaults: Rc<ParameterSet>,
-    savepoints: Vec<(String, Rc<ParameterSet>)>,
-    /// Portals whose statements have effects.
-    portals: Vec<Portal>,
+    /// What ends with the transaction; none for most.
+    passing: Option<Box<Passing>>,
+    /// All settings on which the meaning of statements depends.
+    meaning: Arc<str>,
+    /// What the server is to be asked once the transaction is over.
+    question: Option<Box<Question>>,
+    /// It has read what its own `nextval` yielded.
+    reads_sequences: bool,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
     /// A RESET went by since the last ReadyForQuery: what the server reports are its defaults, not the client's.
     resetting: bool,
 }
 
+/// What ends with a transaction.
+#[derive(Debug, Default)]
+struct Passing {
+    savepoints: Vec<Savepoint>,
+    /// What SET LOCAL has made of settings on which the meaning of statements depends.
+    local: Vec<(String, String)>,
+    /// Portals whose statements have effects.
+    portals: Vec<Portal>,
+}
+
+/// What ROLLBACK TO goes back to.
+#[derive(Debug)]
+struct Savepoint {
+    name: String,
+    settings: Rc<ParameterSet>,
+    local: Vec<(String, String)>,
+}
+
 /// A portal's name, and what its statement does.
-type Portal = (Box<[u8]>, Arc<[Effect]>);
+type Portal = (Box<[u8]>, Arc<Deed>);
 
 impl SessionState {
     /// A session that wants `settings` from the start.
@@ -42,51 +68,160 @@ impl SessionState {
         Self {
             committed: settings.clone(),
             defaults: settings.clone(),
+            meaning: settings.meaning().clone(),
             settings,
             pins: PinReasons::default(),
             committed_pins: PinReasons::default(),
-            savepoints: Vec::new(),
-            portals: Vec::new(),
+            passing: None,
+            question: None,
+            reads_sequences: false,
             failed: false,
             resetting: false,
         }
     }
 
-    /// A portal was bound to a statement with these effects.
-    pub(super) fn bind(&mut self, portal: &[u8], effects: Option<&Arc<[Effect]>>) {
-        if !self.portals.is_empty() {
-            self.portals.retain(|(name, _)| **name != *portal);
-        }
-        if let Some(effects) = effects {
-            self.portals.push((portal.into(), effects.clone()));
+    /// Settings on which the meaning of the client's statements depends.
+    pub(super) const fn meaning(&self) -> &Arc<str> {
+        &self.meaning
+    }
+
+    /// Whether something must be found out from the server before anybody else gets it.
+    #[must_use]
+    pub const fn has_question(&self) -> bool {
+        self.question.is_some()
+    }
+
+    /// What is to be asked, if anything.
+    pub(super) const fn question(&self) -> Option<&Question> {
+        // `as_deref` is not const.
+        match &self.question {
+            Some(question) => Some(question),
+            None => None,
         }
     }
 
-    /// What is owed for running a portal: its effects, if it has any.
-    pub(super) fn of_portal(&self, portal: &[u8]) -> Option<Owed> {
-        if self.portals.is_empty() {
-            return None;
+    /// A portal was bound to a statement that does this.
+    pub(super) fn bind(&mut self, portal: &[u8], deed: Option<&Arc<Deed>>) {
+        if let Some(passing) = &mut self.passing {
+            passing.portals.retain(|(name, _)| **name != *portal);
         }
-        let (_, effects) = self.portals.iter().find(|(name, _)| **name == *portal)?;
-        Some(Owed::Statements(effects.iter().cloned().collect()))
+        if let Some(deed) = deed {
+            self.passing.get_or_insert_default().portals.push((portal.into(), deed.clone()));
+        }
+    }
+
+    /// What running a portal does, if it does anything.
+    pub(super) fn of_portal(&self, portal: &[u8]) -> Option<&Arc<Deed>> {
+        let (_, deed) = self.passing.as_ref()?.portals.iter().find(|(name, _)| **name == *portal)?;
+        Some(deed)
+    }
+
+    /// A text is about to be run: whatever becomes of it, it may leave something behind.
+    pub(super) fn begin(&mut self, deed: &Arc<Deed>, shared: &Shared) -> Owed {
+        let effects = &deed.effects;
+        if effects.ask != Ask::No {
+            let question = self.question.get_or_insert_default();
+            question.note(deed.fingerprint, effects, &shared.proven);
+            if question.is_idle() {
+                self.question = None;
+            }
+        }
+        let executed = effects.statements.iter().zip(&deed.about);
+        for (effect, about) in executed {
+            if let (Effect::Execute(_), About::Uses(statement)) = (effect, about)
+                && let Some(deed) = &statement.deed
+            {
+                let _ = self.begin(deed, shared);
+            }
+        }
+        if effects.seeds {
+            self.pins.add(PinReason::RandomSeed);
+        }
+        self.reads_sequences |= effects.sequences == Sequences::Read;
+        if self.reads_sequences && effects.sequences != Sequences::Untouched {
+            self.pins.add(PinReason::SequenceValue);
+        }
+        Owed::Does(Doing { deed: deed.clone(), done: 0 })
+    }
+
+    /// The server must be asked, whatever it was.
+    fn ask(&mut self) {
+        self.question.get_or_insert_default().insist();
+    }
+
+    /// What is sent now may mean something else once the replies that are owed have come.
+    pub(super) fn is_meaning_unsettled(&self) -> bool {
+        !self.local().is_empty() || *self.meaning != **self.committed.meaning()
     }
 
     /// Something failed.
     pub(super) const fn fail(&mut self) {
         self.failed = true;
     }
+
+    /// Settings have changed.
+    fn set(&mut self, settings: Rc<ParameterSet>) {
+        self.settings = settings;
+        self.renew_meaning();
+    }
+
+    fn set_local(&mut self, name: String, value: String) {
+        if parameters::is_meaningless(&name) {
+            return;
+        }
+        let local = &mut self.passing.get_or_insert_default().local;
+        local.retain(|(known, _)| *known != name);
+        local.push((name, value));
+        self.renew_meaning();
+    }
+
+    fn local(&self) -> &[(String, String)] {
+        self.passing.as_ref().map_or(&[], |passing| &passing.local)
+    }
+
+    fn renew_meaning(&mut self) {
+        if self.local().is_empty() {
+            self.meaning = self.settings.meaning().clone();
+            return;
+        }
+        let mut all = ParameterSet::clone(&self.settings);
+        for (name, value) in self.local() {
+            all.put(name, value);
+        }
+        self.meaning = all.meaning().clone();
+    }
+
+    /// The transaction is over; its portals may be closed later, with the batch.
+    fn forget_local(&mut self) {
+        let Some(passing) = &mut self.passing else { return };
+        passing.savepoints.clear();
+        let had_local = !std::mem::take(&mut passing.local).is_empty();
+        if passing.portals.is_empty() {
+            self.passing = None;
+        }
+        if had_local {
+            self.renew_meaning();
+        }
+    }
+
+    fn forget_portals(&mut self) {
+        if let Some(passing) = &mut self.passing {
+            passing.portals.clear();
+        }
+    }
 }
 
 /// A command succeeded: `tag` is what the server called it, `effect` what the text said that it does.
 pub(super) fn command(
     tag: &[u8],
-    effect: Option<Effect>,
+    effect: Option<(&Effect, &About)>,
     client: &mut ClientSide,
     server: &mut ServerConnection,
     shared: &Shared,
 ) {
-    match (tag, effect) {
-        (b"ROLLBACK", Some(Effect::RollbackTo(name))) => roll_back_to(&name, client, server),
+    let said = effect.map(|(effect, _)| effect);
+    match (tag, said) {
+        (b"ROLLBACK", Some(Effect::RollbackTo(name))) => roll_back_to(name, client, server),
         (b"ROLLBACK", _) => roll_back(client, server),
         (b"COMMIT" | b"PREPARE TRANSACTION", _) => commit(client),
         (b"DISCARD ALL", _) => discard_all(client, server, shared),
@@ -95,83 +230,177 @@ pub(super) fn command(
             client.statements.clear();
             server.statements.clear();
         }
+        (b"DISCARD SEQUENCES", _) => {
+            client.state.pins.remove(PinReason::SequenceValue);
+            server.sequences = None;
+        }
         (b"LISTEN", _) => client.state.pins.add(PinReason::Listen),
-        (b"PREPARE", _) => client.state.pins.add(PinReason::SqlPrepared),
+        (b"PREPARE", None | Some(Effect::None)) => client.state.ask(),
         (b"LOAD", _) => client.state.pins.add(PinReason::LibraryLoad),
-        (b"SET" | b"RESET", None | Some(Effect::None)) => client.state.pins.add(PinReason::Setting),
+        (b"SET" | b"RESET", None | Some(Effect::None)) => client.state.ask(),
         (_, None | Some(Effect::None)) => {}
-        (_, Some(effect)) => apply(effect, client, server, shared),
+        (_, Some(_)) => apply(effect, client, server, shared),
+    }
+    note_sequences(tag, client, server);
+    if !client.state.pins.is_empty() && may_unpin(tag) {
+        client.state.ask();
+    }
+    if tag.starts_with(b"CREATE") && client.state.settings.value("search_path").is_some_and(is_temporary) {
+        client.state.ask();
     }
 }
 
-fn apply(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+fn is_temporary(search_path: &str) -> bool {
+    search_path.contains("pg_temp")
+}
+
+/// Commands after which the reason for a pin may be gone.
+fn may_unpin(tag: &[u8]) -> bool {
+    let ends: [&[u8]; 7] =
+        [b"DROP", b"CLOSE", b"DISCARD", b"DEALLOCATE", b"COMMIT", b"ROLLBACK", b"UNLISTEN"];
+    ends.iter().any(|word| tag.starts_with(word))
+}
+
+/// Notes whose sequence values the server would tell. A client that reads them stays where they are.
+fn note_sequences(tag: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
+    let advances = [&b"INSERT"[..], b"COPY", b"MERGE"].iter().any(|word| tag.starts_with(word));
+    if advances {
+        server.sequences = Some(client.session);
+        if client.state.reads_sequences {
+            client.state.pins.add(PinReason::SequenceValue);
+        }
+    }
+}
+
+fn apply(
+    effect: Option<(&Effect, &About)>,
+    client: &mut ClientSide,
+    server: &mut ServerConnection,
+    shared: &Shared,
+) {
+    let interner = &shared.local.interner;
+    let Some((effect, about)) = effect else { return };
     let state = &mut client.state;
     match effect {
-        Effect::Set(name, value) => {
-            state.settings = shared.local.interner.with(&state.settings, &name, &value);
-            server.settings = state.settings.clone();
+        Effect::Set(name, value) => set(name, value, client, server, shared),
+        Effect::Characteristics(settings) => {
+            for (name, value) in settings {
+                set(name, value, client, server, shared);
+            }
         }
+        Effect::SetLocal(Some((name, value))) => state.set_local(name.clone(), value.clone()),
         Effect::Reset(name) => {
             state.resetting = true;
-            let default = state.defaults.value(&name).map(ToOwned::to_owned);
-            state.settings = shared.local.interner.set(&state.settings, &name, default.as_deref());
-            server.settings = shared.local.interner.set(&server.settings, &name, None);
+            if name == "hawser.pin" {
+                state.pins.remove(PinReason::Requested);
+            }
+            let default = state.defaults.value(name).map(ToOwned::to_owned);
+            state.set(interner.set(&state.settings, name, default.as_deref()));
+            server.settings = interner.set(&server.settings, name, None);
         }
         Effect::ResetAll => {
             state.resetting = true;
-            state.settings = state.defaults.clone();
-            server.settings = shared.local.interner.intern(ParameterSet::default());
-            state.pins.remove(PinReason::Setting);
+            state.pins.remove(PinReason::Requested);
+            let kept = |set: &ParameterSet| {
+                let roles = set.iter().filter(|(name, _)| parameters::is_role(name));
+                interner.intern(ParameterSet::from_pairs(roles))
+            };
+            // RESET ALL leaves the roles as they are.
+            server.settings = kept(&server.settings);
+            let mut settings = ParameterSet::clone(&state.defaults);
+            for name in ["session_authorization", "role"] {
+                match state.settings.value(name) {
+                    Some(value) => settings.put(name, value),
+                    None => settings.remove(name),
+                }
+            }
+            state.set(interner.intern(settings));
         }
-        Effect::Unknown => state.pins.add(PinReason::Setting),
-        Effect::Savepoint(name) => state.savepoints.push((name, state.settings.clone())),
+        Effect::Unknown => state.ask(),
+        Effect::Savepoint(name) => {
+            let (settings, local) = (state.settings.clone(), state.local().to_vec());
+            let savepoint = Savepoint { name: name.clone(), settings, local };
+            state.passing.get_or_insert_default().savepoints.push(savepoint);
+        }
         Effect::Release(name) => {
-            if let Some(at) = state.savepoints.iter().rposition(|(known, _)| *known == name) {
-                state.savepoints.truncate(at);
+            if let Some(passing) = &mut state.passing
+                && let Some(at) = passing.savepoints.iter().rposition(|known| known.name == *name)
+            {
+                passing.savepoints.truncate(at);
             }
         }
-        Effect::Makes(thing) => state.pins.add(reason(thing)),
-        Effect::Drops(thing) => state.pins.remove(reason(thing)),
-        Effect::None | Effect::SetLocal | Effect::RollbackTo(_) => {}
+        Effect::Prepare { name, .. } => {
+            if let About::Makes(statement) = about {
+                client.statements.define(name.0.as_bytes(), statement.clone());
+                server.statements.settle(statement.id);
+            }
+        }
+        Effect::Deallocate(name) => {
+            if let Some(gone) = client.statements.forget(name.0.as_bytes()) {
+                server.statements.forget(gone.id);
+            }
+        }
+        Effect::None
+        | Effect::SetLocal(None)
+        | Effect::RollbackTo(_)
+        | Effect::Execute(_)
+        | Effect::DeallocateAll
+        | Effect::DiscardAll => {}
     }
 }
 
-const fn reason(thing: Thing) -> PinReason {
-    match thing {
-        Thing::Temporary => PinReason::TemporaryObject,
-        Thing::HoldableCursor => PinReason::HoldableCursor,
-        Thing::AdvisoryLock => PinReason::AdvisoryLock,
+fn set(name: &str, value: &str, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    let state = &mut client.state;
+    match name {
+        "seed" => return state.pins.add(PinReason::RandomSeed),
+        "hawser.pin" if is_true(value) => state.pins.add(PinReason::Requested),
+        "hawser.pin" => state.pins.remove(PinReason::Requested),
+        _ => {}
     }
+    if let Some(passing) = &mut state.passing {
+        passing.local.retain(|(known, _)| known != name);
+    }
+    let interner = &shared.local.interner;
+    let mut settings = interner.with(&state.settings, name, value);
+    if name == "session_authorization" {
+        settings = interner.set(&settings, "role", None);
+    }
+    state.set(settings);
+    server.settings = state.settings.clone();
+}
+
+/// As the server reads a boolean.
+fn is_true(value: &str) -> bool {
+    ["on", "true", "yes", "1", "t", "y"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
 fn commit(client: &mut ClientSide) {
     let state = &mut client.state;
     state.committed = state.settings.clone();
     state.committed_pins = state.pins;
-    state.savepoints.clear();
+    state.forget_local();
 }
 
-/// What was set since the transaction began is gone; a session-level lock that was taken stays.
+/// What was set since the transaction began is gone. What does not belong to a transaction stays.
 fn roll_back(client: &mut ClientSide, server: &mut ServerConnection) {
     let state = &mut client.state;
-    let locked = state.pins.has(PinReason::AdvisoryLock);
-    state.pins = state.committed_pins;
-    if locked {
-        state.pins.add(PinReason::AdvisoryLock);
-        state.committed_pins.add(PinReason::AdvisoryLock);
-    }
-    state.settings = state.committed.clone();
+    state.pins = state.pins.after_rollback(state.committed_pins);
+    state.committed_pins = state.pins;
+    state.set(state.committed.clone());
     server.settings = state.committed.clone();
-    state.savepoints.clear();
+    state.forget_local();
 }
 
 fn roll_back_to(name: &str, client: &mut ClientSide, server: &mut ServerConnection) {
     let state = &mut client.state;
-    let Some(at) = state.savepoints.iter().rposition(|(known, _)| known == name) else { return };
-    state.savepoints.truncate(at + 1);
-    if let Some((_, settings)) = state.savepoints.last() {
-        state.settings = settings.clone();
+    let Some(passing) = &mut state.passing else { return };
+    let Some(at) = passing.savepoints.iter().rposition(|known| known.name == name) else { return };
+    passing.savepoints.truncate(at + 1);
+    if let Some(savepoint) = passing.savepoints.last() {
+        let settings = savepoint.settings.clone();
+        passing.local.clone_from(&savepoint.local);
         server.settings = settings.clone();
+        state.set(settings);
     }
 }
 
@@ -180,12 +409,18 @@ fn discard_all(client: &mut ClientSide, server: &mut ServerConnection, shared: &
     client.unnamed.statement = None;
     server.statements.clear();
     server.unnamed = None;
+    server.doubt = Doubt::None;
+    server.sequences = None;
     let state = &mut client.state;
     state.pins = PinReasons::default();
-    state.portals.clear();
+    state.question = None;
+    state.passing = None;
     state.resetting = true;
-    state.settings = state.defaults.clone();
+    state.set(state.defaults.clone());
     server.settings = shared.local.interner.intern(ParameterSet::default());
+    if !server.base.query.is_empty() {
+        server.doubt = Doubt::Any;
+    }
 }
 
 /// The server is ready for the next batch; outside a transaction everything that was done is committed, or, when
@@ -196,11 +431,13 @@ pub(super) fn ready(idle: bool, client: &mut ClientSide, server: &mut ServerConn
     if !idle {
         return;
     }
-    if !client.state.portals.is_empty() {
-        client.state.portals.clear();
+    client.state.forget_portals();
+    let state = &mut client.state;
+    if state.pins.has(PinReason::Unverified) {
+        state.ask();
     }
-    let state = &client.state;
     if Rc::ptr_eq(&state.settings, &state.committed) && state.pins == state.committed_pins {
+        state.forget_local();
         return;
     }
     if failed { roll_back(client, server) } else { commit(client) }
@@ -228,7 +465,41 @@ pub(super) fn reported(
     }
     let same = Rc::ptr_eq(&client.state.settings, &server.settings);
     server.settings = interner.set(&server.settings, name, tracked);
-    client.state.settings =
+    let settings =
         if same { server.settings.clone() } else { interner.set(&client.state.settings, name, tracked) };
+    client.state.set(settings);
     false
+}
+
+/// The server has said what the client left behind: what can be carried becomes the session's, what cannot pins it.
+pub(super) fn answered(
+    rows: &[Vec<Option<String>>],
+    client: &mut ClientSide,
+    server: &mut ServerConnection,
+    shared: &Shared,
+) {
+    let Some(question) = client.state.question.take() else { return };
+    let before = client.state.settings.clone();
+    let findings = super::question::read(rows);
+    let settings = findings.settings(&before, &server.base.settings);
+    let state = &mut client.state;
+    state.set(if settings == *before { before.clone() } else { shared.local.interner.intern(settings) });
+    state.committed = state.settings.clone();
+    server.settings = state.settings.clone();
+    let clean = Rc::ptr_eq(&before, &state.settings) && findings.things == state.pins.that_can_be_asked();
+    state.pins = state.pins.with_answer(findings.things);
+    state.committed_pins = state.pins;
+    question.judge(clean, &shared.proven);
+    // A setting of an application's that no function names is not in any view.
+    server.doubt = Doubt::Of(client.session);
+    if question.may_advance_sequences() {
+        server.sequences = Some(client.session);
+    }
+}
+
+/// The server could not be asked: the client stays where it is.
+pub(super) fn unanswered(client: &mut ClientSide) {
+    client.state.question = None;
+    client.state.pins.add(PinReason::Unverified);
+    client.state.committed_pins = client.state.pins;
 }

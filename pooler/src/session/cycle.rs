@@ -194,7 +194,8 @@ impl Session {
         count(&self.pool.counters.transactions, 1);
         count(&self.pool.counters.transaction_time, micros(since));
         let settled = matches!(release, Release::Settled);
-        let needs_reset = relay.keep || !self.client.state.pins.is_empty();
+        let state = &self.client.state;
+        let needs_reset = relay.keep || !state.pins.is_empty() || state.has_question();
         if settled {
             self.pool.check_in(member, false);
             return Ok(());

@@ -94,6 +94,7 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            proven: Default::default(),
         });
         let surroundings =
             Surroundings { worker: WorkerId(0), mailboxes: Mailboxes::new(vec![]), shared: shared.clone() };

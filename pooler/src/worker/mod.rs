@@ -6,7 +6,7 @@ use crate::ids::{SessionId, WorkerId};
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
-use crate::relay::Shared;
+use crate::relay::{Proven, Shared};
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use crate::session::Session;
@@ -46,6 +46,7 @@ pub fn run(
             buffers: Buffers::default(),
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
+            proven: Proven::default(),
         });
         let surroundings =
             Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
