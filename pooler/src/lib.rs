@@ -5,10 +5,12 @@
 //! Arrows go one way: process -> worker -> session -> relay -> server -> wire. `ARCHITECTURE.md` is the map.
 
 pub mod auth;
+pub mod catalog;
 pub mod config;
 pub mod ids;
 pub mod listener;
 pub mod mailbox;
+pub mod notify;
 pub mod parameters;
 pub mod pins;
 pub mod pool;
@@ -20,4 +22,5 @@ pub mod server;
 pub mod session;
 pub mod statements;
 pub mod stream;
+pub mod topology;
 pub mod worker;

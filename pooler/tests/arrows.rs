@@ -82,6 +82,23 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "catalog",
+        &[
+            "tokio",
+            "crate::relay",
+            "crate::session",
+            "crate::pool",
+            "crate::route",
+            "crate::topology",
+            "crate::config",
+            "crate::runtime",
+            "crate::mailbox",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
+    (
         "relay",
         &[
             "crate::session",
@@ -106,6 +123,30 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::process",
         ],
     ),
+    (
+        "notify",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::pool",
+            "crate::route",
+            "crate::runtime",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
+    (
+        "topology",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::route",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
     ("runtime", &["crate::session", "crate::worker", "crate::listener", "crate::process"]),
     ("mailbox", &["crate::session", "crate::relay", "crate::worker", "crate::listener", "crate::process"]),
     (
@@ -120,7 +161,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("session", &["crate::worker", "crate::listener", "crate::control", "crate::admin", "crate::process"]),
-    ("worker", &["crate::listener", "crate::process"]),
+    ("worker", &["crate::process"]),
     ("process", &["crate::session", "crate::relay", "crate::server"]),
     (
         "scratch",

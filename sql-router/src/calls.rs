@@ -1,6 +1,6 @@
 //! What the functions that a statement calls may leave behind in its session. Pure.
 
-use crate::functions::{is_clean, is_grammar};
+use crate::clean::{is_clean, is_grammar};
 use crate::scan::Word;
 
 /// Whether the server must be asked what is left behind.
@@ -152,6 +152,7 @@ impl Calls {
                     self.seeds = true;
                     Ask::No
                 }
+                "pg_notify" => Ask::No,
                 "set_config" => Ask::Always,
                 _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => {
                     if name.contains("_xact_") { Ask::No } else { Ask::Always }

@@ -62,6 +62,14 @@ pub enum Effect {
     Deallocate((String, Place)),
     /// DEALLOCATE ALL.
     DeallocateAll,
+    /// LISTEN on this channel, as PostgreSQL folds and cuts its name.
+    Listen(String),
+    /// UNLISTEN of this channel.
+    Unlisten(String),
+    /// `UNLISTEN *`.
+    UnlistenAll,
+    /// NOTIFY, or a call of `pg_notify`.
+    Notify,
 }
 
 impl Effects {
@@ -233,6 +241,11 @@ fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
             name(without(rest, &["savepoint"])).map_or(Effect::None, Effect::Release)
         }
         [first, rest @ ..] if first.is("rollback") => of_rollback(rest),
+        [first, only] if first.is("listen") => channel(only).map_or(Effect::None, Effect::Listen),
+        [first, Word::Symbol('*')] if first.is("unlisten") => Effect::UnlistenAll,
+        [first, only] if first.is("unlisten") => channel(only).map_or(Effect::None, Effect::Unlisten),
+        [first, _, ..] if first.is("notify") => Effect::Notify,
+        _ if words.iter().any(|word| word.is("pg_notify")) => Effect::Notify,
         [first, rest @ ..] if first.is("select") => of_select(rest),
         _ => Effect::None,
     }
@@ -288,6 +301,21 @@ fn name(words: &[Word<'_>]) -> Option<String> {
         Word::Quoted(name) => Some(name.clone()),
         _ => None,
     }
+}
+
+/// Bytes of an identifier, without its end (NAMEDATALEN is 64); PostgreSQL cuts longer ones between characters.
+const LONGEST_NAME: usize = 63;
+
+/// The name of a channel. Only letters of ASCII are folded, as in a server whose encoding is UTF-8.
+fn channel(word: &Word<'_>) -> Option<String> {
+    let mut name = match word {
+        Word::Bare(name) => name.to_ascii_lowercase(),
+        Word::Quoted(name) if !name.is_empty() => name.clone(),
+        _ => return None,
+    };
+    let cut = (0..=LONGEST_NAME).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+    name.truncate(cut);
+    Some(name)
 }
 
 fn of_set(words: &[Word<'_>]) -> Effect {
@@ -625,6 +653,30 @@ mod tests {
             "DO $$ BEGIN PERFORM set_config('App.a', 'x', false); SET session app.b TO 1; SET c = 1; END $$",
         );
         assert_eq!((effects.ask, effects.custom), (Ask::Sampled, vec!["app.a".into(), "app.b".into()]));
+    }
+
+    #[test]
+    fn channels_are_named_as_the_server_names_them() {
+        assert_eq!(one("LISTEN Jobs"), Effect::Listen("jobs".into()));
+        assert_eq!(one("listen /* all */ \"Big \"\"Jobs\" ;"), Effect::Listen("Big \"Jobs".into()));
+        assert_eq!(one("LISTEN ÄRGER"), Effect::Listen("Ärger".into()));
+        assert_eq!(one("UNLISTEN Jobs"), Effect::Unlisten("jobs".into()));
+        assert_eq!(one("unlisten *"), Effect::UnlistenAll);
+        let long = "x".repeat(62) + "ä" + "y";
+        assert_eq!(one(&format!("LISTEN {long}")), Effect::Listen("x".repeat(62)));
+        assert_eq!(one(&format!("LISTEN {}", "x".repeat(64))), Effect::Listen("x".repeat(63)));
+        for text in ["LISTEN", "LISTEN U&\"d\\0061t\"", "LISTEN 'a'", "LISTEN a b", "LISTEN \"\""] {
+            assert_eq!(one(text), Effect::None, "{text}");
+        }
+    }
+
+    #[test]
+    fn who_notifies_is_seen() {
+        assert_eq!(one("NOTIFY jobs"), Effect::Notify);
+        assert_eq!(one("notify jobs, 'one; two'"), Effect::Notify);
+        assert_eq!(one("SELECT pg_notify('jobs', $1)"), Effect::Notify);
+        assert_eq!(one("WITH a AS (SELECT 1) SELECT PG_NOTIFY('a', 'b') FROM a"), Effect::Notify);
+        assert_eq!(one("SELECT 'pg_notify'"), Effect::None);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum Change {
     Limits,
     /// Startup parameters that are dropped.
     IgnoreStartupParameters,
+    /// How hosts are asked what they are.
+    Health,
     /// Level of the log and what is logged.
     Log,
     /// Addresses and sockets; on restart.
@@ -74,6 +76,7 @@ impl fmt::Display for Change {
             Self::Timeouts => f.write_str("[timeouts]"),
             Self::Limits => f.write_str("[limits]"),
             Self::IgnoreStartupParameters => f.write_str("ignore_startup_parameters"),
+            Self::Health => f.write_str("[health]"),
             Self::Log => f.write_str("[log]"),
             Self::Listen => f.write_str("[listen]"),
             Self::Workers => f.write_str("workers"),
@@ -131,6 +134,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
     note(old.pool != new.pool, Change::Pool);
     note(old.timeouts != new.timeouts, Change::Timeouts);
     note(old.limits != new.limits, Change::Limits);
+    note(old.health != new.health, Change::Health);
     let ignored = old.ignore_startup_parameters != new.ignore_startup_parameters;
     note(ignored, Change::IgnoreStartupParameters);
     databases(old, new, &mut changes);

@@ -29,8 +29,10 @@ pub(super) struct Downstream {
     pub(super) piece: usize,
     /// What happens to them.
     piece_dropped: bool,
+    /// A ReadyForQuery waits until the client's own notifications are there.
+    pub(super) held: bool,
     /// The error of a statement of ours that went ahead of the client's query, which will fail by it.
-    held: Option<Vec<u8>>,
+    ahead: Option<Vec<u8>>,
 }
 
 impl Relay {
@@ -49,6 +51,9 @@ impl Relay {
         }
         if self.walk_input(client, server, shared)? || self.answer_alone(client, server, shared) {
             return Poll::Ready(Ok(()));
+        }
+        if self.down.held {
+            return Poll::Pending;
         }
         if self.down.input.is_none() {
             ready!(server.stream.poll_readable(cx)).map_err(Stop::ServerLost)?;
@@ -133,6 +138,9 @@ impl Relay {
             }
             let body = rest.get(HEADER_LENGTH..present).unwrap_or_default();
             let whole = present == header.total();
+            if header.tag == backend::READY_FOR_QUERY && self.holds_ready(body, client, server) {
+                break;
+            }
             let dropped = self.take_reply(header, body, whole, client, server, shared)?;
             self.pass_or_drop(present, dropped);
             self.down.piece = header.total() - present;
@@ -161,6 +169,9 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Result<bool, Stop> {
+        if whole && is_farewell(header.tag, body) {
+            return Err(Stop::ServerEnds(body.to_vec()));
+        }
         if header.tag == backend::ERROR_RESPONSE {
             return self.take_error(header, body, whole, client, server, shared);
         }
@@ -182,10 +193,17 @@ impl Relay {
             backend::READY_FOR_QUERY => {
                 let status = body.first().copied().and_then(TransactionStatus::from_byte);
                 server.status = status.ok_or(Stop::ServerViolation(Unexpected(header.tag)))?;
+                if server.queue.is_empty() {
+                    self.ending = None;
+                }
                 if fate == Fate::Forward {
                     self.traffic.queries += 1;
-                    self.down.held = None;
-                    state::ready(server.status == TransactionStatus::Idle, client, server);
+                    self.down.ahead = None;
+                    let idle = server.status == TransactionStatus::Idle;
+                    state::ready(idle, client, server);
+                    if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
+                        self.pass_ready(listener, server);
+                    }
                 }
             }
             backend::PARAMETER_STATUS if fate == Fate::Forward => {
@@ -204,8 +222,10 @@ impl Relay {
             }
             _ => {}
         }
-        // A notification is nobody's reply, so it is never ours.
-        Ok(fate == Fate::Swallow && header.tag != backend::NOTIFICATION_RESPONSE)
+        if header.tag == backend::NOTIFICATION_RESPONSE {
+            return Ok(!self.is_for_client(body, client));
+        }
+        Ok(fate == Fate::Swallow)
     }
 
     /// Accounts for one message in the queue, with what that settles.
@@ -261,7 +281,7 @@ impl Relay {
             Some(Effect::Does(doing)) => Some(doing.deed.clone()),
             _ => None,
         };
-        let words = match self.down.held.take_if(|_| fate == Fate::Forward) {
+        let words = match self.down.ahead.take_if(|_| fate == Fate::Forward) {
             Some(held) => Some(held),
             None if whole => {
                 let shifts = shifts.as_ref().map_or(&[][..], |deed| &deed.shifts);
@@ -278,7 +298,7 @@ impl Relay {
         }
         if is_ahead {
             let words = words.unwrap_or_else(|| body.to_vec());
-            self.down.held = Some(wording::without_position(&words));
+            self.down.ahead = Some(wording::without_position(&words));
             return Ok(true);
         }
         client.state.fail();
@@ -339,7 +359,23 @@ const REVALIDATE: &[u8] = b"RevalidateCachedQuery";
 const fn is_read(header: Header) -> bool {
     match header.tag {
         backend::READY_FOR_QUERY | backend::PARAMETER_STATUS | backend::COMMAND_COMPLETE => true,
-        backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => header.total() <= BLOCK,
+        backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE | backend::NOTIFICATION_RESPONSE => {
+            header.total() <= BLOCK
+        }
         _ => false,
     }
+}
+
+/// Whether a message says that the server stops or has crashed: it is about the server connection, of which the client
+/// knows nothing.
+fn is_farewell(tag: u8, body: &[u8]) -> bool {
+    let fields = match tag {
+        backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => message::error_fields(body),
+        _ => return false,
+    };
+    if fields.sqlstate == sqlstate::CRASH_SHUTDOWN.as_bytes() {
+        return true;
+    }
+    let stops = [sqlstate::ADMIN_SHUTDOWN, sqlstate::CANNOT_CONNECT_NOW].map(str::as_bytes);
+    matches!(fields.severity, b"FATAL" | b"PANIC") && stops.contains(&fields.sqlstate)
 }

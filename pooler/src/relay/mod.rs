@@ -5,6 +5,7 @@
 //! reads only when it has nothing left to write, and neither waits for the other.
 
 mod downstream;
+mod listening;
 mod naming;
 mod outbox;
 mod plan;
@@ -15,10 +16,13 @@ mod upstream;
 mod wording;
 
 use crate::ids::SessionId;
+use crate::notify::{Desk, Listener};
+use crate::pins::PinReasons;
 use crate::server::connection::{Doubt, Effect, ServerConnection};
 use crate::server::dial::Local;
 use crate::statements::{ClientStatements, Deed, Registry};
 use crate::stream::{Buffer, Buffers, Stream};
+use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::FrameError;
 use hawser_wire::frontend::Malformed;
@@ -48,6 +52,8 @@ pub struct ClientSide {
     pub unnamed: Unnamed,
     /// What it wants set, and what keeps it on its server.
     pub state: SessionState,
+    /// What it listens on, once it has said LISTEN in transaction mode.
+    pub listener: Option<Box<Listener>>,
 }
 
 /// A client's unnamed statement, kept so that a Bind in a later batch finds it on whatever server that gets.
@@ -66,6 +72,8 @@ pub struct UnnamedStatement {
     pub rest: Vec<u8>,
     /// What it does to the session.
     pub deed: Option<Arc<Deed>>,
+    /// Whether it may end a transaction.
+    pub ending: Option<Ending>,
 }
 
 /// What the rooms above hand in, the same for all sessions of a worker.
@@ -79,6 +87,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Texts whose calls leave nothing behind, as far as this worker has seen.
     pub proven: Proven,
+    /// Where sessions listen.
+    pub desk: Rc<Desk>,
 }
 
 /// Limits that the relay holds clients to.
@@ -90,6 +100,8 @@ pub struct RelayLimits {
     pub max_client_statements: usize,
     /// Statements on one server connection.
     pub max_server_statements: usize,
+    /// Bytes of notifications that may wait for a client.
+    pub notify_queue: usize,
 }
 
 /// Requests that may be owed at a time; a client that pipelines more waits.
@@ -110,6 +122,12 @@ pub enum Stop {
     /// The server closed its connection.
     #[error("the server closed the connection")]
     ServerLeft,
+    /// The server says that it ends the connection, because it stops or crashed. The body of its ErrorResponse.
+    #[error("the server shuts down")]
+    ServerEnds(Vec<u8>),
+    /// The server's host is lost, and nothing may be said to it any more.
+    #[error("the host of the server connection is lost")]
+    ServerCut,
     /// Reading from or writing to the server failed.
     #[error("lost the connection to the server")]
     ServerLost(#[source] io::Error),
@@ -119,6 +137,9 @@ pub enum Stop {
     /// The server's framing is broken.
     #[error("the server sent an impossible message")]
     ServerFraming(#[source] FrameError),
+    /// More notifications arrived for the client than may wait for it.
+    #[error("too many notifications wait for the client")]
+    NotifyQueueFull,
     /// A statement of ours failed on the server. The body of its ErrorResponse.
     #[error("the server refused what the session needs")]
     OursFailed(Vec<u8>),
@@ -160,6 +181,31 @@ pub struct Relay {
     limits: RelayLimits,
     /// Counts for statistics.
     pub traffic: Traffic,
+    /// What was sent and is not answered may end the transaction.
+    ending: Option<Ending>,
+}
+
+/// What a client was waiting for when its server connection was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// How many times it is to be told that it may go on.
+    pub owed: usize,
+    /// It has begun a batch and not ended it.
+    pub open: bool,
+    /// Bytes of a message that it has not sent yet.
+    pub unsent: usize,
+    /// Whether the transaction may have ended.
+    pub ending: Option<Ending>,
+    /// What it relies on that cannot be restored.
+    pub gone: PinReasons,
+}
+
+impl Loss {
+    /// Whether the client waits for anything.
+    #[must_use]
+    pub const fn is_noticed(&self) -> bool {
+        self.owed > 0 || self.open || self.unsent > 0
+    }
 }
 
 /// What passed through a relay.
@@ -190,6 +236,7 @@ impl Relay {
             replay: replay::Replay::default(),
             limits,
             traffic: Traffic::default(),
+            ending: None,
         }
     }
 
@@ -223,15 +270,24 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Poll<Result<(), Stop>> {
+        if let Some(listener) = &client.listener {
+            listener.register(cx);
+        }
         loop {
             let sent = self.poll_upstream(cx, client, server, shared)?;
             let received = self.poll_downstream(cx, client, server, shared)?;
+            if self.deliver_notifications(client, server)? {
+                continue;
+            }
             if self.is_at_rest(server) {
                 if client.state.has_question() && !self.keep {
                     self.ask(client, server);
                     continue;
                 }
-                if client.state.pins.is_empty() && !self.keep {
+                if client.state.pins.is_empty() && !self.keep && !self.up.needs_server() {
+                    if self.unlisten(server) {
+                        continue;
+                    }
                     self.rest(client, shared);
                     return Poll::Ready(Ok(()));
                 }
@@ -246,7 +302,10 @@ impl Relay {
     /// Whether the client waits for the server, rather than the server for the client.
     #[must_use]
     pub fn is_busy(&self, server: &ServerConnection) -> bool {
-        !server.queue.is_empty() || !self.up.out.is_empty() || !self.down.out.is_empty()
+        !server.queue.is_empty()
+            || !self.up.out.is_empty()
+            || !self.down.out.is_empty()
+            || self.up.wait.is_some()
     }
 
     /// Whether every byte of the server's has reached the client.
@@ -274,6 +333,42 @@ impl Relay {
         self.down.piece > 0 || !self.down.out.is_empty()
     }
 
+    /// Delivers the whole messages that came before the loss of the server connection.
+    pub fn poll_deliver(&mut self, cx: &mut Context<'_>, client: &mut ClientSide) -> Poll<io::Result<()>> {
+        self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut())
+    }
+
+    /// Whether the client has part of a message whose rest will not come.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.down.piece > 0
+    }
+
+    /// The server connection is lost: takes back what was assumed of it, and tells what the client has been waiting
+    /// for. What the client sent of it is gone from its input.
+    pub fn abandon(&mut self, client: &mut ClientSide, server: &mut ServerConnection) -> Loss {
+        let mut loss = Loss {
+            owed: server.queue.owed_ready(),
+            open: server.queue.is_batch_open(),
+            unsent: self.up.piece,
+            ending: self.ending.take(),
+            gone: PinReasons::default(),
+        };
+        if let Some(input) = &mut client.input {
+            input.consume(self.up.out.planned());
+        }
+        let mut effects = Vec::new();
+        server.queue.abandon(&mut |effect| effects.push(effect));
+        for effect in effects {
+            undo(effect, client, server);
+        }
+        if let Some(listener) = &client.listener {
+            listener.lose_server();
+        }
+        loss.gone = client.state.lose();
+        loss
+    }
+
     /// The server has answered everything, outside a transaction, and everything has left.
     fn is_at_rest(&self, server: &ServerConnection) -> bool {
         server.queue.is_settled()
@@ -286,9 +381,8 @@ impl Relay {
     }
 
     /// Asks the server what the client left behind. The client has its answer already.
-    fn ask(&mut self, client: &ClientSide, server: &mut ServerConnection) {
-        if let Some(question) = client.state.question() {
-            let text = question.text(&client.state.settings);
+    fn ask(&mut self, client: &mut ClientSide, server: &mut ServerConnection) {
+        if let Some(text) = client.state.put_question() {
             self.prepend(server, &text, Effect::Asked(Vec::new()));
         }
     }

@@ -9,6 +9,7 @@ use crate::server::connection::{Doubt, Effect, ServerConnection, UnnamedOwner};
 use crate::statements::{About, Deed, Form, Presence, Statement, StatementKey};
 use hawser_sql_router::calls::{Ask, Sequences};
 use hawser_sql_router::effects::{self, Effect as SqlEffect, Effects};
+use hawser_sql_router::ending::{self, Ending};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
 use hawser_wire::frame::{HEADER_LENGTH, Header};
@@ -82,6 +83,13 @@ impl Relay {
         }
     }
 
+    /// Something that may end the transaction is sent. A commit is not forgotten for a later rollback.
+    fn note_ending(&mut self, ending: Option<Ending>) {
+        if self.ending != Some(Ending::Commit) && ending.is_some() {
+            self.ending = ending;
+        }
+    }
+
     fn plan_query(
         &mut self,
         header: Header,
@@ -96,17 +104,23 @@ impl Relay {
         match effects {
             Some(effects) if whole && effects.names_statements() => {
                 let renamed = naming::rename(text, effects, client, shared);
-                if renamed.deed.needs().any(|needed| is_undecided(needed, server)) {
+                if renamed.deed.needs().any(|needed| is_undecided(needed, server))
+                    || !self.is_open(Some(&renamed.deed), client, server)
+                {
                     return Planned::NotYet;
                 }
                 self.plan_renamed_query(header, &renamed, client, server, shared);
             }
             effects => {
                 let deed = effects.map(|effects| Deed::new(text, effects));
+                if !self.is_open(deed.as_deref(), client, server) {
+                    return Planned::NotYet;
+                }
                 let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
                 self.forward(header, body, Some(Request::Query), effect, client, server);
             }
         }
+        self.note_ending(ending::of_text(text));
         client.unnamed.statement = None;
         server.unnamed = None;
         self.up.barrier |= client.state.is_meaning_unsettled();
@@ -141,6 +155,9 @@ impl Relay {
         self.guard_sequences(&deed.effects, client, server);
         if deed.effects.ask != Ask::No {
             server.doubt = Doubt::Of(client.session);
+        }
+        if deed.effects.sequences == Sequences::Advanced || deed.effects.ask == Ask::Sampled {
+            server.sequences = Some(client.session);
         }
         self.up.barrier |= deed.effects.statements.iter().any(decides_what_follows);
         client.state.begin(deed, shared)
@@ -196,7 +213,9 @@ impl Relay {
         let portal = hawser_wire::frame::c_string(body).map(|(portal, _)| portal).unwrap_or_default();
         let deed = client.state.of_portal(portal).cloned();
         if let Some(deed) = &deed {
-            if deed.needs().any(|needed| is_undecided(needed, server)) {
+            if deed.needs().any(|needed| is_undecided(needed, server))
+                || !self.is_open(Some(deed), client, server)
+            {
                 return Planned::NotYet;
             }
             self.make_way(deed, false, server);
@@ -342,6 +361,7 @@ impl Relay {
         kept.rest.push(0);
         kept.rest.extend_from_slice(types);
         kept.deed = deed;
+        kept.ending = ending::of_text(text);
         server.unnamed =
             Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
@@ -416,6 +436,7 @@ impl Relay {
             self.ensure_unnamed(client, server);
             let kept = client.unnamed.statement.as_ref();
             client.state.bind(portal, kept.and_then(|kept| kept.deed.as_ref()));
+            self.note_ending(kept.and_then(|kept| kept.ending));
             self.forward(header, body, Some(Request::Bind), None, client, server);
             return Ok(Planned::Yes);
         }
@@ -425,6 +446,7 @@ impl Relay {
             Meant::Undecided => return Ok(Planned::NotYet),
             Meant::Statement(statement) => {
                 client.state.bind(portal, statement.deed.as_ref());
+                self.note_ending(statement.ending);
                 let ours = ServerName::new(statement.id.0);
                 self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, ours.as_bytes()));
                 Some(Effect::Bound(statement.id))

@@ -5,6 +5,7 @@
 
 use super::question::Question;
 use super::{ClientSide, Shared};
+use crate::notify::subscriptions::Subscriptions;
 use crate::parameters::{self, ParameterSet};
 use crate::pins::{PinReason, PinReasons};
 use crate::server::connection::{Doing, Doubt, Effect as Owed, ServerConnection};
@@ -32,6 +33,8 @@ pub struct SessionState {
     meaning: Arc<str>,
     /// What the server is to be asked once the transaction is over.
     question: Option<Box<Question>>,
+    /// What it has been asked, and has not answered yet.
+    asked: Option<Box<Question>>,
     /// It has read what its own `nextval` yielded.
     reads_sequences: bool,
     /// Something failed since the last ReadyForQuery.
@@ -74,6 +77,7 @@ impl SessionState {
             committed_pins: PinReasons::default(),
             passing: None,
             question: None,
+            asked: None,
             reads_sequences: false,
             failed: false,
             resetting: false,
@@ -88,16 +92,13 @@ impl SessionState {
     /// Whether something must be found out from the server before anybody else gets it.
     #[must_use]
     pub const fn has_question(&self) -> bool {
-        self.question.is_some()
+        self.question.is_some() || self.asked.is_some()
     }
 
-    /// What is to be asked, if anything.
-    pub(super) const fn question(&self) -> Option<&Question> {
-        // `as_deref` is not const.
-        match &self.question {
-            Some(question) => Some(question),
-            None => None,
-        }
+    /// What is to be asked now, as SQL.
+    pub(super) fn put_question(&mut self) -> Option<String> {
+        self.asked = self.question.take();
+        self.asked.as_ref().map(|question| question.text(&self.settings))
     }
 
     /// A portal was bound to a statement that does this.
@@ -152,6 +153,17 @@ impl SessionState {
     /// What is sent now may mean something else once the replies that are owed have come.
     pub(super) fn is_meaning_unsettled(&self) -> bool {
         !self.local().is_empty() || *self.meaning != **self.committed.meaning()
+    }
+
+    /// The server connection is lost, and with it everything that was not committed and all that pinned the session:
+    /// what the client relies on of that is returned.
+    pub(super) fn lose(&mut self) -> PinReasons {
+        self.passing = None;
+        (self.question, self.asked) = (None, None);
+        self.set(self.committed.clone());
+        self.pins = PinReasons::default();
+        (self.failed, self.resetting) = (false, false);
+        std::mem::take(&mut self.committed_pins)
     }
 
     /// Something failed.
@@ -234,7 +246,13 @@ pub(super) fn command(
             client.state.pins.remove(PinReason::SequenceValue);
             server.sequences = None;
         }
+        (b"LISTEN", Some(Effect::Listen(channel))) if listens(client, &channel) => {}
         (b"LISTEN", _) => client.state.pins.add(PinReason::Listen),
+        (b"UNLISTEN", Some(Effect::Unlisten(channel))) => book(client, |book| book.unlisten(channel)),
+        (b"UNLISTEN", Some(Effect::UnlistenAll)) => {
+            client.state.pins.remove(PinReason::Listen);
+            book(client, Subscriptions::unlisten_all);
+        }
         (b"PREPARE", None | Some(Effect::None)) => client.state.ask(),
         (b"LOAD", _) => client.state.pins.add(PinReason::LibraryLoad),
         (b"SET" | b"RESET", None | Some(Effect::None)) => client.state.ask(),
@@ -261,6 +279,18 @@ fn may_unpin(tag: &[u8]) -> bool {
     ends.iter().any(|word| tag.starts_with(word))
 }
 
+/// LISTEN has succeeded. Whether the hub serves the session.
+fn listens(client: &ClientSide, channel: &str) -> bool {
+    client.listener.as_ref().is_some_and(|listener| listener.book(|book| book.listen(channel)))
+}
+
+/// Tells the book of what the session listens on, if it has one.
+fn book(client: &ClientSide, tell: impl FnOnce(&mut Subscriptions)) {
+    if let Some(listener) = &client.listener {
+        listener.book(tell);
+    }
+}
+
 /// Notes whose sequence values the server would tell. A client that reads them stays where they are.
 fn note_sequences(tag: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
     let advances = [&b"INSERT"[..], b"COPY", b"MERGE"].iter().any(|word| tag.starts_with(word));
@@ -280,6 +310,11 @@ fn apply(
 ) {
     let interner = &shared.local.interner;
     let Some((effect, about)) = effect else { return };
+    match effect {
+        Effect::Savepoint(name) => book(client, |book| book.savepoint(name)),
+        Effect::Release(name) => book(client, |book| book.release(name)),
+        _ => {}
+    }
     let state = &mut client.state;
     match effect {
         Effect::Set(name, value) => set(name, value, client, server, shared),
@@ -294,9 +329,11 @@ fn apply(
             if name == "hawser.pin" {
                 state.pins.remove(PinReason::Requested);
             }
+            // A setting that only applications know is empty from now on, not unknown.
+            let nothing = name.contains('.').then_some("");
             let default = state.defaults.value(name).map(ToOwned::to_owned);
-            state.set(interner.set(&state.settings, name, default.as_deref()));
-            server.settings = interner.set(&server.settings, name, None);
+            state.set(interner.set(&state.settings, name, default.as_deref().or(nothing)));
+            server.settings = interner.set(&server.settings, name, nothing);
         }
         Effect::ResetAll => {
             state.resetting = true;
@@ -345,7 +382,11 @@ fn apply(
         | Effect::RollbackTo(_)
         | Effect::Execute(_)
         | Effect::DeallocateAll
-        | Effect::DiscardAll => {}
+        | Effect::DiscardAll
+        | Effect::Listen(_)
+        | Effect::Unlisten(_)
+        | Effect::UnlistenAll
+        | Effect::Notify => {}
     }
 }
 
@@ -375,6 +416,7 @@ fn is_true(value: &str) -> bool {
 }
 
 fn commit(client: &mut ClientSide) {
+    book(client, Subscriptions::commit);
     let state = &mut client.state;
     state.committed = state.settings.clone();
     state.committed_pins = state.pins;
@@ -383,6 +425,7 @@ fn commit(client: &mut ClientSide) {
 
 /// What was set since the transaction began is gone. What does not belong to a transaction stays.
 fn roll_back(client: &mut ClientSide, server: &mut ServerConnection) {
+    book(client, Subscriptions::roll_back);
     let state = &mut client.state;
     state.pins = state.pins.after_rollback(state.committed_pins);
     state.committed_pins = state.pins;
@@ -392,6 +435,7 @@ fn roll_back(client: &mut ClientSide, server: &mut ServerConnection) {
 }
 
 fn roll_back_to(name: &str, client: &mut ClientSide, server: &mut ServerConnection) {
+    book(client, |book| book.roll_back_to(name));
     let state = &mut client.state;
     let Some(passing) = &mut state.passing else { return };
     let Some(at) = passing.savepoints.iter().rposition(|known| known.name == name) else { return };
@@ -405,6 +449,7 @@ fn roll_back_to(name: &str, client: &mut ClientSide, server: &mut ServerConnecti
 }
 
 fn discard_all(client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    book(client, Subscriptions::clear);
     client.statements.clear();
     client.unnamed.statement = None;
     server.statements.clear();
@@ -431,7 +476,11 @@ pub(super) fn ready(idle: bool, client: &mut ClientSide, server: &mut ServerConn
     if !idle {
         return;
     }
-    client.state.forget_portals();
+    // A portal of the next batch may be bound already.
+    if server.queue.is_settled() {
+        client.state.forget_portals();
+    }
+    book(client, if failed { Subscriptions::roll_back } else { Subscriptions::commit });
     let state = &mut client.state;
     if state.pins.has(PinReason::Unverified) {
         state.ask();
@@ -478,7 +527,7 @@ pub(super) fn answered(
     server: &mut ServerConnection,
     shared: &Shared,
 ) {
-    let Some(question) = client.state.question.take() else { return };
+    let Some(question) = client.state.asked.take() else { return };
     let before = client.state.settings.clone();
     let findings = super::question::read(rows);
     let settings = findings.settings(&before, &server.base.settings);
@@ -499,7 +548,7 @@ pub(super) fn answered(
 
 /// The server could not be asked: the client stays where it is.
 pub(super) fn unanswered(client: &mut ClientSide) {
-    client.state.question = None;
+    client.state.asked = None;
     client.state.pins.add(PinReason::Unverified);
     client.state.committed_pins = client.state.pins;
 }

@@ -3,6 +3,7 @@
 use super::outbox::Outbox;
 use super::plan::Planned;
 use super::{ClientSide, MOST_OWED, Relay, Shared, Stop, Violation};
+use crate::notify::Gate;
 use crate::server::connection::{Effect, ServerConnection};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
@@ -26,6 +27,32 @@ pub(super) struct Upstream {
     pub(super) barrier: bool,
     /// The next message has to wait for the server.
     held: bool,
+    /// What the client's next message waits for.
+    pub(super) wait: Option<Wait>,
+}
+
+/// What a message waits for before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The session must have a listener.
+    Listener,
+    /// The hub must have the channels.
+    Channels,
+    /// The hub must have delivered what was committed before.
+    Mark,
+    /// The server connection must have forgotten its channels, and is given back then.
+    Unlisten,
+}
+
+impl Wait {
+    /// What is waited for at this gate.
+    pub(super) const fn at(gate: Gate) -> Option<Self> {
+        match gate {
+            Gate::Open => None,
+            Gate::Channels => Some(Self::Channels),
+            Gate::Mark => Some(Self::Mark),
+        }
+    }
 }
 
 /// How much of a message must be there before it can be planned.
@@ -59,7 +86,7 @@ impl Relay {
         if planned {
             return Poll::Ready(Ok(()));
         }
-        if self.up.held {
+        if self.up.held || self.up.wait.is_some() {
             return Poll::Pending;
         }
         if server.queue.len() >= MOST_OWED && self.up.piece == 0 {
@@ -92,6 +119,9 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Result<bool, Stop> {
+        if client.input.is_none() || !self.is_open_at_all(client, server) {
+            return Ok(false);
+        }
         let Some(mut input) = client.input.take() else { return Ok(false) };
         // In a transaction they differ when a RESET went back to the server's own default.
         if server.queue.is_settled() && server.status != TransactionStatus::Failed && self.up.piece == 0 {
@@ -106,6 +136,11 @@ impl Relay {
             self.up.out = Outbox::default();
         }
         client.input = Some(input);
+        if let Some(listener) = &client.listener
+            && planned > 0
+        {
+            listener.end_message();
+        }
         outcome?;
         Ok(planned > 0 || !self.up.out.is_empty())
     }

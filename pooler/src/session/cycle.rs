@@ -3,8 +3,9 @@
 use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
+use super::loss::{Aftermath, Circumstances, Then, aftermath};
 use super::refusal::{self, Refusal};
-use super::{Deferred, Session};
+use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
 use crate::pool::{Member, PoolPlan, Request, Ticket, count};
@@ -19,11 +20,14 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Makes a transaction fail on the server that has failed for the client already, so that the server itself
 /// answers what comes next.
 const FAILS: &str = "ROLLBACK TO SAVEPOINT hawser_refused";
+
+/// How long a client that read its notifications too slowly may take to read why it is closed.
+const SLOW_READER: Duration = Duration::from_secs(30);
 
 /// Why a session let go of its server connection.
 enum Release {
@@ -68,9 +72,14 @@ impl Session {
                     self.tell(&answer).await?;
                     self.begin_idle();
                 }
+                Idle::Refuse(refusal) => {
+                    self.refuse(&refusal).await?;
+                    self.begin_idle();
+                }
                 Idle::Left(end) => return Err(end),
+                Idle::NotifyQueueFull => return Err(self.fail(&Stop::NotifyQueueFull).await),
                 Idle::Violation(violation) => return Err(self.fail(&violation.into()).await),
-                Idle::Signal(Signal::Cancelled) => {}
+                Idle::Signal(Signal::Cancelled | Signal::Cut) => {}
                 Idle::Signal(Signal::TimeOut(timer)) => return Err(self.time_out(timer).await),
                 Idle::Signal(Signal::Drain(drain)) => return Err(self.drain(drain).await),
             }
@@ -108,7 +117,11 @@ impl Session {
                 Waited::Signal(Signal::TimeOut(Timer::QueueNotice)) => {
                     self.set_queue_deadline(since, true);
                     let mut notice = Vec::new();
-                    let words = "no server connection available, still waiting (the pool is in use)";
+                    let words = if self.pool.is_held() {
+                        "no server connection available, still waiting (there is no primary)"
+                    } else {
+                        "no server connection available, still waiting (the pool is in use)"
+                    };
                     encode::error(
                         &mut notice,
                         Severity::Notice,
@@ -118,6 +131,14 @@ impl Session {
                     );
                     self.tell(&notice).await?;
                     continue;
+                }
+                Waited::Signal(Signal::Cut) => continue,
+                Waited::Signal(Signal::TimeOut(_)) if self.pool.is_held() => {
+                    if self.timeouts.hold.is_none_or(|limit| since.elapsed() < limit) {
+                        self.set_queue_deadline(since, true);
+                        continue;
+                    }
+                    Refusal::NoPrimary
                 }
                 Waited::Signal(Signal::TimeOut(_)) => Refusal::WaitedTooLong,
                 Waited::Signal(Signal::Cancelled) => Refusal::CancelledInQueue,
@@ -133,7 +154,8 @@ impl Session {
     }
 
     fn set_queue_deadline(&self, since: Instant, notified: bool) {
-        let limit = self.timeouts.query_wait.map(|limit| (since + limit, Timer::QueryWait));
+        let limit = if self.pool.is_held() { self.timeouts.hold } else { self.timeouts.query_wait };
+        let limit = limit.map(|limit| (since + limit, Timer::QueryWait));
         let notice = self.timeouts.query_wait_notify.filter(|_| !notified);
         let notice = notice.map(|after| (since + after, Timer::QueueNotice));
         self.handle.set_deadline(notice.into_iter().chain(limit).min_by_key(|(at, _)| *at));
@@ -181,11 +203,12 @@ impl Session {
     async fn relay(&mut self, mut member: Box<Member>, since: Instant) -> Result<(), End> {
         let plan = self.pool.plan();
         let mut relay = Box::new(Relay::new(plan.limits, plan.mode == PoolMode::Session));
-        self.prepare(&mut relay, &mut member);
+        let begun = self.prepare(&mut relay, &mut member);
         self.handle.set_place(Place::Linked(CancelTarget {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
             plan: plan.clone(),
+            origin: self.pool.cluster().zip(member.origin),
         }));
         let mut watch = Watch { since, state: None };
         let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
@@ -195,28 +218,66 @@ impl Session {
         count(&self.pool.counters.transaction_time, micros(since));
         let settled = matches!(release, Release::Settled);
         let state = &self.client.state;
-        let needs_reset = relay.keep || !state.pins.is_empty() || state.has_question();
+        let needs_reset =
+            relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
         if settled {
             self.pool.check_in(member, false);
             return Ok(());
         }
         let can_speak = !relay.is_mid_reply();
+        if is_loss(&release) && !relay.is_cut() {
+            // The client has heard nothing since the BEGIN that we sent for it.
+            let begun = begun && relay.traffic.queries == 0;
+            return self.survive(&mut relay, member, begun).await;
+        }
         self.give_up(&mut relay, member, &release, needs_reset);
         Err(self.end(release, can_speak).await)
     }
 
+    /// The server connection is lost, and the session goes on.
+    async fn survive(&mut self, relay: &mut Relay, mut member: Box<Member>, begun: bool) -> Result<(), End> {
+        let delivered = self.deliver(relay).await;
+        let in_transaction = begun || member.server.status != TransactionStatus::Idle;
+        let loss = relay.abandon(&mut self.client, &mut member.server);
+        self.pool.report_loss(member.origin);
+        self.pool.discard(member, Discard::Lost);
+        delivered?;
+        let Aftermath { answer, then, gone } = aftermath(Circumstances { loss, in_transaction });
+        self.gone = gone;
+        self.deferred = match then {
+            Then::Idle => None,
+            Then::Failed => Some(Deferred::Failed("BEGIN".into())),
+            Then::Lost => Some(Deferred::Lost),
+        };
+        let Some(refusal) = answer else { return Ok(()) };
+        let mut out = Vec::new();
+        for _ in 0..loss.owed {
+            refusal.write(&mut out, Severity::Error);
+            out.extend_from_slice(encode::ready_for_query(self.status()));
+        }
+        if loss.open {
+            refusal.write(&mut out, Severity::Error);
+            self.skip = Some(Skip { bytes: loss.unsent, then: SkipEnd::Sync });
+        } else if loss.unsent > 0 {
+            self.skip = Some(Skip { bytes: loss.unsent, then: SkipEnd::Nothing });
+        }
+        self.tell(&out).await
+    }
+
     /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
-    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) {
+    /// True when it begins a transaction.
+    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) -> bool {
         let server = &mut member.server;
         relay.prepend_settings(&self.client, server);
         match self.deferred.take() {
-            None => {}
+            None | Some(Deferred::Lost) => return false,
             Some(Deferred::Begun(begin)) => relay.prepend(server, &begin, Effect::Ours),
             Some(Deferred::Failed(begin)) => {
                 relay.prepend(server, &begin, Effect::Ours);
                 relay.prepend(server, FAILS, Effect::MustFail);
             }
         }
+        true
     }
 
     fn poll_relay(
@@ -230,11 +291,18 @@ impl Session {
         if let Some(signal) = self.handle.take_signal(cx.waker()) {
             match signal {
                 Signal::Cancelled => {}
+                Signal::Cut => return Poll::Ready(Release::Stopped(Stop::ServerCut)),
                 Signal::Drain(drain) if drain != Drain::Immediately => self.handle.postpone(drain),
                 signal => return Poll::Ready(Release::Signal(signal)),
             }
         }
-        match relay.poll(cx, &mut self.client, &mut member.server, &self.shared) {
+        let mut polled = relay.poll(cx, &mut self.client, &mut member.server, &self.shared);
+        if relay.needs_listener() {
+            let listener = self.shared.desk.enlist(self.handle.id, &plan.dial, plan.limits.notify_queue);
+            self.client.listener = Some(Box::new(listener));
+            polled = relay.poll(cx, &mut self.client, &mut member.server, &self.shared);
+        }
+        match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Release::Settled),
             Poll::Ready(Err(stop)) => Poll::Ready(Release::Stopped(stop)),
             Poll::Pending => {
@@ -300,6 +368,8 @@ impl Session {
             Release::Stopped(
                 Stop::ServerLeft
                     | Stop::ServerLost(_)
+                    | Stop::ServerEnds(_)
+                    | Stop::ServerCut
                     | Stop::ServerViolation(_)
                     | Stop::ServerFraming(_)
                     | Stop::OursFailed(_)
@@ -325,7 +395,7 @@ impl Session {
             }
             Release::Signal(Signal::TimeOut(timer)) => (End::TimeOut(timer), Some(Refusal::TimeOut(timer))),
             Release::Signal(Signal::Drain(drain)) => (End::Drained(drain), Some(Refusal::ShuttingDown)),
-            Release::Signal(Signal::Cancelled) => (End::ClientLeft, None),
+            Release::Signal(Signal::Cancelled | Signal::Cut) => (End::ClientLeft, None),
             Release::Stopped(stop) => (end_of(&stop), refusal::of_stop(&stop)),
         };
         if let Some(refusal) = refusal.filter(|_| can_speak) {
@@ -346,32 +416,56 @@ impl Session {
         self.tell(&out).await
     }
 
+    /// Gives the client what the server said last. As with [`Self::tell`], a signal ends the session.
+    async fn deliver(&mut self, relay: &mut Relay) -> Result<(), End> {
+        let (client, handle) = (&mut self.client, &self.handle);
+        poll_fn(|cx| match relay.poll_deliver(cx, client) {
+            Poll::Ready(outcome) => Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind()))),
+            Poll::Pending => ended_by(handle.take_signal(cx.waker())),
+        })
+        .await
+    }
+
     /// Says something to a client that may not be reading. If a signal comes first, the session ends without a
     /// word, because half of one may be on its way.
     async fn tell(&mut self, mut words: &[u8]) -> Result<(), End> {
-        let (stream, handle) = (&mut self.client.stream, &self.handle);
-        poll_fn(|cx| {
-            let written = loop {
-                if words.is_empty() {
-                    break stream.poll_flush(cx);
-                }
-                match stream.poll_write(cx, &[IoSlice::new(words)]) {
-                    Poll::Ready(Ok(0)) => break Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(count)) => words = words.get(count..).unwrap_or_default(),
-                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                    Poll::Pending => break Poll::Pending,
-                }
-            };
-            if let Poll::Ready(outcome) = written {
-                return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
-            }
-            match handle.take_signal(cx.waker()) {
-                Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
-                Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
-                Some(Signal::Cancelled) | None => Poll::Pending,
-            }
+        let told = poll_fn(|cx| {
+            let told = self.poll_tell(cx, &mut words);
+            let overrun = || self.client.listener.as_ref().is_some_and(|listener| listener.is_overrun());
+            if told.is_pending() && overrun() { Poll::Ready(Err(End::NotifyQueueFull)) } else { told }
         })
-        .await
+        .await;
+        if told == Err(End::NotifyQueueFull) {
+            Box::pin(self.tell_overrun(words)).await;
+        }
+        told
+    }
+
+    /// Tells a client that reads too slowly, behind what has begun to leave, why nothing more comes.
+    async fn tell_overrun(&mut self, words: &[u8]) {
+        let mut last = words.to_vec();
+        Refusal::NotifyQueueFull.write(&mut last, Severity::Fatal);
+        let mut last = last.as_slice();
+        let _ = tokio::time::timeout(SLOW_READER, poll_fn(|cx| self.poll_tell(cx, &mut last))).await;
+    }
+
+    fn poll_tell(&mut self, cx: &mut Context<'_>, words: &mut &[u8]) -> Poll<Result<(), End>> {
+        let stream = &mut self.client.stream;
+        let written = loop {
+            if words.is_empty() {
+                break stream.poll_flush(cx);
+            }
+            match stream.poll_write(cx, &[IoSlice::new(words)]) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => *words = words.get(count..).unwrap_or_default(),
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        if let Poll::Ready(outcome) = written {
+            return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
+        }
+        ended_by(self.handle.take_signal(cx.waker()))
     }
 
     async fn fail(&mut self, violation: &Stop) -> End {
@@ -400,6 +494,23 @@ enum Waited {
     Signal(Signal),
 }
 
+/// What a signal does to a session that is in the middle of saying something.
+const fn ended_by(signal: Option<Signal>) -> Poll<Result<(), End>> {
+    match signal {
+        Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
+        Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
+        Some(Signal::Cancelled | Signal::Cut) | None => Poll::Pending,
+    }
+}
+
+/// Whether a session let go because its server connection is lost.
+const fn is_loss(release: &Release) -> bool {
+    matches!(
+        release,
+        Release::Stopped(Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerEnds(_) | Stop::ServerCut)
+    )
+}
+
 /// What the deadline of a linked session is about.
 struct Watch {
     since: Instant,
@@ -412,10 +523,14 @@ fn end_of(stop: &Stop) -> End {
         Stop::ClientLeft => End::ClientLeft,
         Stop::ClientLost(error) => End::ClientLost(error.kind()),
         Stop::Violation(violation) => End::Violation(violation.to_string()),
-        Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerViolation(_) | Stop::ServerFraming(_) => {
-            End::ServerLost
-        }
+        Stop::ServerLeft
+        | Stop::ServerLost(_)
+        | Stop::ServerEnds(_)
+        | Stop::ServerCut
+        | Stop::ServerViolation(_)
+        | Stop::ServerFraming(_) => End::ServerLost,
         Stop::OursFailed(_) => End::SettingsRefused,
+        Stop::NotifyQueueFull => End::NotifyQueueFull,
     }
 }
 

@@ -3,8 +3,10 @@
 use super::deferral::{self, Control};
 use super::end::End;
 use super::handle::{Signal, Timer};
+use super::refusal::Refusal;
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::relay::{Violation, first_message, give_empty};
+use hawser_sql_router::ending::{self, Ending};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
 use hawser_wire::frame::{HEADER_LENGTH, Header};
@@ -18,10 +20,14 @@ pub(super) enum Idle {
     Work,
     /// Say this, and go on idling.
     Answer(Vec<u8>),
+    /// Leave this batch out, say why, and go on idling.
+    Refuse(Refusal),
     /// The client left.
     Left(End),
     /// The client broke the protocol.
     Violation(Violation),
+    /// More notifications arrived than may wait for the client.
+    NotifyQueueFull,
     /// Something other than bytes.
     Signal(Signal),
 }
@@ -41,8 +47,13 @@ impl Session {
         if let Some(signal) = self.handle.take_signal(cx.waker()).or(postponed) {
             return Poll::Ready(Idle::Signal(signal));
         }
+        if let Some(idle) = self.preview_notifications(cx) {
+            return Poll::Ready(idle);
+        }
         loop {
             match self.preview() {
+                // A LISTEN needs no server connection before the hub has the channel.
+                Ok(Some(Idle::Work)) if self.is_asking_hub() => return Poll::Pending,
                 Ok(Some(idle)) => return Poll::Ready(idle),
                 Ok(None) => {}
                 Err(violation) => return Poll::Ready(Idle::Violation(violation)),
@@ -51,6 +62,24 @@ impl Session {
                 return Poll::Ready(Idle::Left(end));
             }
         }
+    }
+
+    /// What has arrived for a client that listens and is outside a transaction.
+    fn preview_notifications(&self, cx: &Context<'_>) -> Option<Idle> {
+        let listener = self.client.listener.as_ref()?;
+        listener.register(cx);
+        if listener.is_overrun() {
+            return Some(Idle::NotifyQueueFull);
+        }
+        let mut out = Vec::new();
+        if self.deferred.is_none() {
+            listener.take(&mut out);
+        }
+        (!out.is_empty()).then_some(Idle::Answer(out))
+    }
+
+    fn is_asking_hub(&self) -> bool {
+        self.client.listener.as_ref().is_some_and(|listener| listener.is_asking())
     }
 
     /// Reads once. While nothing has arrived the session holds no block.
@@ -94,22 +123,55 @@ impl Session {
                     let control = body.and_then(|body| deferral::control(body.strip_suffix(b"\0")?));
                     return Ok(Some(match control.and_then(|control| self.defer(control, header)) {
                         Some(answer) => Idle::Answer(answer),
-                        None => Idle::Work,
+                        None => self.work(header),
                     }));
                 }
                 // Data of a COPY that has failed meanwhile: a server would ignore it.
                 frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
                     self.skip = Some(Skip { bytes: header.total(), then: SkipEnd::Nothing });
                 }
-                _ => return Ok(Some(Idle::Work)),
+                _ => return Ok(Some(self.work(header))),
             }
         }
     }
 
-    const fn status(&self) -> TransactionStatus {
+    /// Something for a server, unless the client must be told first that what it builds on is gone.
+    fn work(&mut self, header: Header) -> Idle {
+        if !self.gone.is_empty() {
+            return Idle::Refuse(Refusal::StateLost(std::mem::take(&mut self.gone)));
+        }
+        match &self.deferred {
+            None | Some(Deferred::Begun(_)) => Idle::Work,
+            // What may be the end of the transaction is answered by a server.
+            Some(Deferred::Failed(_)) if self.ending(header).is_some() => Idle::Work,
+            Some(Deferred::Failed(_)) => Idle::Refuse(Refusal::TransactionFailed),
+            Some(Deferred::Lost) => {
+                let over = self.ending(header).is_some();
+                self.deferred = (!over).then(|| Deferred::Failed("BEGIN".into()));
+                Idle::Refuse(Refusal::TransactionLost)
+            }
+        }
+    }
+
+    /// Whether the first statement that has arrived may end a transaction.
+    fn ending(&self, header: Header) -> Option<Ending> {
+        let input = self.client.input.as_ref()?.data();
+        let body = input.get(HEADER_LENGTH..header.total().min(input.len()))?;
+        match header.tag {
+            frontend::QUERY => ending::of_text(body),
+            frontend::PARSE => ending::of_text(hawser_wire::frontend::parse(body).ok()?.text),
+            frontend::BIND => match hawser_wire::frontend::bind_names(body).ok()?? {
+                (_, []) => self.client.unnamed.statement.as_ref()?.ending,
+                (_, name) => self.client.statements.named(name)?.statement.ending,
+            },
+            _ => None,
+        }
+    }
+
+    pub(super) const fn status(&self) -> TransactionStatus {
         match self.deferred {
             None => TransactionStatus::Idle,
-            Some(Deferred::Begun(_)) => TransactionStatus::InTransaction,
+            Some(Deferred::Begun(_) | Deferred::Lost) => TransactionStatus::InTransaction,
             Some(Deferred::Failed(_)) => TransactionStatus::Failed,
         }
     }
@@ -125,6 +187,8 @@ impl Session {
                 self.deferred = Some(Deferred::Begun(std::str::from_utf8(text).ok()?.into()));
                 tag
             }
+            // The client must not take it for a success.
+            Control::Commit if matches!(self.deferred, Some(Deferred::Lost)) => return None,
             Control::Commit | Control::Rollback => {
                 let committed =
                     control == Control::Commit && matches!(self.deferred, Some(Deferred::Begun(_)));

@@ -13,7 +13,8 @@ use crate::auth::hba::{self, Facts};
 use crate::auth::lookup::{self, Found, SecretKey};
 use crate::auth::server_login::Credential;
 use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
-use crate::ids::PoolKey;
+use crate::ids::{PoolHost, PoolKey};
+use crate::pins::PinReasons;
 use crate::pool::lease;
 use crate::pool::{Pool, Welcome};
 use crate::relay::{ClientSide, SessionState, Unnamed};
@@ -308,6 +309,7 @@ impl Candidate {
             statements: Default::default(),
             unnamed: Unnamed::default(),
             state: SessionState::new(settings),
+            listener: None,
         };
         let session = Session {
             client,
@@ -318,6 +320,7 @@ impl Candidate {
             timeouts: Rc::new(runtime.timeouts(database, self.startup.user())),
             deferred: None,
             skip: None,
+            gone: PinReasons::default(),
         };
         let admitted = Admitted { _admission: admission, _registration: registration };
         Ok(Outcome::Session(Box::new(session), Box::new(admitted)))
@@ -408,7 +411,7 @@ async fn look_up(
     let name = query.dbname.as_ref().unwrap_or(&key.database);
     let asked_of = runtime.database(name).cloned();
     let asked_of = asked_of.as_deref().unwrap_or(database);
-    let pool_key = PoolKey { database: name.clone(), user: query.user.clone() };
+    let pool_key = PoolKey { database: name.clone(), user: query.user.clone(), host: PoolHost::Primary };
     let credential = runtime.own_credential(&query.user);
     let pool = services.pools.pool(runtime, &pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
     let mut lease = lease::borrow(&pool).await.map_err(|error| Refusal::from(&*error))?;

@@ -4,6 +4,7 @@
 //! own words.
 
 use super::handle::Timer;
+use crate::pins::{PinReason, PinReasons};
 use crate::pool::PoolError;
 use crate::relay::{Stop, Violation};
 use crate::server::dial::DialError;
@@ -15,18 +16,30 @@ use hawser_wire::sqlstate;
 pub enum Refusal {
     /// No server connection came free in time.
     WaitedTooLong,
+    /// There was no primary for too long.
+    NoPrimary,
     /// The client cancelled while it waited.
     CancelledInQueue,
     /// The pool cannot reach its server; the server's own ErrorResponse body where there is one.
     NoServer(Option<Vec<u8>>, String),
     /// The connection to the server was lost with replies owed.
     ServerLost,
+    /// It was lost, and with it an open transaction.
+    TransactionLost,
+    /// It was lost with a COMMIT under way.
+    CommitUnknown,
+    /// The transaction has failed, and this is not its end.
+    TransactionFailed,
+    /// It was lost while the client was idle, and with it what kept the session there.
+    StateLost(PinReasons),
     /// The client broke the protocol.
     Violation(String),
     /// The message is beyond a limit of ours.
     TooLarge(String),
     /// A transaction in statement mode.
     NoTransactions,
+    /// More notifications than may wait for the client.
+    NotifyQueueFull,
     /// Time is out.
     TimeOut(Timer),
     /// The process ends.
@@ -59,8 +72,12 @@ impl Refusal {
             Self::WaitedTooLong | Self::TooManyClients(_) => sqlstate::TOO_MANY_CONNECTIONS,
             Self::CancelledInQueue => sqlstate::QUERY_CANCELED,
             Self::NoServer(..) => sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-            Self::ServerLost | Self::Server(_) => sqlstate::CONNECTION_FAILURE,
+            Self::ServerLost | Self::StateLost(_) | Self::Server(_) => sqlstate::CONNECTION_FAILURE,
+            Self::TransactionLost => sqlstate::SERIALIZATION_FAILURE,
+            Self::TransactionFailed => sqlstate::IN_FAILED_SQL_TRANSACTION,
+            Self::CommitUnknown => sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             Self::Violation(_) => sqlstate::PROTOCOL_VIOLATION,
+            Self::NotifyQueueFull => sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
             Self::TooLarge(_) => sqlstate::PROGRAM_LIMIT_EXCEEDED,
             Self::NoTransactions => sqlstate::FEATURE_NOT_SUPPORTED,
             Self::TimeOut(Timer::IdleTransaction) => sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
@@ -71,7 +88,7 @@ impl Refusal {
             Self::NeedsTls | Self::NoRule(_) => sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
             Self::Throttled => sqlstate::INVALID_PASSWORD,
             Self::UnknownDatabase(_) => sqlstate::INVALID_CATALOG_NAME,
-            Self::Disabled(_) => sqlstate::CANNOT_CONNECT_NOW,
+            Self::Disabled(_) | Self::NoPrimary => sqlstate::CANNOT_CONNECT_NOW,
             Self::BadStartup(sqlstate, _) => sqlstate,
             Self::Misconfigured => sqlstate::CONFIG_FILE_ERROR,
         }
@@ -82,11 +99,33 @@ impl Refusal {
     pub fn words(&self) -> String {
         match self {
             Self::WaitedTooLong => "no server connection became free in time (query_wait_timeout)".into(),
+            Self::NoPrimary => {
+                "there is no primary that could be waited for any longer (timeouts.hold, limits.max_held)"
+                    .into()
+            }
             Self::CancelledInQueue => "canceling statement due to user request".into(),
             Self::NoServer(_, words) => format!("cannot reach the database server: {words}"),
             Self::ServerLost => "server connection lost; whether the statement took effect is unknown".into(),
+            Self::TransactionLost => {
+                "server connection lost; the transaction was rolled back and can be tried again".into()
+            }
+            Self::TransactionFailed => {
+                "current transaction is aborted, commands ignored until end of transaction block".into()
+            }
+            Self::CommitUnknown => "server connection lost during COMMIT; its outcome is unknown".into(),
+            Self::StateLost(gone) => {
+                let gone: Vec<_> = gone.iter().map(PinReason::word).collect();
+                format!(
+                    "the session has a new server connection, and lost with the old one: {}",
+                    gone.join(", ")
+                )
+            }
             Self::Violation(words) | Self::TooLarge(words) | Self::BadStartup(_, words) => words.clone(),
             Self::NoTransactions => "transaction blocks not allowed in statement pooling mode".into(),
+            Self::NotifyQueueFull => {
+                "terminating connection because too many notifications were not read (limits.notify_queue)"
+                    .into()
+            }
             Self::TimeOut(timer) => timed_out(*timer).into(),
             Self::ShuttingDown => "terminating connection due to administrator command".into(),
             Self::NeedsTls => "TLS is required".into(),
@@ -132,6 +171,7 @@ impl From<&PoolError> for Refusal {
     fn from(error: &PoolError) -> Self {
         match error {
             PoolError::Dial(dial) => Self::from(dial),
+            PoolError::Nowhere | PoolError::TooManyHeld => Self::NoPrimary,
         }
     }
 }
@@ -151,9 +191,13 @@ pub fn of_stop(stop: &Stop) -> Option<Refusal> {
             Refusal::TooLarge(violation.to_string())
         }
         Stop::Violation(violation) => Refusal::Violation(violation.to_string()),
-        Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerViolation(_) | Stop::ServerFraming(_) => {
-            Refusal::ServerLost
-        }
+        Stop::NotifyQueueFull => Refusal::NotifyQueueFull,
+        Stop::ServerLeft
+        | Stop::ServerLost(_)
+        | Stop::ServerEnds(_)
+        | Stop::ServerCut
+        | Stop::ServerViolation(_)
+        | Stop::ServerFraming(_) => Refusal::ServerLost,
         Stop::OursFailed(body) => Refusal::Server(body.clone()),
     })
 }

@@ -84,10 +84,12 @@ impl Scene {
             reset_query: reset_query.into(),
             reset_always: false,
             login_retry: LONG,
+            max_held: 100,
             limits: RelayLimits {
                 max_message: 1 << 20,
                 max_client_statements: 10,
                 max_server_statements: 10,
+                notify_queue: 1 << 16,
             },
         };
         let shared = Rc::new(Shared {
@@ -95,11 +97,16 @@ impl Scene {
             local: Local::default(),
             registry: Arc::default(),
             proven: Default::default(),
+            desk: crate::notify::Desk::new(WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
         });
-        let surroundings =
-            Surroundings { worker: WorkerId(0), mailboxes: Mailboxes::new(vec![]), shared: shared.clone() };
+        let surroundings = Surroundings {
+            worker: WorkerId(0),
+            mailboxes: Mailboxes::new(vec![]),
+            shared: shared.clone(),
+            topology: Default::default(),
+        };
         let budget = Budget::new(1, Cap::new(usize::MAX), Cap::new(usize::MAX), 1);
-        let key = PoolKey { database: "d".into(), user: "u".into() };
+        let key = PoolKey { database: "d".into(), user: "u".into(), host: Default::default() };
         Self {
             pool: Pool::new(key, plan, budget, Default::default(), Rc::new(surroundings)),
             shared,
@@ -119,11 +126,13 @@ impl Scene {
             statements: Default::default(),
             unnamed: Unnamed::default(),
             state: crate::relay::SessionState::new(self.shared.local.interner.intern(Default::default())),
+            listener: None,
         };
         let timeouts = Timeouts {
             login: LONG,
             query_wait: Some(LONG),
             query_wait_notify: None,
+            hold: None,
             query: None,
             transaction: None,
             idle_transaction: None,
@@ -140,6 +149,7 @@ impl Scene {
             timeouts: Rc::new(timeouts),
             deferred: None,
             skip: None,
+            gone: Default::default(),
         };
         (far, handle, session)
     }

@@ -8,6 +8,7 @@ use crate::ids::StatementId;
 use dashmap::DashMap;
 use hawser_sql_router::calls::Ask;
 use hawser_sql_router::effects::{self, Effect, Effects};
+use hawser_sql_router::ending::{self, Ending};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -51,6 +52,8 @@ pub struct Statement {
     pub meaning: Arc<str>,
     /// What it does to a session when it is executed, if it does anything.
     pub deed: Option<Arc<Deed>>,
+    /// Whether it may end a transaction.
+    pub ending: Option<Ending>,
 }
 
 impl Statement {
@@ -172,6 +175,7 @@ impl Registry {
             types: key.types.into(),
             meaning: key.meaning.clone(),
             deed: deed(),
+            ending: ending::of_text(key.text),
         });
         found.retain(|entry| entry.strong_count() > 0);
         found.push(Arc::downgrade(&fresh));
