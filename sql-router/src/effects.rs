@@ -20,6 +20,8 @@ pub struct Effects {
     pub sequences: Sequences,
     /// It seeds the session's random numbers.
     pub seeds: bool,
+    /// It reads the list of the session's prepared statements.
+    pub looks_at_prepared: bool,
     /// Settings of extensions and applications (`app.user`) that a DO block in it may set.
     pub custom: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Effects {
             && self.ask == Ask::No
             && self.sequences == Sequences::Untouched
             && !self.seeds
+            && !self.looks_at_prepared
     }
 
     /// Whether a prepared statement's name stands in the text.
@@ -112,6 +115,10 @@ pub fn of_text(text: &[u8]) -> Option<Effects> {
         }
     }
     statement.finish(&mut effects);
+    // What the server shows of a PREPARE is the text as it was sent.
+    if let Some(Effect::Prepare { rest, .. }) = effects.statements.last_mut() {
+        rest.end = text.len();
+    }
     (!effects.is_nothing()).then_some(effects)
 }
 
@@ -151,6 +158,7 @@ impl Statement<'_> {
         effects.ask = effects.ask.max(ask);
         effects.sequences = effects.sequences.max(calls.sequences);
         effects.seeds |= calls.seeds;
+        effects.looks_at_prepared |= self.words.iter().any(|word| word.is("pg_prepared_statements"));
         if self.words.first().is_some_and(|first| first.is("do")) {
             self.words.iter().for_each(|word| note_custom(word, &mut effects.custom));
         }
@@ -208,7 +216,10 @@ fn may_have_effects(text: &[u8]) -> bool {
     let body = text.trim_ascii_end();
     let body = body.strip_suffix(b";").unwrap_or(body);
     let single = !body.contains(&b';');
-    !(single && (known || (select && !contains(text, b"into"))) && calls::are_clean(body))
+    !(single
+        && (known || (select && !contains(text, b"into")))
+        && calls::are_clean(body)
+        && !contains(body, b"pg_prepared_statements"))
 }
 
 fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
@@ -624,7 +635,7 @@ mod tests {
             Effect::Execute(name) | Effect::Deallocate(name) => (name.0, &text[name.1], ""),
             other => panic!("{text}: {other:?}"),
         };
-        assert_eq!(name("PREPARE p (int) AS SELECT $1;"), ("p".into(), "p", " (int) AS SELECT $1"));
+        assert_eq!(name("PREPARE p (int) AS SELECT $1;"), ("p".into(), "p", " (int) AS SELECT $1;"));
         assert_eq!(name("prepare \"A b\" as select 1"), ("A b".into(), "\"A b\"", " as select 1"));
         assert_eq!(name("EXECUTE P(1)"), ("p".into(), "P", ""));
         assert_eq!(name("EXPLAIN (COSTS OFF, ANALYZE) EXECUTE p(1)"), ("p".into(), "p", ""));

@@ -276,7 +276,7 @@ impl Relay {
             return Err(Stop::OursFailed(body.to_vec()));
         }
         let is_ours = matches!(effect, Some(Effect::MustFail | Effect::Asked(_)));
-        let is_ahead = matches!(effect, Some(Effect::PreparedAhead(_)));
+        let is_ahead = matches!(effect, Some(Effect::PreparedAhead(_) | Effect::Ahead));
         let shifts = match effect {
             Some(Effect::Does(doing)) => Some(doing.deed.clone()),
             _ => None,

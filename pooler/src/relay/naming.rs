@@ -37,21 +37,32 @@ pub(super) fn rename(text: &[u8], effects: Effects, client: &mut ClientSide, sha
     let mut names: SmallVec<[(String, Option<Arc<Statement>>); 2]> = SmallVec::new();
     let mut about: SmallVec<[About; 1]> = SmallVec::new();
     let mut changed = false;
+    let literal = client.state.literal;
+    // In literal mode the server has what PREPARE made under the client's own names.
+    let is_literal = |statement: &Statement| literal && statement.form == Form::Prepare;
     for effect in &effects.statements {
         about.push(match effect {
             Effect::Prepare { name: (name, place), rest } => {
                 let known = look_up(name, &names, client, shared);
                 if let Some(known) = known {
-                    renaming.replace(place, &known);
-                    About::Uses(known)
+                    if is_literal(&known) {
+                        About::Nothing
+                    } else {
+                        renaming.replace(place, &known);
+                        About::Uses(known)
+                    }
                 } else {
                     let meaning = if changed { unique() } else { client.state.meaning().clone() };
                     let body = text.get(rest.clone()).unwrap_or_default();
                     let key = StatementKey { form: Form::Prepare, text: body, types: &[], meaning: &meaning };
                     let made = shared.registry.statement(key);
-                    renaming.replace(place, &made);
                     names.push((name.clone(), Some(made.clone())));
-                    About::Makes(made)
+                    if literal {
+                        About::Defines(made)
+                    } else {
+                        renaming.replace(place, &made);
+                        About::Makes(made)
+                    }
                 }
             }
             Effect::Execute((name, place)) | Effect::Deallocate((name, place)) => {
@@ -60,6 +71,7 @@ pub(super) fn rename(text: &[u8], effects: Effects, client: &mut ClientSide, sha
                     names.push((name.clone(), None));
                 }
                 match known {
+                    Some(known) if is_literal(&known) => About::Nothing,
                     Some(known) => {
                         renaming.replace(place, &known);
                         About::Uses(known)

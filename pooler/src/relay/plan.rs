@@ -5,6 +5,7 @@
 
 use super::naming::{self, Renamed};
 use super::{ClientSide, Relay, Shared, Stop, Violation, undo};
+use crate::pins::PinReason;
 use crate::server::connection::{Doubt, Effect, ServerConnection, UnnamedOwner};
 use crate::statements::{About, Deed, Form, Presence, Statement, StatementKey};
 use hawser_sql_router::calls::{Ask, Sequences};
@@ -101,6 +102,9 @@ impl Relay {
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let whole = body.len() == header.body;
         let effects = effects::of_text(text);
+        if let Some(effects) = &effects {
+            self.lay_open(effects, client, server);
+        }
         match effects {
             Some(effects) if whole && effects.names_statements() => {
                 let renamed = naming::rename(text, effects, client, shared);
@@ -158,6 +162,7 @@ impl Relay {
         }
         if deed.effects.sequences == Sequences::Advanced || deed.effects.ask == Ask::Sampled {
             server.sequences = Some(client.session);
+            client.state.home = Some(server.cancel_key.pid);
         }
         self.up.barrier |= deed.effects.statements.iter().any(decides_what_follows);
         client.state.begin(deed, shared)
@@ -175,13 +180,34 @@ impl Relay {
         }
     }
 
+    /// A text that may look for the session's prepared statements by their names finds them: from here on they have
+    /// the client's names, on this server only, which the session keeps.
+    fn lay_open(&mut self, effects: &Effects, client: &mut ClientSide, server: &mut ServerConnection) {
+        let may_look = effects.looks_at_prepared
+            || effects.ask == Ask::Sampled && client.statements.of_sql().next().is_some();
+        let possible = !server.queue.is_batch_open() && server.status != TransactionStatus::Failed;
+        if !may_look || client.state.literal || self.keep || !possible {
+            return;
+        }
+        self.prepend(server, "DEALLOCATE ALL", Effect::Ours);
+        server.statements.clear();
+        for (name, statement) in client.statements.of_sql() {
+            let mut text = String::from("PREPARE ");
+            crate::parameters::quote_identifier(&mut text, &String::from_utf8_lossy(name));
+            text.push_str(&String::from_utf8_lossy(&statement.text));
+            self.prepend(server, &text, Effect::Ahead);
+        }
+        client.state.literal = true;
+        client.state.pins.add(PinReason::SqlPrepared);
+    }
+
     /// What must be on the server, or must not, before a text is run that names prepared statements. `ahead`: the
     /// text is a simple query.
     fn make_way(&mut self, deed: &Deed, ahead: bool, server: &mut ServerConnection) {
         let limit = self.limits.max_server_statements;
         for (at, about) in deed.about.iter().enumerate() {
             match about {
-                About::Nothing => {}
+                About::Nothing | About::Defines(_) => {}
                 About::Makes(made) => {
                     let before = deed.about.get(..at).unwrap_or_default();
                     // The text itself removes it first.
@@ -353,6 +379,7 @@ impl Relay {
     ) {
         if let Some(deed) = &deed {
             self.guard_sequences(&deed.effects, client, server);
+            self.lay_open(&deed.effects, client, server);
         }
         client.unnamed.generation += 1;
         let kept = client.unnamed.statement.get_or_insert_default();
@@ -416,6 +443,7 @@ impl Relay {
         }
         if let Some(deed) = &statement.deed {
             self.guard_sequences(&deed.effects, client, server);
+            self.lay_open(&deed.effects, client, server);
         }
         self.ensure(&statement, server);
         Meant::Statement(statement)

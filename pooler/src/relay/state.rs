@@ -35,8 +35,12 @@ pub struct SessionState {
     question: Option<Box<Question>>,
     /// What it has been asked, and has not answered yet.
     asked: Option<Box<Question>>,
+    /// Its statements of SQL have their own names on its server, because it may look for them there.
+    pub(super) literal: bool,
     /// It has read what its own `nextval` yielded.
     reads_sequences: bool,
+    /// Where it last advanced a sequence: the process number of the server.
+    pub home: Option<u32>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
     /// A RESET went by since the last ReadyForQuery: what the server reports are its defaults, not the client's.
@@ -78,7 +82,9 @@ impl SessionState {
             passing: None,
             question: None,
             asked: None,
+            literal: false,
             reads_sequences: false,
+            home: None,
             failed: false,
             resetting: false,
         }
@@ -162,6 +168,7 @@ impl SessionState {
         (self.question, self.asked) = (None, None);
         self.set(self.committed.clone());
         self.pins = PinReasons::default();
+        (self.literal, self.home) = (false, None);
         (self.failed, self.resetting) = (false, false);
         std::mem::take(&mut self.committed_pins)
     }
@@ -239,11 +246,13 @@ pub(super) fn command(
         (b"DISCARD ALL", _) => discard_all(client, server, shared),
         (b"DEALLOCATE ALL", _) => {
             client.state.pins.remove(PinReason::SqlPrepared);
+            client.state.literal = false;
             client.statements.clear();
             server.statements.clear();
         }
         (b"DISCARD SEQUENCES", _) => {
             client.state.pins.remove(PinReason::SequenceValue);
+            client.state.home = None;
             server.sequences = None;
         }
         (b"LISTEN", Some(Effect::Listen(channel))) if listens(client, &channel) => {}
@@ -296,6 +305,7 @@ fn note_sequences(tag: &[u8], client: &mut ClientSide, server: &mut ServerConnec
     let advances = [&b"INSERT"[..], b"COPY", b"MERGE"].iter().any(|word| tag.starts_with(word));
     if advances {
         server.sequences = Some(client.session);
+        client.state.home = Some(server.cancel_key.pid);
         if client.state.reads_sequences {
             client.state.pins.add(PinReason::SequenceValue);
         }
@@ -367,7 +377,7 @@ fn apply(
             }
         }
         Effect::Prepare { name, .. } => {
-            if let About::Makes(statement) = about {
+            if let About::Makes(statement) | About::Defines(statement) = about {
                 client.statements.define(name.0.as_bytes(), statement.clone());
                 server.statements.settle(statement.id);
             }
@@ -459,6 +469,8 @@ fn discard_all(client: &mut ClientSide, server: &mut ServerConnection, shared: &
     let state = &mut client.state;
     state.pins = PinReasons::default();
     state.question = None;
+    state.literal = false;
+    state.home = None;
     state.passing = None;
     state.resetting = true;
     state.set(state.defaults.clone());
@@ -538,6 +550,7 @@ pub(super) fn answered(
     let clean = Rc::ptr_eq(&before, &state.settings) && findings.things == state.pins.that_can_be_asked();
     state.pins = state.pins.with_answer(findings.things);
     state.committed_pins = state.pins;
+    state.literal &= state.pins.has(PinReason::SqlPrepared);
     question.judge(clean, &shared.proven);
     // A setting of an application's that no function names is not in any view.
     server.doubt = Doubt::Of(client.session);

@@ -41,6 +41,8 @@ pub enum Effect {
     Settings,
     /// A statement of ours that is meant to fail.
     MustFail,
+    /// A statement of ours that may fail; what fails by it is told by the client's own.
+    Ahead,
     /// A deferred BEGIN, a ROLLBACK or another statement of ours that must not fail.
     Ours,
     /// The server was asked what the client left behind; the rows of its answer so far.
@@ -345,6 +347,7 @@ impl ServerConnection {
             | Effect::Closed(..)
             | Effect::Bound(_)
             | Effect::MustFail
+            | Effect::Ahead
             | Effect::Asked(_) => {}
         }
     }

@@ -88,6 +88,11 @@ impl Session {
 
     /// Gets a server connection. `None`: the client was told why there is none, and goes on.
     async fn link(&mut self, since: Instant) -> Result<Option<Box<Member>>, End> {
+        if self.client.state.home.is_some()
+            && let Some(member) = Box::pin(self.go_home()).await
+        {
+            return Ok(Some(member));
+        }
         let ticket = match self.pool.request(since) {
             Ok(Request::Now(member)) => return Ok(Some(member)),
             Ok(Request::Wait(ticket)) => ticket,

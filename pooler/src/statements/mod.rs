@@ -92,6 +92,8 @@ pub enum About {
     Nothing,
     /// It makes this one.
     Makes(Arc<Statement>),
+    /// It makes this one under the client's own name.
+    Defines(Arc<Statement>),
     /// It needs this one.
     Uses(Arc<Statement>),
 }
@@ -277,6 +279,13 @@ impl ClientStatements {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_none()
+    }
+
+    /// Names and statements that PREPARE made.
+    pub fn of_sql(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
+        let all = self.names.iter().flat_map(|names| names.iter());
+        all.filter(|(_, named)| named.statement.form == Form::Prepare)
+            .map(|(name, named)| (&**name, &named.statement))
     }
 
     /// The client's name for a statement, for words that the client will read.
