@@ -55,7 +55,7 @@ pub fn of_statement(words: &[Word<'_>]) -> Calls {
             Word::Bare(name) => {
                 let before = before(words, at);
                 let name = name.to_lowercase();
-                if is_call(before) && !(is_grammar(&name) && !is_dot(before)) {
+                if (is_dot(before) || !is_grammar(&name)) && is_call(before) {
                     calls.note(&name, qualified(words, at));
                 }
             }

@@ -24,6 +24,7 @@ use crate::config::settings::PoolMode;
 use crate::ids::{ClusterId, PoolKey, WorkerId};
 use crate::mailbox::Mailboxes;
 use crate::parameters::Interner;
+use crate::pins::{PinReason, REASONS};
 use crate::relay::{RelayLimits, Traffic};
 use crate::server::checkin::{self, Circumstances, Verdict};
 use crate::server::connection::ServerConnection;
@@ -142,6 +143,18 @@ pub struct Counters {
     pub opened: Cell<u64>,
     /// Server connections closed.
     pub closed: Cell<u64>,
+    /// Microseconds for which sessions were pinned, by reason, in the order of [`PinReason::ALL`]; each pin counts
+    /// when it ends.
+    pub pinned: [Cell<u64>; REASONS],
+}
+
+impl Counters {
+    /// A pin has ended.
+    pub fn count_pin(&self, reason: PinReason, time: Duration) {
+        if let Some(counter) = self.pinned.get(reason as usize) {
+            count(counter, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
 }
 
 /// Adds to a counter.

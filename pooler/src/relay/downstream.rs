@@ -176,10 +176,10 @@ impl Relay {
             return self.take_error(header, body, whole, client, server, shared);
         }
         self.answer_due(client, server, shared);
-        if header.tag == backend::DATA_ROW {
-            if let Some(Effect::Asked(rows)) = server.queue.head_effect() {
-                rows.extend(exchange::row(body));
-            }
+        if header.tag == backend::DATA_ROW
+            && let Some(Effect::Asked(rows)) = server.queue.head_effect()
+        {
+            rows.extend(exchange::row(body));
         }
         let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
             Some(Effect::Does(doing)) => {

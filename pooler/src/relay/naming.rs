@@ -2,8 +2,10 @@
 //! ours. Pure.
 
 use super::{ClientSide, Shared};
+use crate::parameters::{quote_identifier, quote_literal};
 use crate::statements::{About, Deed, Form, Statement, StatementKey};
 use hawser_sql_router::effects::{Effect, Effects};
+use hawser_sql_router::keywords::{Standing, standing};
 use hawser_sql_router::scan::Place;
 use hawser_wire::encode::{SERVER_NAME_PREFIX, ServerName};
 use smallvec::SmallVec;
@@ -145,6 +147,31 @@ impl Renaming<'_> {
         self.out.extend_from_slice(self.text.get(self.copied..).unwrap_or_default());
         (self.out, self.shifts)
     }
+}
+
+/// The PREPARE of a statement under the client's name for it, as the client most likely wrote it.
+pub(super) fn under_its_own_name(name: &[u8], statement: &Statement) -> String {
+    let name = String::from_utf8_lossy(name);
+    let mut text = String::from("PREPARE ");
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain && standing(name.as_bytes()) == Standing::Name {
+        text.push_str(&name);
+    } else {
+        quote_identifier(&mut text, &name);
+    }
+    text.push_str(&String::from_utf8_lossy(&statement.text));
+    text
+}
+
+/// A text whose failure changes nothing.
+pub(super) fn shielded(text: &str) -> String {
+    let mut literal = String::new();
+    quote_literal(&mut literal, text);
+    let body = format!("BEGIN EXECUTE {literal}; EXCEPTION WHEN OTHERS THEN NULL; END");
+    let mut shielded = String::from("DO ");
+    quote_literal(&mut shielded, &body);
+    shielded
 }
 
 /// Whether a text may name prepared statements; the quick answer.

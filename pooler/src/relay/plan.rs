@@ -160,6 +160,9 @@ impl Relay {
         if deed.effects.ask != Ask::No {
             server.doubt = Doubt::Of(client.session);
         }
+        if deed.effects.sequences == Sequences::Advanced && !is_begun(server) {
+            client.state.linger();
+        }
         if deed.effects.sequences == Sequences::Advanced || deed.effects.ask == Ask::Sampled {
             server.sequences = Some(client.session);
             client.state.home = Some(server.cancel_key.pid);
@@ -189,13 +192,17 @@ impl Relay {
         if !may_look || client.state.literal || self.keep || !possible {
             return;
         }
+        let begun = is_begun(server);
         self.prepend(server, "DEALLOCATE ALL", Effect::Ours);
         server.statements.clear();
         for (name, statement) in client.statements.of_sql() {
-            let mut text = String::from("PREPARE ");
-            crate::parameters::quote_identifier(&mut text, &String::from_utf8_lossy(name));
-            text.push_str(&String::from_utf8_lossy(&statement.text));
-            self.prepend(server, &text, Effect::Ahead);
+            let text = naming::under_its_own_name(name, statement);
+            if begun {
+                // What cannot be made any more must not end the client's transaction.
+                self.prepend(server, &naming::shielded(&text), Effect::Ours);
+            } else {
+                self.prepend(server, &text, Effect::Ahead);
+            }
         }
         client.state.literal = true;
         client.state.pins.add(PinReason::SqlPrepared);
@@ -579,6 +586,12 @@ fn harmless(name: &[u8]) -> Vec<u8> {
 /// Whether the server has a statement, or will have it when it comes to what is sent next.
 fn is_there(statement: &Statement, server: &mut ServerConnection) -> bool {
     matches!(server.statements.touch(statement.id), Presence::Here | Presence::Sent(_))
+}
+
+/// Whether a transaction has begun, or will have when the server comes to what is sent next.
+fn is_begun(server: &ServerConnection) -> bool {
+    server.status != TransactionStatus::Idle
+        || server.queue.iter().any(|entry| matches!(entry.effect, Some(Effect::Ours)))
 }
 
 /// Whether the Parse of a statement was sent in an earlier batch, and nobody knows yet whether it succeeds.

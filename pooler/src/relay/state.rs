@@ -39,6 +39,8 @@ pub struct SessionState {
     pub(super) literal: bool,
     /// It has read what its own `nextval` yielded.
     reads_sequences: bool,
+    /// It has just called `nextval` outside a transaction: most likely it asks for the value next.
+    lingers: bool,
     /// Where it last advanced a sequence: the process number of the server.
     pub home: Option<u32>,
     /// Something failed since the last ReadyForQuery.
@@ -85,6 +87,7 @@ impl SessionState {
             literal: false,
             reads_sequences: false,
             home: None,
+            lingers: false,
             failed: false,
             resetting: false,
         }
@@ -99,6 +102,17 @@ impl SessionState {
     #[must_use]
     pub const fn has_question(&self) -> bool {
         self.question.is_some() || self.asked.is_some()
+    }
+
+    /// The session has just called `nextval`.
+    pub(super) const fn linger(&mut self) {
+        self.lingers = true;
+    }
+
+    /// Whether the session should keep its server connection for a moment, since what it says next most likely needs
+    /// this one.
+    pub const fn take_linger(&mut self) -> bool {
+        std::mem::replace(&mut self.lingers, false)
     }
 
     /// What is to be asked now, as SQL.
@@ -255,7 +269,7 @@ pub(super) fn command(
             client.state.home = None;
             server.sequences = None;
         }
-        (b"LISTEN", Some(Effect::Listen(channel))) if listens(client, &channel) => {}
+        (b"LISTEN", Some(Effect::Listen(channel))) if listens(client, channel) => {}
         (b"LISTEN", _) => client.state.pins.add(PinReason::Listen),
         (b"UNLISTEN", Some(Effect::Unlisten(channel))) => book(client, |book| book.unlisten(channel)),
         (b"UNLISTEN", Some(Effect::UnlistenAll)) => {
@@ -348,12 +362,9 @@ fn apply(
         Effect::ResetAll => {
             state.resetting = true;
             state.pins.remove(PinReason::Requested);
-            let kept = |set: &ParameterSet| {
-                let roles = set.iter().filter(|(name, _)| parameters::is_role(name));
-                interner.intern(ParameterSet::from_pairs(roles))
-            };
             // RESET ALL leaves the roles as they are.
-            server.settings = kept(&server.settings);
+            let roles = server.settings.iter().filter(|(name, _)| parameters::is_role(name));
+            server.settings = interner.intern(ParameterSet::from_pairs(roles));
             let mut settings = ParameterSet::clone(&state.defaults);
             for name in ["session_authorization", "role"] {
                 match state.settings.value(name) {

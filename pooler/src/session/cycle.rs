@@ -8,6 +8,7 @@ use super::refusal::{self, Refusal};
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
+use crate::pins::PinReasons;
 use crate::pool::{Member, PoolPlan, Request, Ticket, count};
 use crate::relay::{Relay, Stop};
 use crate::server::checkin::Discard;
@@ -53,8 +54,12 @@ impl Session {
                 Ok(None) => continue,
                 Err(end) => return end,
             };
-            if let Err(end) = self.relay(member, since).await {
-                return end;
+            let mut lent = Some(member);
+            while let Some(member) = lent.take() {
+                match self.relay(member, since).await {
+                    Ok(kept) => lent = kept,
+                    Err(end) => return end,
+                }
             }
         }
     }
@@ -204,8 +209,8 @@ impl Session {
         }
     }
 
-    /// Serves the client with a server connection until that can go back.
-    async fn relay(&mut self, mut member: Box<Member>, since: Instant) -> Result<(), End> {
+    /// Serves the client with a server connection until that can go back, or until the client should go on with it.
+    async fn relay(&mut self, mut member: Box<Member>, since: Instant) -> Result<Option<Box<Member>>, End> {
         let plan = self.pool.plan();
         let mut relay = Box::new(Relay::new(plan.limits, plan.mode == PoolMode::Session));
         let begun = self.prepare(&mut relay, &mut member);
@@ -218,6 +223,7 @@ impl Session {
         let mut watch = Watch { since, state: None };
         let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
+        self.note_pins(PinReasons::default());
         self.pool.count_traffic(relay.traffic);
         count(&self.pool.counters.transactions, 1);
         count(&self.pool.counters.transaction_time, micros(since));
@@ -226,14 +232,17 @@ impl Session {
         let needs_reset =
             relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
         if settled {
+            if self.client.state.take_linger() && Box::pin(self.speaks_soon()).await {
+                return Ok(Some(member));
+            }
             self.pool.check_in(member, false);
-            return Ok(());
+            return Ok(None);
         }
         let can_speak = !relay.is_mid_reply();
         if is_loss(&release) && !relay.is_cut() {
             // The client has heard nothing since the BEGIN that we sent for it.
             let begun = begun && relay.traffic.queries == 0;
-            return self.survive(&mut relay, member, begun).await;
+            return self.survive(&mut relay, member, begun).await.map(|()| None);
         }
         self.give_up(&mut relay, member, &release, needs_reset);
         Err(self.end(release, can_speak).await)
@@ -311,6 +320,7 @@ impl Session {
             Poll::Ready(Ok(())) => Poll::Ready(Release::Settled),
             Poll::Ready(Err(stop)) => Poll::Ready(Release::Stopped(stop)),
             Poll::Pending => {
+                self.note_pins(self.client.state.pins);
                 let status = member.server.status;
                 // A session that keeps its server connection is never idle without it, so it looks here.
                 if let Some(drain) = self.handle.postponed()
@@ -332,6 +342,11 @@ impl Session {
                 Poll::Pending
             }
         }
+    }
+
+    /// Operators see why a session keeps its server connection.
+    fn note_pins(&self, pins: PinReasons) {
+        self.handle.note_pins(pins, |reason, time| self.pool.counters.count_pin(reason, time));
     }
 
     /// Sets the deadline when the session begins or ends to wait for the server.

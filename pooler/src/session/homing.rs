@@ -7,6 +7,7 @@ use hawser_sql_router::scan::contains;
 use hawser_wire::frame::{self, HEADER_LENGTH};
 use hawser_wire::frontend;
 use hawser_wire::tag;
+use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
 /// So much of a text is looked at.
@@ -14,6 +15,9 @@ const LOOKED_AT: usize = 1024;
 
 /// How long the session waits for the one connection while another client has it.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a session keeps its connection after `nextval` outside a transaction, for the `currval` that follows.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// How often it looks. This is the first such question of a session; from then on it keeps its connection.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -32,6 +36,16 @@ impl Session {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Whether a client that has just called `nextval` says something more at once.
+    pub(super) async fn speaks_soon(&mut self) -> bool {
+        if self.client.input.is_some() {
+            return true;
+        }
+        let stream = &mut self.client.stream;
+        let readable = poll_fn(|cx| stream.poll_readable(cx));
+        tokio::time::timeout(LINGER, readable).await.is_ok()
     }
 
     /// Whether the first message asks for the session's own values.

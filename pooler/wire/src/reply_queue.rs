@@ -244,6 +244,11 @@ impl<E> ReplyQueue<E> {
         self.entries.is_empty()
     }
 
+    /// The requests that wait for replies, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry<E>> {
+        self.entries.iter()
+    }
+
     /// Requests that wait for replies.
     #[must_use]
     pub fn len(&self) -> usize {
