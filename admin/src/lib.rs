@@ -1,0 +1,8 @@
+//! The operator's surface of Hawser: the console that psql and PgBouncer's tools talk to, metrics, and HTTP.
+//!
+//! It knows questions and orders, not the pooler. [`door`] is all that an operator can ask or do, on one page;
+//! [`tables`] makes rows of the answers, the same for console, API and tests; [`console`] speaks the protocol.
+
+pub mod console;
+pub mod door;
+pub mod tables;
