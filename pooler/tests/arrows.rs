@@ -120,7 +120,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("session", &["crate::worker", "crate::listener", "crate::control", "crate::admin", "crate::process"]),
-    ("worker", &["crate::listener", "crate::process"]),
+    ("worker", &["crate::process"]),
     ("process", &["crate::session", "crate::relay", "crate::server"]),
     (
         "scratch",

@@ -4,4 +4,5 @@
 //! hostile text: they end in time linear to its length, hold no more than it, and never panic.
 
 pub mod effects;
+pub mod ending;
 pub mod scan;

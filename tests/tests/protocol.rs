@@ -869,23 +869,6 @@ fn an_unknown_message_ends_the_connection_with_a_protocol_violation() {
 }
 
 #[test]
-fn a_server_connection_that_is_terminated_is_an_error_for_its_client_only() {
-    let site = Site::with(|config| config.set("pool.size", 2));
-    let mut client = site.client();
-    client.execute("BEGIN");
-    let pid = client.value("SELECT pg_backend_pid()");
-    let mut other = site.client();
-    other.execute("BEGIN");
-    assert_eq!(other.value("SELECT 1"), "1");
-    cluster().psql(&format!("SELECT pg_terminate_backend({pid}, 5000)")).unwrap();
-    client.try_send(&query("SELECT 1")).unwrap();
-    let said = client.expect_closed();
-    assert!(["57P01", "08006"].contains(&sqlstate_of(&said).as_str()), "{said:?}");
-    other.execute("COMMIT");
-    site.others_are_well();
-}
-
-#[test]
 fn an_idle_client_does_not_notice_that_a_server_connection_is_terminated() {
     if is_direct() {
         return;

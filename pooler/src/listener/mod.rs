@@ -1,4 +1,7 @@
 //! Where clients come in: TCP addresses, the Unix socket, and sockets that systemd opened for us.
+//!
+//! A TCP address that we open ourselves has one socket per worker: the kernel spreads the clients, and a client is
+//! accepted by the thread that greets it. The other doors have one socket each, which the control thread watches.
 
 use crate::config::settings::{Keepalive, Listen};
 use crate::stream::{Peer, StdSocket, apply_keepalive};
@@ -8,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -15,8 +19,11 @@ use tokio::io::unix::AsyncFd;
 /// How sockets are accepted: ready for a runtime, in one system call.
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
+/// Pause after accept failed: most likely there is no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// A client's socket, and where it is as far as accept tells.
-pub type Visitor = (StdSocket, Option<Peer>);
+type Visitor = (StdSocket, Option<Peer>);
 
 /// Why nobody can come in.
 #[derive(Debug, Error)]
@@ -45,6 +52,17 @@ pub enum ListenError {
     /// There is no such group.
     #[error("no group is called {0}")]
     Group(String),
+}
+
+/// Every place where clients come in.
+#[derive(Debug)]
+pub struct Doors {
+    /// Watched by the control thread, which hands clients out.
+    pub shared: Vec<Door>,
+    /// For each worker its sockets, of every TCP address one.
+    pub of_workers: Vec<Vec<std::net::TcpListener>>,
+    /// As the log says it.
+    pub addresses: Vec<String>,
 }
 
 /// One place where clients come in.
@@ -76,7 +94,11 @@ impl Drop for SocketFile {
 }
 
 impl Door {
-    fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+    /// A TCP socket that listens, watched by the runtime of this thread.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         Ok(Self::Tcp(watch(listener)?))
     }
 
@@ -85,10 +107,7 @@ impl Door {
     }
 
     /// Waits for the next client. Its socket belongs to no runtime yet: it goes to a worker as it is.
-    ///
-    /// # Errors
-    /// The process has no file descriptor left, or the client is already gone.
-    pub async fn accept(&self) -> io::Result<Visitor> {
+    async fn accept(&self) -> io::Result<Visitor> {
         match self {
             Self::Tcp(listener) => {
                 let take = |listener: &std::net::TcpListener| Ok(acceptfrom_with(listener, FLAGS)?);
@@ -105,9 +124,22 @@ impl Door {
         }
     }
 
+    /// Gives each client to `greet`, for as long as it is polled.
+    pub async fn each_visitor(&self, mut greet: impl FnMut(StdSocket, Option<Peer>)) {
+        loop {
+            match self.accept().await {
+                Ok((socket, peer)) => greet(socket, peer),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
     /// As the log says it.
-    #[must_use]
-    pub fn describe(&self) -> String {
+    fn describe(&self) -> String {
         match self {
             Self::Tcp(listener) => {
                 listener.get_ref().local_addr().map_or_else(|_| "tcp".into(), |address| address.to_string())
@@ -122,30 +154,59 @@ impl Door {
 ///
 /// # Errors
 /// One of them cannot be opened.
-pub fn open(listen: &Listen) -> Result<Vec<Door>, ListenError> {
-    let inherited = inherit(listen);
-    if !inherited.is_empty() {
-        return Ok(inherited);
-    }
-    let mut doors = Vec::new();
-    for address in &listen.tcp {
-        let failed = |source| ListenError::Tcp { address: address.to_string(), source };
-        let socket =
-            Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
-        socket.set_reuse_address(true).map_err(failed)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true).map_err(failed)?;
+pub fn open(listen: &Listen, workers: usize) -> Result<Doors, ListenError> {
+    let mut doors = Doors {
+        shared: inherit(listen),
+        of_workers: (0..workers).map(|_| Vec::new()).collect(),
+        addresses: Vec::new(),
+    };
+    if doors.shared.is_empty() {
+        for address in &listen.tcp {
+            let failed = |source| ListenError::Tcp { address: address.to_string(), source };
+            let bound = open_tcp(*address, listen, &mut doors.of_workers).map_err(failed)?;
+            doors.addresses.push(bound.to_string());
         }
-        socket.bind(&SockAddr::from(*address)).map_err(failed)?;
-        socket.listen(i32::try_from(listen.backlog).unwrap_or(i32::MAX)).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        inherit_options(&socket, listen.keepalive).map_err(failed)?;
-        doors.push(Door::tcp(socket.into()).map_err(failed)?);
+        if let Some(folder) = &listen.unix_dir {
+            doors.shared.push(open_unix(folder, listen)?);
+        }
     }
-    if let Some(folder) = &listen.unix_dir {
-        doors.push(open_unix(folder, listen)?);
-    }
+    doors.addresses.extend(doors.shared.iter().map(Door::describe));
     Ok(doors)
+}
+
+/// A socket for each worker, all on one address.
+fn open_tcp(
+    mut address: SocketAddr,
+    listen: &Listen,
+    of_workers: &mut [Vec<std::net::TcpListener>],
+) -> io::Result<SocketAddr> {
+    // Sockets that share a port would share it with another process of ours too; this one finds that out, and picks
+    // the port if none was named.
+    let scout = tcp_socket(address)?;
+    scout.bind(&SockAddr::from(address))?;
+    if let Some(bound) = scout.local_addr()?.as_socket() {
+        address = bound;
+    }
+    drop(scout);
+    for sockets in of_workers {
+        let socket = tcp_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(i32::try_from(listen.backlog).unwrap_or(i32::MAX))?;
+        inherit_options(&socket, listen.keepalive)?;
+        sockets.push(socket.into());
+    }
+    Ok(address)
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 fn open_unix(folder: &Path, listen: &Listen) -> Result<Door, ListenError> {

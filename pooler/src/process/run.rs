@@ -2,23 +2,21 @@
 
 use crate::config::settings::Settings;
 use crate::ids::WorkerId;
-use crate::listener::{self, Door, ListenError};
+use crate::listener::{self, Door, Doors, ListenError};
 use crate::mailbox::{Drain, Mailboxes, Order};
 use crate::pool::PoolReport;
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::tls::TlsError;
 use crate::worker;
 use std::io;
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-
-/// Pause after accept failed: most likely there is no file descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long sessions may take to say goodbye when they are ended at once.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -47,32 +45,37 @@ pub type Reload = Box<dyn FnMut(&Settings) -> Result<(Settings, Vec<String>), Ve
 pub fn run(settings: Settings, reload: Reload) -> Result<(), RunError> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     tokio.block_on(async move {
-        let doors = listener::open(&settings.listen)?;
-        let workers = settings.workers;
-        let facilities = Facilities::new(workers);
+        // Before anybody can know that we are here: a signal that comes early must not kill us.
+        let signals = Signals::new()?;
+        let Doors { shared, of_workers, addresses } = listener::open(&settings.listen, settings.workers)?;
+        let facilities = Facilities::new(settings.workers);
         let runtime = Arc::new(Runtime::load(settings, facilities)?);
-        let (mailboxes, threads) = start_workers(workers, &runtime)?;
-        for door in &doors {
-            tracing::info!(address = door.describe(), "listening");
+        let (mailboxes, threads) = start_workers(of_workers, &runtime)?;
+        for address in addresses {
+            tracing::info!(address, "listening");
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let control = Control { mailboxes, runtime, reload };
-        control.run(doors).await?;
+        let control = Control { mailboxes, runtime, reload, signals };
+        control.run(shared).await;
         // The workers have nothing left to do, and end with the process.
         drop(threads);
         Ok(())
     })
 }
 
-fn start_workers(count: usize, runtime: &Arc<Runtime>) -> io::Result<(Mailboxes, Vec<JoinHandle<()>>)> {
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+/// One worker for each set of listening sockets.
+fn start_workers(
+    listeners: Vec<Vec<TcpListener>>,
+    runtime: &Arc<Runtime>,
+) -> io::Result<(Mailboxes, Vec<JoinHandle<()>>)> {
+    let (senders, receivers): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let mailboxes = Mailboxes::new(senders);
     let mut threads = Vec::new();
-    for (number, receiver) in receivers.into_iter().enumerate() {
+    for (number, (receiver, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
         let (mailboxes, runtime) = (mailboxes.clone(), runtime.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
         threads.push(thread.spawn(move || {
-            if let Err(error) = worker::run(WorkerId(number), mailboxes, receiver, runtime) {
+            if let Err(error) = worker::run(WorkerId(number), mailboxes, receiver, runtime, listeners) {
                 tracing::error!(number, %error, "worker cannot run");
             }
         })?);
@@ -80,43 +83,59 @@ fn start_workers(count: usize, runtime: &Arc<Runtime>) -> io::Result<(Mailboxes,
     Ok((mailboxes, threads))
 }
 
+/// The signals that we obey.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+}
+
 struct Control {
     mailboxes: Mailboxes,
     runtime: Arc<Runtime>,
     reload: Reload,
+    signals: Signals,
 }
 
 impl Control {
-    async fn run(mut self, doors: Vec<Door>) -> io::Result<()> {
+    async fn run(mut self, doors: Vec<Door>) {
         let doors: Vec<_> = doors.into_iter().map(Rc::new).collect();
         let accepting: Vec<_> = doors
             .iter()
             .map(|door| tokio::task::spawn_local(accept(door.clone(), self.mailboxes.clone())))
             .collect();
         drop(doors);
-        let drain = self.obey_signals().await?;
+        let drain = self.obey_signals().await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         for task in accepting {
             task.abort();
             let _ = task.await;
         }
-        self.drain(drain).await
+        self.drain(drain).await;
     }
 
     /// Obeys signals until one of them says to end, and how.
-    async fn obey_signals(&mut self) -> io::Result<Drain> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut quit = signal(SignalKind::quit())?;
+    async fn obey_signals(&mut self) -> Drain {
         let mut watchdog = watchdog();
         let mut report = report_clock(&self.runtime.settings);
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload(),
-                _ = terminate.recv() => return Ok(Drain::WaitForClients),
-                _ = interrupt.recv() => return Ok(Drain::WaitForTransactions),
-                _ = quit.recv() => return Ok(Drain::Immediately),
+                _ = self.signals.hangup.recv() => self.reload(),
+                _ = self.signals.terminate.recv() => return Drain::WaitForClients,
+                _ = self.signals.interrupt.recv() => return Drain::WaitForTransactions,
+                _ = self.signals.quit.recv() => return Drain::Immediately,
                 () = tick(&mut watchdog) => drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog])),
                 () = tick(&mut report) => self.report().await,
             }
@@ -152,26 +171,22 @@ impl Control {
     }
 
     /// Ends the sessions as told, and then the workers. A second signal ends them at once.
-    async fn drain(self, drain: Drain) -> io::Result<()> {
+    async fn drain(mut self, drain: Drain) {
         tracing::info!(?drain, clients = self.runtime.facilities.clients.used(), "shutting down");
-        let mut second = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut quit = signal(SignalKind::quit())?;
         self.send_all(drain);
         let mut left = self.leave();
         let patience = self.runtime.settings.timeouts.shutdown;
         if drain != Drain::Immediately {
             tokio::select! {
-                () = all(&mut left) => return Ok(()),
+                () = all(&mut left) => return,
                 () = tokio::time::sleep(patience) => tracing::warn!("clients are still here, closing them"),
-                _ = second.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = quit.recv() => {}
+                _ = self.signals.terminate.recv() => {}
+                _ = self.signals.interrupt.recv() => {}
+                _ = self.signals.quit.recv() => {}
             }
             self.send_all(Drain::Immediately);
         }
         let _ = tokio::time::timeout(LAST_WORDS, all(&mut left)).await;
-        Ok(())
     }
 
     fn send_all(&self, drain: Drain) {
@@ -225,19 +240,11 @@ impl Control {
 /// Hands clients out to the workers in turn; who lives where is decided when the pool is known.
 async fn accept(door: Rc<Door>, mailboxes: Mailboxes) {
     let mut turn = 0;
-    loop {
-        match door.accept().await {
-            Ok((socket, peer)) => {
-                mailboxes.send(WorkerId(turn), Order::Greet(socket, peer));
-                turn = (turn + 1) % mailboxes.workers().max(1);
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                tracing::error!(%error, "cannot accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    door.each_visitor(|socket, peer| {
+        mailboxes.send(WorkerId(turn), Order::Greet(socket, peer));
+        turn = (turn + 1) % mailboxes.workers().max(1);
+    })
+    .await;
 }
 
 async fn all(left: &mut Vec<oneshot::Receiver<()>>) {

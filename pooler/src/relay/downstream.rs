@@ -139,6 +139,9 @@ impl Relay {
         while let Some(bytes) = server.queue.due() {
             self.down.out.fixed(bytes);
         }
+        if whole && is_farewell(header.tag, body) {
+            return Err(Stop::ServerEnds(body.to_vec()));
+        }
         if header.tag == backend::ERROR_RESPONSE
             && let Some(head) = server.queue.head()
             && matches!(head.effect, Some(Effect::Settings | Effect::Ours))
@@ -164,6 +167,9 @@ impl Relay {
             backend::READY_FOR_QUERY => {
                 let status = body.first().copied().and_then(TransactionStatus::from_byte);
                 server.status = status.ok_or(Stop::ServerViolation(Unexpected(header.tag)))?;
+                if server.queue.is_empty() {
+                    self.ending = None;
+                }
                 if fate == Fate::Forward {
                     self.traffic.queries += 1;
                     state::ready(server.status == TransactionStatus::Idle, client, server);
@@ -230,6 +236,20 @@ const fn is_read(header: Header) -> bool {
         backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => header.total() <= BLOCK,
         _ => false,
     }
+}
+
+/// Whether a message says that the server stops or has crashed: it is about the server connection, of which the client
+/// knows nothing.
+fn is_farewell(tag: u8, body: &[u8]) -> bool {
+    let fields = match tag {
+        backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => message::error_fields(body),
+        _ => return false,
+    };
+    if fields.sqlstate == sqlstate::CRASH_SHUTDOWN.as_bytes() {
+        return true;
+    }
+    let stops = [sqlstate::ADMIN_SHUTDOWN, sqlstate::CANNOT_CONNECT_NOW].map(str::as_bytes);
+    matches!(fields.severity, b"FATAL" | b"PANIC") && stops.contains(&fields.sqlstate)
 }
 
 /// Whether an error says that the server has a statement of ours that we thought it lacks, or lacks one that we

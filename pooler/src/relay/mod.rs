@@ -11,10 +11,12 @@ mod state;
 mod upstream;
 
 use crate::ids::SessionId;
+use crate::pins::PinReasons;
 use crate::server::connection::{Effect, ServerConnection};
 use crate::server::dial::Local;
 use crate::statements::{ClientStatements, Registry, Statement};
 use crate::stream::{Buffer, Buffers, Stream};
+use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::FrameError;
 use hawser_wire::frontend::Malformed;
@@ -60,6 +62,8 @@ pub struct UnnamedStatement {
     pub rest: Vec<u8>,
     /// What it does to the session.
     pub effects: Option<Arc<[hawser_sql_router::effects::Effect]>>,
+    /// Whether it may end a transaction.
+    pub ending: Option<Ending>,
 }
 
 /// What the rooms above hand in, the same for all sessions of a worker.
@@ -102,6 +106,9 @@ pub enum Stop {
     /// The server closed its connection.
     #[error("the server closed the connection")]
     ServerLeft,
+    /// The server says that it ends the connection, because it stops or crashed. The body of its ErrorResponse.
+    #[error("the server shuts down")]
+    ServerEnds(Vec<u8>),
     /// Reading from or writing to the server failed.
     #[error("lost the connection to the server")]
     ServerLost(#[source] io::Error),
@@ -151,6 +158,31 @@ pub struct Relay {
     limits: RelayLimits,
     /// Counts for statistics.
     pub traffic: Traffic,
+    /// What was sent and is not answered may end the transaction.
+    ending: Option<Ending>,
+}
+
+/// What a client was waiting for when its server connection was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// How many times it is to be told that it may go on.
+    pub owed: usize,
+    /// It has begun a batch and not ended it.
+    pub open: bool,
+    /// Bytes of a message that it has not sent yet.
+    pub unsent: usize,
+    /// Whether the transaction may have ended.
+    pub ending: Option<Ending>,
+    /// What it relies on that cannot be restored.
+    pub gone: PinReasons,
+}
+
+impl Loss {
+    /// Whether the client waits for anything.
+    #[must_use]
+    pub const fn is_noticed(&self) -> bool {
+        self.owed > 0 || self.open || self.unsent > 0
+    }
 }
 
 /// What passed through a relay.
@@ -180,6 +212,7 @@ impl Relay {
             down: downstream::Downstream::default(),
             limits,
             traffic: Traffic::default(),
+            ending: None,
         }
     }
 
@@ -258,6 +291,39 @@ impl Relay {
     #[must_use]
     pub fn is_mid_reply(&self) -> bool {
         self.down.piece > 0 || !self.down.out.is_empty()
+    }
+
+    /// Delivers the whole messages that came before the loss of the server connection.
+    pub fn poll_deliver(&mut self, cx: &mut Context<'_>, client: &mut ClientSide) -> Poll<io::Result<()>> {
+        self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut())
+    }
+
+    /// Whether the client has part of a message whose rest will not come.
+    #[must_use]
+    pub const fn is_cut(&self) -> bool {
+        self.down.piece > 0
+    }
+
+    /// The server connection is lost: takes back what was assumed of it, and tells what the client has been waiting
+    /// for. What the client sent of it is gone from its input.
+    pub fn abandon(&mut self, client: &mut ClientSide, server: &mut ServerConnection) -> Loss {
+        let mut loss = Loss {
+            owed: server.queue.owed_ready(),
+            open: server.queue.is_batch_open(),
+            unsent: self.up.piece,
+            ending: self.ending.take(),
+            gone: PinReasons::default(),
+        };
+        if let Some(input) = &mut client.input {
+            input.consume(self.up.out.planned());
+        }
+        let mut effects = Vec::new();
+        server.queue.abandon(&mut |effect| effects.push(effect));
+        for effect in effects {
+            undo(effect, client, server);
+        }
+        loss.gone = client.state.lose();
+        loss
     }
 
     /// The server could be given back.

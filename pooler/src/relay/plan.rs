@@ -7,6 +7,7 @@ use super::{ClientSide, Relay, Shared, Stop, Violation, named, undo};
 use crate::server::connection::{Effect, ServerConnection, UnnamedOwner};
 use crate::statements::Statement;
 use hawser_sql_router::effects;
+use hawser_sql_router::ending::{self, Ending};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
 use hawser_wire::frame::{HEADER_LENGTH, Header};
@@ -31,6 +32,7 @@ impl Relay {
                 server.unnamed = None;
                 let text = body.strip_suffix(b"\0").unwrap_or(body);
                 let effects = effects::of_text(text).map(|effects| Effect::Statements(effects.into()));
+                self.note_ending(ending::of_text(text));
                 self.forward(header, body, Some(Request::Query), effects, client, server);
             }
             frontend::PARSE => self.plan_parse(header, body, client, server, shared)?,
@@ -70,6 +72,13 @@ impl Relay {
         self.up.piece = header.body - body.len();
         if let Some(request) = request {
             owe(request, Fate::Forward, effect, client, server);
+        }
+    }
+
+    /// Something that may end the transaction is sent. A commit is not forgotten for a later rollback.
+    fn note_ending(&mut self, ending: Option<Ending>) {
+        if self.ending != Some(Ending::Commit) && ending.is_some() {
+            self.ending = ending;
         }
     }
 
@@ -160,6 +169,7 @@ impl Relay {
         kept.rest.clear();
         kept.rest.extend_from_slice(body.get(1..).unwrap_or_default());
         kept.effects = effects::of_text(text).map(Into::into);
+        kept.ending = ending::of_text(text);
         server.unnamed =
             Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
@@ -201,6 +211,7 @@ impl Relay {
             self.ensure_unnamed(client, server);
             let kept = client.unnamed.statement.as_ref();
             client.state.bind(portal, kept.and_then(|kept| kept.effects.as_ref()));
+            self.note_ending(kept.and_then(|kept| kept.ending));
             self.forward(header, body, Some(Request::Bind), None, client, server);
             return Ok(());
         }
@@ -209,6 +220,7 @@ impl Relay {
         if let Some(statement) = named(client, name).cloned() {
             self.ensure(&statement, server);
             client.state.bind(portal, statement.effects.as_ref());
+            self.note_ending(statement.ending);
             let ours = ServerName::new(statement.id.0);
             self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, ours.as_bytes()));
         } else {

@@ -71,6 +71,17 @@ impl SessionState {
         Some(Owed::Statements(effects.iter().cloned().collect()))
     }
 
+    /// The server connection is lost, and with it everything that was not committed and all that pinned the session:
+    /// what the client relies on of that is returned.
+    pub(super) fn lose(&mut self) -> PinReasons {
+        self.settings = self.committed.clone();
+        self.pins = PinReasons::default();
+        self.savepoints.clear();
+        self.portals.clear();
+        (self.failed, self.resetting) = (false, false);
+        std::mem::take(&mut self.committed_pins)
+    }
+
     /// Something failed.
     pub(super) const fn fail(&mut self) {
         self.failed = true;

@@ -369,7 +369,11 @@ fn an_unnamed_statement_that_we_sent_again_in_vain_is_still_the_clients() {
     scene(async |mut scene| {
         scene.client.unnamed = Unnamed {
             generation: 1,
-            statement: Some(Box::new(UnnamedStatement { rest: b"SELECT 1\0\0\0".to_vec(), effects: None })),
+            statement: Some(Box::new(UnnamedStatement {
+                rest: b"SELECT 1\0\0\0".to_vec(),
+                effects: None,
+                ending: None,
+            })),
         };
         let batch = [execute(), bind(""), encode::SYNC.to_vec()].concat();
         let sent = [execute(), parse("", "SELECT 1"), bind(""), encode::SYNC.to_vec()].concat();

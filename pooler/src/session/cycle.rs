@@ -3,8 +3,9 @@
 use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
+use super::loss::{Aftermath, Circumstances, Then, aftermath};
 use super::refusal::{self, Refusal};
-use super::{Deferred, Session};
+use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
 use crate::pool::{Member, PoolPlan, Request, Ticket, count};
@@ -66,6 +67,10 @@ impl Session {
                 }
                 Idle::Answer(answer) => {
                     self.tell(&answer).await?;
+                    self.begin_idle();
+                }
+                Idle::Refuse(refusal) => {
+                    self.refuse(&refusal).await?;
                     self.begin_idle();
                 }
                 Idle::Left(end) => return Err(end),
@@ -181,7 +186,7 @@ impl Session {
     async fn relay(&mut self, mut member: Box<Member>, since: Instant) -> Result<(), End> {
         let plan = self.pool.plan();
         let mut relay = Box::new(Relay::new(plan.limits, plan.mode == PoolMode::Session));
-        self.prepare(&mut relay, &mut member);
+        let begun = self.prepare(&mut relay, &mut member);
         self.handle.set_place(Place::Linked(CancelTarget {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
@@ -200,22 +205,58 @@ impl Session {
             return Ok(());
         }
         let can_speak = !relay.is_mid_reply();
+        if is_loss(&release) && !relay.is_cut() {
+            // The client has heard nothing since the BEGIN that we sent for it.
+            let begun = begun && relay.traffic.queries == 0;
+            return self.survive(&mut relay, member, begun).await;
+        }
         self.give_up(&mut relay, member, &release, needs_reset);
         Err(self.end(release, can_speak).await)
     }
 
+    /// The server connection is lost, and the session goes on.
+    async fn survive(&mut self, relay: &mut Relay, mut member: Box<Member>, begun: bool) -> Result<(), End> {
+        let delivered = self.deliver(relay).await;
+        let in_transaction = begun || member.server.status != TransactionStatus::Idle;
+        let loss = relay.abandon(&mut self.client, &mut member.server);
+        self.pool.discard(member, Discard::Lost);
+        delivered?;
+        let Aftermath { answer, then, gone } = aftermath(Circumstances { loss, in_transaction });
+        self.gone = gone;
+        self.deferred = match then {
+            Then::Idle => None,
+            Then::Failed => Some(Deferred::Failed("BEGIN".into())),
+            Then::Lost => Some(Deferred::Lost),
+        };
+        let Some(refusal) = answer else { return Ok(()) };
+        let mut out = Vec::new();
+        for _ in 0..loss.owed {
+            refusal.write(&mut out, Severity::Error);
+            out.extend_from_slice(encode::ready_for_query(self.status()));
+        }
+        if loss.open {
+            refusal.write(&mut out, Severity::Error);
+            self.skip = Some(Skip { bytes: loss.unsent, then: SkipEnd::Sync });
+        } else if loss.unsent > 0 {
+            self.skip = Some(Skip { bytes: loss.unsent, then: SkipEnd::Nothing });
+        }
+        self.tell(&out).await
+    }
+
     /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
-    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) {
+    /// True when it begins a transaction.
+    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) -> bool {
         let server = &mut member.server;
         relay.prepend_settings(&self.client, server);
         match self.deferred.take() {
-            None => {}
+            None | Some(Deferred::Lost) => return false,
             Some(Deferred::Begun(begin)) => relay.prepend(server, &begin, Effect::Ours),
             Some(Deferred::Failed(begin)) => {
                 relay.prepend(server, &begin, Effect::Ours);
                 relay.prepend(server, FAILS, Effect::MustFail);
             }
         }
+        true
     }
 
     fn poll_relay(
@@ -299,6 +340,7 @@ impl Session {
             Release::Stopped(
                 Stop::ServerLeft
                     | Stop::ServerLost(_)
+                    | Stop::ServerEnds(_)
                     | Stop::ServerViolation(_)
                     | Stop::ServerFraming(_)
                     | Stop::OursFailed(_)
@@ -345,6 +387,16 @@ impl Session {
         self.tell(&out).await
     }
 
+    /// Gives the client what the server said last. As with [`Self::tell`], a signal ends the session.
+    async fn deliver(&mut self, relay: &mut Relay) -> Result<(), End> {
+        let (client, handle) = (&mut self.client, &self.handle);
+        poll_fn(|cx| match relay.poll_deliver(cx, client) {
+            Poll::Ready(outcome) => Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind()))),
+            Poll::Pending => ended_by(handle.take_signal(cx.waker())),
+        })
+        .await
+    }
+
     /// Says something to a client that may not be reading. If a signal comes first, the session ends without a
     /// word, because half of one may be on its way.
     async fn tell(&mut self, mut words: &[u8]) -> Result<(), End> {
@@ -364,11 +416,7 @@ impl Session {
             if let Poll::Ready(outcome) = written {
                 return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
             }
-            match handle.take_signal(cx.waker()) {
-                Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
-                Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
-                Some(Signal::Cancelled) | None => Poll::Pending,
-            }
+            ended_by(handle.take_signal(cx.waker()))
         })
         .await
     }
@@ -399,6 +447,20 @@ enum Waited {
     Signal(Signal),
 }
 
+/// What a signal does to a session that is in the middle of saying something.
+const fn ended_by(signal: Option<Signal>) -> Poll<Result<(), End>> {
+    match signal {
+        Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
+        Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
+        Some(Signal::Cancelled) | None => Poll::Pending,
+    }
+}
+
+/// Whether a session let go because its server connection is lost.
+const fn is_loss(release: &Release) -> bool {
+    matches!(release, Release::Stopped(Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerEnds(_)))
+}
+
 /// What the deadline of a linked session is about.
 struct Watch {
     since: Instant,
@@ -411,9 +473,11 @@ fn end_of(stop: &Stop) -> End {
         Stop::ClientLeft => End::ClientLeft,
         Stop::ClientLost(error) => End::ClientLost(error.kind()),
         Stop::Violation(violation) => End::Violation(violation.to_string()),
-        Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerViolation(_) | Stop::ServerFraming(_) => {
-            End::ServerLost
-        }
+        Stop::ServerLeft
+        | Stop::ServerLost(_)
+        | Stop::ServerEnds(_)
+        | Stop::ServerViolation(_)
+        | Stop::ServerFraming(_) => End::ServerLost,
         Stop::OursFailed(_) => End::SettingsRefused,
     }
 }

@@ -3,8 +3,10 @@
 use super::deferral::{self, Control};
 use super::end::End;
 use super::handle::{Signal, Timer};
+use super::refusal::Refusal;
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::relay::{Violation, first_message, give_empty};
+use hawser_sql_router::ending::{self, Ending};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
 use hawser_wire::frame::{HEADER_LENGTH, Header};
@@ -18,6 +20,8 @@ pub(super) enum Idle {
     Work,
     /// Say this, and go on idling.
     Answer(Vec<u8>),
+    /// Leave this batch out, say why, and go on idling.
+    Refuse(Refusal),
     /// The client left.
     Left(End),
     /// The client broke the protocol.
@@ -94,22 +98,55 @@ impl Session {
                     let control = body.and_then(|body| deferral::control(body.strip_suffix(b"\0")?));
                     return Ok(Some(match control.and_then(|control| self.defer(control, header)) {
                         Some(answer) => Idle::Answer(answer),
-                        None => Idle::Work,
+                        None => self.work(header),
                     }));
                 }
                 // Data of a COPY that has failed meanwhile: a server would ignore it.
                 frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
                     self.skip = Some(Skip { bytes: header.total(), then: SkipEnd::Nothing });
                 }
-                _ => return Ok(Some(Idle::Work)),
+                _ => return Ok(Some(self.work(header))),
             }
         }
     }
 
-    const fn status(&self) -> TransactionStatus {
+    /// Something for a server, unless the client must be told first that what it builds on is gone.
+    fn work(&mut self, header: Header) -> Idle {
+        if !self.gone.is_empty() {
+            return Idle::Refuse(Refusal::StateLost(std::mem::take(&mut self.gone)));
+        }
+        match &self.deferred {
+            None | Some(Deferred::Begun(_)) => Idle::Work,
+            // What may be the end of the transaction is answered by a server.
+            Some(Deferred::Failed(_)) if self.ending(header).is_some() => Idle::Work,
+            Some(Deferred::Failed(_)) => Idle::Refuse(Refusal::TransactionFailed),
+            Some(Deferred::Lost) => {
+                let over = self.ending(header).is_some();
+                self.deferred = (!over).then(|| Deferred::Failed("BEGIN".into()));
+                Idle::Refuse(Refusal::TransactionLost)
+            }
+        }
+    }
+
+    /// Whether the first statement that has arrived may end a transaction.
+    fn ending(&self, header: Header) -> Option<Ending> {
+        let input = self.client.input.as_ref()?.data();
+        let body = input.get(HEADER_LENGTH..header.total().min(input.len()))?;
+        match header.tag {
+            frontend::QUERY => ending::of_text(body),
+            frontend::PARSE => ending::of_text(hawser_wire::frontend::parse(body).ok()?.text),
+            frontend::BIND => match hawser_wire::frontend::bind_names(body).ok()?? {
+                (_, []) => self.client.unnamed.statement.as_ref()?.ending,
+                (_, name) => self.client.statements.named(name)?.ending,
+            },
+            _ => None,
+        }
+    }
+
+    pub(super) const fn status(&self) -> TransactionStatus {
         match self.deferred {
             None => TransactionStatus::Idle,
-            Some(Deferred::Begun(_)) => TransactionStatus::InTransaction,
+            Some(Deferred::Begun(_) | Deferred::Lost) => TransactionStatus::InTransaction,
             Some(Deferred::Failed(_)) => TransactionStatus::Failed,
         }
     }
@@ -125,6 +162,8 @@ impl Session {
                 self.deferred = Some(Deferred::Begun(std::str::from_utf8(text).ok()?.into()));
                 tag
             }
+            // The client must not take it for a success.
+            Control::Commit if matches!(self.deferred, Some(Deferred::Lost)) => return None,
             Control::Commit | Control::Rollback => {
                 let committed =
                     control == Control::Commit && matches!(self.deferred, Some(Deferred::Begun(_)));

@@ -14,6 +14,7 @@ use crate::auth::lookup::{self, Found, SecretKey};
 use crate::auth::server_login::Credential;
 use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
 use crate::ids::PoolKey;
+use crate::pins::PinReasons;
 use crate::pool::lease;
 use crate::pool::{Pool, Welcome};
 use crate::relay::{ClientSide, SessionState, Unnamed};
@@ -318,6 +319,7 @@ impl Candidate {
             timeouts: Rc::new(runtime.timeouts(database, self.startup.user())),
             deferred: None,
             skip: None,
+            gone: PinReasons::default(),
         };
         let admitted = Admitted { _admission: admission, _registration: registration };
         Ok(Outcome::Session(Box::new(session), Box::new(admitted)))

@@ -11,11 +11,13 @@ pub mod greeting;
 pub mod handle;
 mod idle;
 pub mod login;
+mod loss;
 pub mod refusal;
 mod replication;
 pub mod services;
 
 use crate::config::settings::Timeouts;
+use crate::pins::PinReasons;
 use crate::pool::Pool;
 use crate::relay::{ClientSide, Shared};
 use end::End;
@@ -35,6 +37,8 @@ pub struct Session {
     /// A transaction that the client was told has begun, and that no server has seen.
     deferred: Option<Deferred>,
     skip: Option<Skip>,
+    /// What was lost with a server connection, and the client does not know yet.
+    gone: PinReasons,
     _presence: Presence,
 }
 
@@ -45,6 +49,8 @@ enum Deferred {
     Begun(Box<str>),
     /// Its first statement was refused, so it has failed, as it would have on a server.
     Failed(Box<str>),
+    /// Its server connection is lost. The client does not know yet.
+    Lost,
 }
 
 /// What is left out of the client's stream: after a refusal, or because it means nothing.

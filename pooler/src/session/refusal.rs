@@ -4,6 +4,7 @@
 //! own words.
 
 use super::handle::Timer;
+use crate::pins::{PinReason, PinReasons};
 use crate::pool::PoolError;
 use crate::relay::{Stop, Violation};
 use crate::server::dial::DialError;
@@ -21,6 +22,14 @@ pub enum Refusal {
     NoServer(Option<Vec<u8>>, String),
     /// The connection to the server was lost with replies owed.
     ServerLost,
+    /// It was lost, and with it an open transaction.
+    TransactionLost,
+    /// It was lost with a COMMIT under way.
+    CommitUnknown,
+    /// The transaction has failed, and this is not its end.
+    TransactionFailed,
+    /// It was lost while the client was idle, and with it what kept the session there.
+    StateLost(PinReasons),
     /// The client broke the protocol.
     Violation(String),
     /// The message is beyond a limit of ours.
@@ -59,7 +68,10 @@ impl Refusal {
             Self::WaitedTooLong | Self::TooManyClients(_) => sqlstate::TOO_MANY_CONNECTIONS,
             Self::CancelledInQueue => sqlstate::QUERY_CANCELED,
             Self::NoServer(..) => sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-            Self::ServerLost | Self::Server(_) => sqlstate::CONNECTION_FAILURE,
+            Self::ServerLost | Self::StateLost(_) | Self::Server(_) => sqlstate::CONNECTION_FAILURE,
+            Self::TransactionLost => sqlstate::SERIALIZATION_FAILURE,
+            Self::TransactionFailed => sqlstate::IN_FAILED_SQL_TRANSACTION,
+            Self::CommitUnknown => sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             Self::Violation(_) => sqlstate::PROTOCOL_VIOLATION,
             Self::TooLarge(_) => sqlstate::PROGRAM_LIMIT_EXCEEDED,
             Self::NoTransactions => sqlstate::FEATURE_NOT_SUPPORTED,
@@ -85,6 +97,20 @@ impl Refusal {
             Self::CancelledInQueue => "canceling statement due to user request".into(),
             Self::NoServer(_, words) => format!("cannot reach the database server: {words}"),
             Self::ServerLost => "server connection lost; whether the statement took effect is unknown".into(),
+            Self::TransactionLost => {
+                "server connection lost; the transaction was rolled back and can be tried again".into()
+            }
+            Self::TransactionFailed => {
+                "current transaction is aborted, commands ignored until end of transaction block".into()
+            }
+            Self::CommitUnknown => "server connection lost during COMMIT; its outcome is unknown".into(),
+            Self::StateLost(gone) => {
+                let gone: Vec<_> = gone.iter().map(PinReason::word).collect();
+                format!(
+                    "the session has a new server connection, and lost with the old one: {}",
+                    gone.join(", ")
+                )
+            }
             Self::Violation(words) | Self::TooLarge(words) | Self::BadStartup(_, words) => words.clone(),
             Self::NoTransactions => "transaction blocks not allowed in statement pooling mode".into(),
             Self::TimeOut(timer) => timed_out(*timer).into(),
@@ -151,9 +177,11 @@ pub fn of_stop(stop: &Stop) -> Option<Refusal> {
             Refusal::TooLarge(violation.to_string())
         }
         Stop::Violation(violation) => Refusal::Violation(violation.to_string()),
-        Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerViolation(_) | Stop::ServerFraming(_) => {
-            Refusal::ServerLost
-        }
+        Stop::ServerLeft
+        | Stop::ServerLost(_)
+        | Stop::ServerEnds(_)
+        | Stop::ServerViolation(_)
+        | Stop::ServerFraming(_) => Refusal::ServerLost,
         Stop::OursFailed(body) => Refusal::Server(body.clone()),
     })
 }

@@ -139,6 +139,7 @@ impl Scene {
             timeouts: Rc::new(timeouts),
             deferred: None,
             skip: None,
+            gone: Default::default(),
         };
         (far, handle, session)
     }

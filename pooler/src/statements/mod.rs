@@ -7,6 +7,7 @@
 use crate::ids::StatementId;
 use dashmap::DashMap;
 use hawser_sql_router::effects::{self, Effect};
+use hawser_sql_router::ending::{self, Ending};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,8 @@ pub struct Statement {
     pub types: Box<[u8]>,
     /// What it does to a session, if it does anything.
     pub effects: Option<Arc<[Effect]>>,
+    /// Whether it may end a transaction.
+    pub ending: Option<Ending>,
 }
 
 impl Statement {
@@ -63,7 +66,8 @@ impl Registry {
         }
         let effects = effects::of_text(text).map(Into::into);
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed));
-        let fresh = Arc::new(Statement { id, text: text.into(), types: types.into(), effects });
+        let ending = ending::of_text(text);
+        let fresh = Arc::new(Statement { id, text: text.into(), types: types.into(), effects, ending });
         found.retain(|entry| entry.strong_count() > 0);
         found.push(Arc::downgrade(&fresh));
         fresh

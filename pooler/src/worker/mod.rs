@@ -3,6 +3,7 @@
 //! Everything here is `Rc` and `RefCell`; other threads speak to a worker through its mailbox only.
 
 use crate::ids::{SessionId, WorkerId};
+use crate::listener::Door;
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
@@ -22,7 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 
 /// How often deadlines are looked at and pools are kept up.
 const TICK: Duration = Duration::from_millis(100);
@@ -39,6 +40,7 @@ pub fn run(
     mailboxes: Mailboxes,
     mailbox: mpsc::UnboundedReceiver<Order>,
     runtime: Arc<Runtime>,
+    listeners: Vec<std::net::TcpListener>,
 ) -> std::io::Result<()> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     tokio.block_on(async move {
@@ -51,20 +53,33 @@ pub fn run(
             Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
         let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
         spawn_local(tick(services.clone()));
-        obey(&services, mailbox).await;
-    });
-    Ok(())
+        let doors = listeners.into_iter().map(|listener| {
+            let door = Door::tcp(listener)?;
+            let services = services.clone();
+            Ok(spawn_local(async move {
+                door.each_visitor(|socket, peer| begin_greeting(&services, socket, peer)).await;
+            }))
+        });
+        let doors = doors.collect::<std::io::Result<Vec<_>>>()?;
+        obey(&services, mailbox, doors).await;
+        Ok(())
+    })
+}
+
+/// Greets a client in a task of its own, which ends when there are too many of them.
+fn begin_greeting(services: &Rc<Services>, socket: StdSocket, peer: Option<Peer>) {
+    services.begin_login(|login| spawn_local(greet(services.clone(), socket, peer, login)).abort_handle());
 }
 
 /// Carries out orders until the last one.
-async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Order>) {
+async fn obey(
+    services: &Rc<Services>,
+    mut mailbox: mpsc::UnboundedReceiver<Order>,
+    mut doors: Vec<JoinHandle<()>>,
+) {
     while let Some(order) = mailbox.recv().await {
         match order {
-            Order::Greet(socket, peer) => {
-                services.begin_login(|login| {
-                    spawn_local(greet(services.clone(), socket, peer, login)).abort_handle()
-                });
-            }
+            Order::Greet(socket, peer) => begin_greeting(services, socket, peer),
             Order::Place(arrival) => {
                 services
                     .begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
@@ -86,8 +101,12 @@ async fn obey(services: &Rc<Services>, mut mailbox: mpsc::UnboundedReceiver<Orde
                 let report = services.pools.all().iter().map(|pool| pool.report()).collect();
                 let _ = reply.send(report);
             }
-            Order::Drain(Drain::WaitForClients) => {}
-            Order::Drain(drain) => services.drain(drain),
+            Order::Drain(drain) => {
+                doors.drain(..).for_each(|door| door.abort());
+                if drain != Drain::WaitForClients {
+                    services.drain(drain);
+                }
+            }
             Order::Leave(left) => drop(spawn_local(leave(services.clone(), left))),
         }
     }

@@ -248,6 +248,23 @@ impl<E> ReplyQueue<E> {
         self.entries.iter().any(by_server)
     }
 
+    /// How many times the client is still to be told that it may go on.
+    #[must_use]
+    pub fn owed_ready(&self) -> usize {
+        let ends = |entry: &&Entry<E>| {
+            entry.fate == Fate::Forward
+                && matches!(entry.request, Request::Query | Request::Sync | Request::FunctionCall)
+        };
+        self.entries.iter().filter(ends).count()
+    }
+
+    /// The server is lost: nothing that is owed will come. The effects are handed out newest first.
+    pub fn abandon(&mut self, undo: &mut impl FnMut(E)) {
+        self.entries.drain(..).rev().filter_map(|entry| entry.effect).for_each(undo);
+        self.batch = Batch::Closed;
+        self.copy_in = false;
+    }
+
     fn head_request(&self) -> Option<Request> {
         self.entries.front().map(|entry| entry.request)
     }
