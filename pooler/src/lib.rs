@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod control;
 pub mod ids;
 pub mod listener;
 pub mod mailbox;
@@ -14,6 +15,7 @@ pub mod pins;
 pub mod pool;
 pub mod process;
 pub mod relay;
+pub mod report;
 pub mod runtime;
 pub mod scratch;
 pub mod server;

@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Allow clients on a public address to talk without TLS
     #[arg(long)]
     pub allow_plaintext: bool,
+    /// What an operator has set on the console, by our names.
+    #[arg(skip)]
+    pub set: Vec<(&'static str, String)>,
 }
 
 impl fmt::Debug for Arguments {

@@ -36,6 +36,8 @@ pub enum Change {
     Limits,
     /// Startup parameters that are dropped.
     IgnoreStartupParameters,
+    /// Who may use the console.
+    Admin,
     /// Level of the log and what is logged.
     Log,
     /// Addresses and sockets; on restart.
@@ -74,6 +76,7 @@ impl fmt::Display for Change {
             Self::Timeouts => f.write_str("[timeouts]"),
             Self::Limits => f.write_str("[limits]"),
             Self::IgnoreStartupParameters => f.write_str("ignore_startup_parameters"),
+            Self::Admin => f.write_str("[admin]"),
             Self::Log => f.write_str("[log]"),
             Self::Listen => f.write_str("[listen]"),
             Self::Workers => f.write_str("workers"),
@@ -128,6 +131,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
     note(log_words(&old.log) != log_words(&new.log), Change::Log);
     note(old.auth != new.auth, Change::Auth);
     note(old.client_tls != new.client_tls, Change::ClientTls);
+    note(old.admin != new.admin, Change::Admin);
     note(old.pool != new.pool, Change::Pool);
     note(old.timeouts != new.timeouts, Change::Timeouts);
     note(old.limits != new.limits, Change::Limits);

@@ -145,8 +145,11 @@ impl Gathered {
             let word = if format == LogFormat::Json { "json" } else { "text" };
             set("log.format", "--log", Value::Text(word.to_owned()));
         }
+        for (name, value) in &arguments.set {
+            self.raw.set(name, Value::Text(value.clone()), Source::Console);
+        }
         if arguments.allow_plaintext {
-            set("listen.allow_plaintext", "--allow-plaintext", Value::Switch(true));
+            self.raw.set("listen.allow_plaintext", Value::Switch(true), Source::Flag("--allow-plaintext"));
         }
     }
 

@@ -334,6 +334,11 @@ pub const GLOBAL: &[Setting] = &[
     live("limits.max_logins", SOME, Value("1000"), "",
         "Clients in the middle of logging in; more wait in the accept queue."),
 
+    live("admin.users", Kind::List, Unset("nobody"), "admin_users",
+        "Users that may do everything on the console, the databases `hawser` and `pgbouncer`. Their secrets are where those of other users are, and `auth.rules` hold. Over the Unix socket the operating system's user that Hawser runs as needs neither."),
+    live("admin.stats_users", Kind::List, Unset("nobody"), "stats_users",
+        "Users that may look at the console and change nothing."),
+
     fixed("log.format", Kind::Word(&["text", "json"]), Value("text"), "",
         "Text for people, or one JSON object a line."),
     live("log.level", Kind::Text, Value("info"), "verbose",

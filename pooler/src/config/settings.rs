@@ -35,6 +35,8 @@ pub struct Settings {
     pub ignore_startup_parameters: Vec<String>,
     /// Log format, level and what is logged.
     pub log: LogSettings,
+    /// Who may use the console.
+    pub admin: AdminSettings,
     /// Where the process writes its number, if anywhere.
     pub pid_file: Option<PathBuf>,
 }
@@ -388,6 +390,24 @@ pub struct TimeoutOverrides {
     pub idle_transaction: Option<Option<Duration>>,
     /// See [`Timeouts::client_idle`].
     pub client_idle: Option<Option<Duration>>,
+}
+
+/// Who may use the console.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AdminSettings {
+    /// Users that may do everything.
+    pub users: Vec<String>,
+    /// Users that may look.
+    pub stats_users: Vec<String>,
+}
+
+impl AdminSettings {
+    /// Whether a user may do everything; `None`: not even look.
+    #[must_use]
+    pub fn role(&self, user: &str) -> Option<bool> {
+        let is_admin = self.users.iter().any(|name| name == user);
+        (is_admin || self.stats_users.iter().any(|name| name == user)).then_some(is_admin)
+    }
 }
 
 /// What the log says, and how.

@@ -9,6 +9,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,6 +64,39 @@ pub struct Doors {
     pub of_workers: Vec<Vec<std::net::TcpListener>>,
     /// As the log says it.
     pub addresses: Vec<String>,
+}
+
+/// A socket that listens, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// Address, or the path of a Unix socket.
+    pub address: String,
+    /// Port; 0 for a Unix socket.
+    pub port: u16,
+    /// The file descriptor.
+    pub descriptor: i32,
+}
+
+impl Doors {
+    /// Every socket that listens.
+    #[must_use]
+    pub fn listening(&self) -> Vec<Listening> {
+        let tcp = |listener: &std::net::TcpListener| {
+            let bound = listener.local_addr().ok();
+            Listening {
+                address: bound.map_or_else(String::new, |bound| bound.ip().to_string()),
+                port: bound.map_or(0, |bound| bound.port()),
+                descriptor: listener.as_raw_fd(),
+            }
+        };
+        let shared = self.shared.iter().map(|door| match door {
+            Door::Tcp(listener) => tcp(listener.get_ref()),
+            Door::Unix(listener, _) => {
+                Listening { address: door.describe(), port: 0, descriptor: listener.get_ref().as_raw_fd() }
+            }
+        });
+        shared.chain(self.of_workers.iter().flatten().map(tcp)).collect()
+    }
 }
 
 /// One place where clients come in.

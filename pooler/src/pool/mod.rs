@@ -5,12 +5,16 @@
 //! found it fit, and that clients are served in order.
 
 pub mod budget;
+pub mod card;
+pub mod halt;
 pub mod lease;
 pub mod ledger;
 pub mod pools;
+pub mod tally;
 mod ticket;
 pub mod upkeep;
 
+pub use tally::count;
 pub use ticket::Ticket;
 
 use crate::config::settings::PoolMode;
@@ -23,13 +27,16 @@ use crate::server::connection::{ParkedServer, ServerConnection};
 use crate::server::dial::{self, DialError, DialPlan};
 use crate::server::exchange::{self, simple_query};
 use budget::{Budget, Denied, Permit};
+use card::{Card, ServerReport, Stage};
 use dashmap::DashMap;
+use halt::Stance;
 use ledger::{Counts, Ledger};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tally::{Counters, Tally};
 use thiserror::Error;
 
 /// Dials of one pool and worker at the same time: a server forks for each.
@@ -40,6 +47,8 @@ const MOST_DIALS: usize = 8;
 pub struct Member {
     /// The connection.
     pub server: ServerConnection,
+    /// What an operator sees of it.
+    pub card: Rc<Card>,
     permit: Permit,
 }
 
@@ -107,55 +116,23 @@ async fn clean_up(server: &mut ServerConnection, reset_query: &str) -> Result<()
     Ok(())
 }
 
-/// Counters of one pool on one worker; they only grow.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections lent.
-    pub assignments: Cell<u64>,
-    /// Transactions ended.
-    pub transactions: Cell<u64>,
-    /// Batches answered.
-    pub queries: Cell<u64>,
-    /// Bytes from clients.
-    pub received: Cell<u64>,
-    /// Bytes to clients.
-    pub sent: Cell<u64>,
-    /// Microseconds in which a connection was lent.
-    pub transaction_time: Cell<u64>,
-    /// Microseconds that clients waited for one.
-    pub wait_time: Cell<u64>,
-    /// Parses by clients.
-    pub client_parses: Cell<u64>,
-    /// Parses sent to servers.
-    pub server_parses: Cell<u64>,
-    /// Binds.
-    pub binds: Cell<u64>,
-    /// Logins of clients.
-    pub logins: Cell<u64>,
-    /// Server connections opened.
-    pub opened: Cell<u64>,
-    /// Server connections closed.
-    pub closed: Cell<u64>,
-}
-
-/// Adds to a counter.
-pub fn count(counter: &Cell<u64>, more: u64) {
-    counter.set(counter.get().wrapping_add(more));
-}
-
 /// A pool as a report has it.
 #[derive(Debug, Clone)]
 pub struct PoolReport {
     /// Which pool.
     pub key: PoolKey,
+    /// When its connections go back.
+    pub mode: PoolMode,
+    /// Connections at most.
+    pub size: usize,
     /// Where its connections are.
     pub counts: Counts,
     /// Clients that are logged in.
     pub clients: usize,
-    /// Transactions ended.
-    pub transactions: u64,
-    /// Batches answered.
-    pub queries: u64,
+    /// When the client came that waits longest.
+    pub waits_since: Option<Instant>,
+    /// What it has counted.
+    pub tally: Tally,
 }
 
 impl PoolReport {
@@ -168,8 +145,8 @@ impl PoolReport {
         mine.resetting += theirs.resetting;
         mine.waiting += theirs.waiting;
         self.clients += other.clients;
-        self.transactions += other.transactions;
-        self.queries += other.queries;
+        self.waits_since = self.waits_since.into_iter().chain(other.waits_since).min();
+        self.tally.add(&other.tally);
     }
 }
 
@@ -197,6 +174,8 @@ pub struct Pool {
     welcomes: RefCell<HashMap<Welcoming, Rc<Welcome>>>,
     told: Arc<Told>,
     last_used: Cell<Instant>,
+    stance: Cell<Stance>,
+    cards: RefCell<Vec<Weak<Card>>>,
 }
 
 /// Startup parameters, as the key of what a client is told for them.
@@ -274,6 +253,8 @@ impl Pool {
             welcomes: RefCell::default(),
             told,
             last_used: Cell::new(Instant::now()),
+            stance: Cell::default(),
+            cards: RefCell::default(),
         })
     }
 
@@ -329,7 +310,7 @@ impl Pool {
     #[inline]
     pub fn request(self: &Rc<Self>, now: Instant) -> Result<Request, Rc<PoolError>> {
         let order = self.plan.borrow().order;
-        loop {
+        while self.stance.get() == Stance::Open {
             let Some(mut member) = self.ledger.borrow_mut().lend(order) else { break };
             if member.server.stream.has_arrivals() {
                 self.discard(member, checkin::Discard::Unasked);
@@ -341,6 +322,7 @@ impl Pool {
             }
             self.note_idle();
             count(&self.counters.assignments, 1);
+            member.card.stage.set(Stage::Lent);
             return Ok(Request::Now(member));
         }
         self.queue(now).map(Request::Wait)
@@ -374,6 +356,7 @@ impl Pool {
     #[inline]
     pub fn check_in(self: &Rc<Self>, mut member: Box<Member>, needs_reset: bool) {
         let now = Instant::now();
+        member.card.client.set(None);
         let plan = self.plan.borrow().clone();
         let needs_reset = plan.wants_reset(&mut member.server, needs_reset);
         let circumstances = Circumstances { now, generation: self.budget.generation(), needs_reset };
@@ -384,11 +367,15 @@ impl Pool {
             Verdict::Discard(reason) => return self.discard(member, reason),
         }
         member.server.released = now;
+        if self.stance.get() != Stance::Open {
+            return self.keep_or_close(member);
+        }
         let waiting = self.counts().waiting > 0;
         if let Some(needier) = self.budget.needier(self.surroundings.worker.0, waiting, now) {
             self.ledger.borrow_mut().closed();
             return self.hand_over(member, WorkerId(needier));
         }
+        member.card.stage.set(Stage::Idle);
         let granted = self.ledger.borrow_mut().give_back(member);
         self.deliver(granted);
     }
@@ -408,7 +395,7 @@ impl Pool {
         input: Option<crate::stream::Buffer>,
         needs_reset: bool,
     ) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
@@ -425,7 +412,7 @@ impl Pool {
     }
 
     fn check(self: &Rc<Self>, mut member: Box<Member>) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
@@ -438,7 +425,7 @@ impl Pool {
     }
 
     fn await_cancels(self: &Rc<Self>, member: Box<Member>) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             member.server.cancels.quiet().await;
@@ -447,7 +434,7 @@ impl Pool {
     }
 
     fn reset(self: &Rc<Self>, member: Box<Member>, plan: Rc<PoolPlan>) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         self.run_reset(member, plan);
     }
 
@@ -476,10 +463,9 @@ impl Pool {
             let plan = self.plan();
             return self.run_reset(member, plan);
         }
-        if fit && verdict == Verdict::Reuse {
+        if fit && verdict == Verdict::Reuse && self.stance.get() != Stance::Paused {
             member.server.released = now;
-            let granted = self.ledger.borrow_mut().reset(member);
-            self.deliver(granted);
+            self.take_back(member);
         } else {
             self.ledger.borrow_mut().failed_to_reset();
             self.close(member);
@@ -489,7 +475,8 @@ impl Pool {
 
     fn close(&self, member: Box<Member>) {
         count(&self.counters.closed, 1);
-        let Member { server, permit } = *member;
+        let Member { server, permit, card } = *member;
+        drop(card);
         server.close();
         drop(permit);
         self.note_idle();
@@ -503,12 +490,16 @@ impl Pool {
     /// Hands a connection to the client it was granted to; if that has left, to the next.
     fn deliver(self: &Rc<Self>, mut granted: Option<(Rc<Ticket>, Box<Member>)>) {
         while let Some((ticket, member)) = granted {
+            member.card.stage.set(Stage::Lent);
             match ticket.grant(member) {
                 Ok(()) => {
                     count(&self.counters.assignments, 1);
                     break;
                 }
-                Err(member) => granted = self.ledger.borrow_mut().give_back(member),
+                Err(member) => {
+                    member.card.stage.set(Stage::Idle);
+                    granted = self.ledger.borrow_mut().give_back(member);
+                }
             }
         }
         self.note_idle();
@@ -521,7 +512,7 @@ impl Pool {
     }
 
     fn open_up_to(self: &Rc<Self>, reserve: usize, patient: bool) {
-        loop {
+        while self.stance.get() == Stance::Open {
             let (shortage, opening) = {
                 let ledger = self.ledger.borrow();
                 (ledger.shortage(), ledger.counts().opening)
@@ -564,8 +555,7 @@ impl Pool {
                 Ok(server) => {
                     *pool.failure.borrow_mut() = None;
                     count(&pool.counters.opened, 1);
-                    let granted = pool.ledger.borrow_mut().opened(Box::new(Member { server, permit }));
-                    pool.deliver(granted);
+                    pool.admit(server, permit);
                 }
                 Err(error) => {
                     drop(permit);
@@ -574,6 +564,78 @@ impl Pool {
                 }
             }
         });
+    }
+
+    /// A connection that is new here: gets its card, and goes to who waits, or to rest.
+    fn admit(self: &Rc<Self>, server: ServerConnection, permit: Permit) {
+        let card = Card::new(&server);
+        let mut cards = self.cards.borrow_mut();
+        cards.retain(|card| card.strong_count() > 0);
+        cards.push(Rc::downgrade(&card));
+        drop(cards);
+        let member = Box::new(Member { server, card, permit });
+        if self.stance.get() == Stance::Open {
+            let granted = self.ledger.borrow_mut().opened(member);
+            self.deliver(granted);
+        } else if self.stance.get() == Stance::Paused {
+            self.ledger.borrow_mut().failed_to_open();
+            self.close(member);
+        } else {
+            self.ledger.borrow_mut().kept_aside(member, ledger::From::Opening);
+            self.note_idle();
+        }
+    }
+
+    fn begin_reset(&self, member: &Member) {
+        member.card.client.set(None);
+        member.card.stage.set(Stage::Resetting);
+        self.ledger.borrow_mut().begin_reset();
+    }
+
+    /// A connection is fit again.
+    fn take_back(self: &Rc<Self>, member: Box<Member>) {
+        member.card.stage.set(Stage::Idle);
+        if self.stance.get() == Stance::Suspended {
+            self.ledger.borrow_mut().kept_aside(member, ledger::From::Reset);
+            return self.note_idle();
+        }
+        let granted = self.ledger.borrow_mut().reset(member);
+        self.deliver(granted);
+    }
+
+    /// A connection comes back while nothing is lent.
+    fn keep_or_close(self: &Rc<Self>, member: Box<Member>) {
+        if self.stance.get() == Stance::Paused {
+            self.ledger.borrow_mut().closed();
+            return self.close(member);
+        }
+        member.card.stage.set(Stage::Idle);
+        self.ledger.borrow_mut().kept_aside(member, ledger::From::Lease);
+        self.note_idle();
+    }
+
+    /// Lends connections from now on, or does not.
+    pub fn halt(self: &Rc<Self>, stance: Stance) {
+        self.stance.set(stance);
+        match stance {
+            Stance::Paused => _ = self.evict(usize::MAX),
+            Stance::Suspended => {}
+            Stance::Open => {
+                let granted = self.ledger.borrow_mut().serve();
+                for grant in granted {
+                    self.deliver(Some(grant));
+                }
+                self.open_more();
+            }
+        }
+    }
+
+    /// Whether the halt has taken effect: nothing is lent, and if paused nothing is open.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let counts = self.counts();
+        let busy = counts.leased + counts.opening + counts.resetting;
+        busy == 0 && (self.stance.get() != Stance::Paused || counts.idle == 0)
     }
 
     fn lifetime(&self, lifetime: Option<Duration>) -> Option<Duration> {
@@ -608,7 +670,8 @@ impl Pool {
     }
 
     fn hand_over(&self, member: Box<Member>, worker: WorkerId) {
-        let Member { server, mut permit } = *member;
+        let Member { server, mut permit, card } = *member;
+        drop(card);
         match server.park() {
             Ok(parked) => {
                 permit.move_to(worker.0);
@@ -625,8 +688,7 @@ impl Pool {
         match parked.unpark(self.surroundings.interner()) {
             Ok(server) => {
                 self.ledger.borrow_mut().begin_opening();
-                let granted = self.ledger.borrow_mut().opened(Box::new(Member { server, permit }));
-                self.deliver(granted);
+                self.admit(server, permit);
             }
             Err(error) => tracing::debug!(pool = %self.key, %error, "server connection lost between workers"),
         }
@@ -731,15 +793,26 @@ impl Pool {
         Ok(welcome)
     }
 
-    /// For the log.
+    /// Where everything is, and what was counted.
     #[must_use]
     pub fn report(&self) -> PoolReport {
+        let plan = self.plan.borrow();
+        let ledger = self.ledger.borrow();
         PoolReport {
             key: self.key.clone(),
-            counts: self.counts(),
+            mode: plan.mode,
+            size: plan.size,
+            counts: ledger.counts(),
             clients: self.clients.get(),
-            transactions: self.counters.transactions.get(),
-            queries: self.counters.queries.get(),
+            waits_since: ledger.waiters().next().map(|ticket| ticket.since),
+            tally: self.counters.read(),
         }
+    }
+
+    /// Every server connection, whoever has it.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerReport> {
+        let generation = self.budget.generation();
+        self.cards.borrow().iter().filter_map(Weak::upgrade).map(|card| card.report(generation)).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::Arguments;
 
@@ -49,8 +49,21 @@ pub enum Command {
         #[arg(long, value_name = "FOLDER")]
         secrets: Option<PathBuf>,
     },
-    /// Print every setting, as Markdown
-    Reference,
+    /// Print every setting, as Markdown; or every command and table of the console
+    Reference {
+        /// What about
+        #[arg(value_name = "PAGE", value_enum, default_value_t = Page::Settings)]
+        page: Page,
+    },
+}
+
+/// A page of the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Page {
+    /// Settings.
+    Settings,
+    /// The console.
+    Console,
 }
 
 #[cfg(test)]
@@ -83,7 +96,11 @@ mod tests {
     fn commands_are_told_from_files() {
         assert_eq!(parse(&["check", "x.toml"]).command, Some(Command::Check { file: "x.toml".to_owned() }));
         assert_eq!(parse(&["demo", "--check"]).command, Some(Command::Demo { check: true }));
-        assert_eq!(parse(&["reference"]).command, Some(Command::Reference));
+        assert_eq!(parse(&["reference"]).command, Some(Command::Reference { page: Page::Settings }));
+        assert_eq!(
+            parse(&["reference", "console"]).command,
+            Some(Command::Reference { page: Page::Console })
+        );
         assert!(CommandLine::try_parse_from(["hawser", "--workers", "2", "check", "x"]).is_err());
     }
 }

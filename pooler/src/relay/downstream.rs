@@ -184,6 +184,7 @@ impl Relay {
             }
             backend::ERROR_RESPONSE if expected => return Ok(true),
             backend::ERROR_RESPONSE => {
+                self.note_error(body);
                 client.state.fail();
                 return Ok(whole && self.rewrite_error(body, client));
             }
@@ -196,6 +197,18 @@ impl Relay {
         }
         // A notification is nobody's reply, so it is never ours.
         Ok(fate == Fate::Swallow && header.tag != backend::NOTIFICATION_RESPONSE)
+    }
+
+    /// Keeps the SQLSTATE of an error for whoever counts.
+    #[cold]
+    fn note_error(&mut self, body: &[u8]) {
+        /// A pipeline may fail more often than this before anybody counts.
+        const MOST: usize = 256;
+        if let Ok(sqlstate) = message::error_fields(body).sqlstate.try_into()
+            && self.errors.len() < MOST
+        {
+            self.errors.push(sqlstate);
+        }
     }
 
     /// Gives the client back its own names in an error. True when our version was put in the outbox.

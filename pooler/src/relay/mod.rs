@@ -158,6 +158,8 @@ pub struct Relay {
     limits: RelayLimits,
     /// Counts for statistics.
     pub traffic: Traffic,
+    /// SQLSTATEs of errors that the client was sent; whoever counts them takes them out.
+    pub errors: Vec<[u8; 5]>,
     /// What was sent and is not answered may end the transaction.
     ending: Option<Ending>,
 }
@@ -202,6 +204,21 @@ pub struct Traffic {
     pub binds: u64,
 }
 
+impl Traffic {
+    /// What has passed since `before`.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            received: self.received - before.received,
+            sent: self.sent - before.sent,
+            queries: self.queries - before.queries,
+            client_parses: self.client_parses - before.client_parses,
+            server_parses: self.server_parses - before.server_parses,
+            binds: self.binds - before.binds,
+        }
+    }
+}
+
 impl Relay {
     /// A relay that has seen nothing yet.
     #[must_use]
@@ -212,6 +229,7 @@ impl Relay {
             down: downstream::Downstream::default(),
             limits,
             traffic: Traffic::default(),
+            errors: Vec::new(),
             ending: None,
         }
     }

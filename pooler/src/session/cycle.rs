@@ -9,7 +9,8 @@ use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
 use crate::pool::{Member, PoolPlan, Request, Ticket, count};
-use crate::relay::{Relay, Stop};
+use crate::relay::{Relay, Stop, Traffic};
+use crate::report::Doing;
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
 use crate::stream::buffer::SMALL;
@@ -20,7 +21,7 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Makes a transaction fail on the server that has failed for the client already, so that the server itself
 /// answers what comes next.
@@ -45,6 +46,7 @@ impl Session {
                 return end;
             }
             let since = Instant::now();
+            self.handle.trace.requested.set(Some(since));
             let member = match self.link(since).await {
                 Ok(Some(member)) => member,
                 Ok(None) => continue,
@@ -78,6 +80,7 @@ impl Session {
                 Idle::Signal(Signal::Cancelled) => {}
                 Idle::Signal(Signal::TimeOut(timer)) => return Err(self.time_out(timer).await),
                 Idle::Signal(Signal::Drain(drain)) => return Err(self.drain(drain).await),
+                Idle::Signal(Signal::Kill) => return Err(self.killed().await),
             }
         }
     }
@@ -96,7 +99,7 @@ impl Session {
         let outcome = self.wait(&ticket, since).await;
         self.handle.set_place(Place::Detached);
         self.handle.set_deadline(None);
-        count(&self.pool.counters.wait_time, micros(since));
+        self.pool.counters.wait_time.record(since.elapsed());
         if outcome.is_err() || matches!(outcome, Ok(None)) {
             self.pool.leave(&ticket);
         }
@@ -129,6 +132,10 @@ impl Session {
                 Waited::Signal(Signal::Drain(drain)) => {
                     self.pool.leave(ticket);
                     return Err(self.drain(drain).await);
+                }
+                Waited::Signal(Signal::Kill) => {
+                    self.pool.leave(ticket);
+                    return Err(self.killed().await);
                 }
             };
             // Before the client is told: one that does not read would be granted a connection meanwhile.
@@ -191,13 +198,15 @@ impl Session {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
             plan: plan.clone(),
+            card: member.card.clone(),
+            pool: self.pool.clone(),
         }));
-        let mut watch = Watch { since, state: None };
+        member.card.client.set(Some(self.handle.id));
+        member.card.lent.set(since);
+        let mut watch = Watch { since, state: None, query: Some(since), counted: Traffic::default() };
         let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
-        self.pool.count_traffic(relay.traffic);
-        count(&self.pool.counters.transactions, 1);
-        count(&self.pool.counters.transaction_time, micros(since));
+        self.note_end(&mut relay, &member, &mut watch);
         let settled = matches!(release, Release::Settled);
         let needs_reset = relay.keep || !self.client.state.pins.is_empty();
         if settled {
@@ -229,6 +238,7 @@ impl Session {
             Then::Lost => Some(Deferred::Lost),
         };
         let Some(refusal) = answer else { return Ok(()) };
+        self.count_refusal(&refusal);
         let mut out = Vec::new();
         for _ in 0..loss.owed {
             refusal.write(&mut out, Severity::Error);
@@ -257,6 +267,46 @@ impl Session {
             }
         }
         true
+    }
+
+    /// Counts a transaction, and leaves its traces for whoever asks.
+    fn note_end(&self, relay: &mut Relay, member: &Member, watch: &mut Watch) {
+        let counters = &self.pool.counters;
+        let now = Instant::now();
+        self.note_traffic(relay, watch);
+        count(&counters.transactions, 1);
+        counters.transaction_time.record(now.duration_since(watch.since));
+        if let Some(query) = watch.query {
+            counters.query_time.record(now.duration_since(query));
+        }
+        let (trace, client) = (&self.handle.trace, &self.client);
+        trace.statements.set(u32::try_from(client.statements.len()).unwrap_or(u32::MAX));
+        trace.doing.set(Doing::default());
+        member.card.statements.set(member.server.statements.len());
+        let mut settings = trace.settings.borrow_mut();
+        if !settings.as_ref().is_some_and(|known| Rc::ptr_eq(known, &client.state.settings)) {
+            *settings = Some(client.state.settings.clone());
+        }
+        drop(settings);
+        self.note_pins();
+    }
+
+    /// Counts what has passed since the last time.
+    fn note_traffic(&self, relay: &mut Relay, watch: &mut Watch) {
+        self.pool.count_traffic(relay.traffic.since(watch.counted));
+        watch.counted = relay.traffic;
+        for sqlstate in relay.errors.drain(..) {
+            self.pool.counters.count_error(sqlstate);
+        }
+    }
+
+    #[inline]
+    fn note_pins(&self) {
+        let (known, now) = (&self.handle.trace.pins, self.client.state.pins);
+        if known.get() != now {
+            self.pool.counters.count_pins(known.get(), now);
+            known.set(now);
+        }
     }
 
     fn poll_relay(
@@ -295,42 +345,47 @@ impl Session {
                 }
                 // What was flushed without a Sync is a transaction, whatever the last status was.
                 let idle = status == TransactionStatus::Idle && member.server.queue.is_settled();
-                self.watch(watch, relay.is_busy(&member.server), idle);
+                if self.watch(watch, relay.is_busy(&member.server), idle) {
+                    self.note_traffic(relay, watch);
+                }
+                self.note_pins();
                 Poll::Pending
             }
         }
     }
 
-    /// Sets the deadline when the session begins or ends to wait for the server.
-    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) {
+    /// Sets the deadline when the session begins or ends to wait for the server. True when a query is over.
+    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> bool {
         if watch.state == Some((busy, idle)) {
-            return;
+            return false;
         }
-        watch.state = Some((busy, idle));
+        let first = watch.state.replace((busy, idle)).is_none();
         let timeouts = &*self.timeouts;
-        let now = if busy {
-            timeouts.query
+        let (limit, timer, doing) = if busy {
+            (timeouts.query, Timer::Query, Doing::Busy)
         } else if idle {
-            timeouts.client_idle
+            (timeouts.client_idle, Timer::ClientIdle, Doing::Pinned)
         } else {
-            timeouts.idle_transaction
+            (timeouts.idle_transaction, Timer::IdleTransaction, Doing::Thinking)
         };
-        let timer = if busy {
-            Timer::Query
-        } else if idle {
-            Timer::ClientIdle
-        } else {
-            Timer::IdleTransaction
-        };
-        if now.is_none() && timeouts.transaction.is_none() {
-            return self.handle.set_deadline(None);
+        self.handle.trace.doing.set(doing);
+        let timed = limit.is_some() || timeouts.transaction.is_some();
+        if first && busy && !timed {
+            self.handle.set_deadline(None);
+            return false;
         }
-        let now = now.map(|limit| (Instant::now() + limit, timer));
+        let now = Instant::now();
+        let over = watch.time_query(busy, now);
+        if let Some(took) = over {
+            self.pool.counters.query_time.record(took);
+        }
+        let limit = limit.map(|limit| (now + limit, timer));
         let whole = timeouts
             .transaction
             .filter(|_| busy || !idle)
             .map(|limit| (watch.since + limit, Timer::Transaction));
-        self.handle.set_deadline(now.into_iter().chain(whole).min_by_key(|(at, _)| *at));
+        self.handle.set_deadline(limit.into_iter().chain(whole).min_by_key(|(at, _)| *at));
+        over.is_some()
     }
 
     /// Gives a server connection back that is in the middle of something, or closes it.
@@ -366,6 +421,7 @@ impl Session {
             }
             Release::Signal(Signal::TimeOut(timer)) => (End::TimeOut(timer), Some(Refusal::TimeOut(timer))),
             Release::Signal(Signal::Drain(drain)) => (End::Drained(drain), Some(Refusal::ShuttingDown)),
+            Release::Signal(Signal::Kill) => (End::Killed, Some(Refusal::ShuttingDown)),
             Release::Signal(Signal::Cancelled) => (End::ClientLeft, None),
             Release::Stopped(stop) => (end_of(&stop), refusal::of_stop(&stop)),
         };
@@ -384,6 +440,7 @@ impl Session {
         self.skip_batch();
         let mut out = Vec::new();
         refusal.write(&mut out, Severity::Error);
+        self.count_refusal(refusal);
         self.tell(&out).await
     }
 
@@ -433,6 +490,11 @@ impl Session {
         End::TimeOut(timer)
     }
 
+    async fn killed(&mut self) -> End {
+        self.say_last(&Refusal::ShuttingDown).await;
+        End::Killed
+    }
+
     async fn drain(&mut self, drain: Drain) -> End {
         self.say_last(&Refusal::ShuttingDown).await;
         End::Drained(drain)
@@ -452,6 +514,7 @@ const fn ended_by(signal: Option<Signal>) -> Poll<Result<(), End>> {
     match signal {
         Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
         Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
+        Some(Signal::Kill) => Poll::Ready(Err(End::Killed)),
         Some(Signal::Cancelled) | None => Poll::Pending,
     }
 }
@@ -466,6 +529,21 @@ struct Watch {
     since: Instant,
     /// Whether it waited for the server, and whether it was between transactions, when the deadline was set.
     state: Option<(bool, bool)>,
+    /// When the query began that the server works on.
+    query: Option<Instant>,
+    /// What has been counted of the relay's traffic.
+    counted: Traffic,
+}
+
+impl Watch {
+    /// How long a query took, if one is over.
+    fn time_query(&mut self, busy: bool, now: Instant) -> Option<Duration> {
+        if busy {
+            self.query.get_or_insert(now);
+            return None;
+        }
+        self.query.take().map(|began| now.duration_since(began))
+    }
 }
 
 fn end_of(stop: &Stop) -> End {
@@ -480,8 +558,4 @@ fn end_of(stop: &Stop) -> End {
         | Stop::ServerFraming(_) => End::ServerLost,
         Stop::OursFailed(_) => End::SettingsRefused,
     }
-}
-
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,12 +1,15 @@
 //! What a worker knows of a session from outside: who may cancel it, when its time is out, and how to wake it.
 
+use super::about::Trace;
 use crate::ids::SessionId;
 use crate::mailbox::Drain;
-use crate::pool::PoolPlan;
+use crate::pool::card::Card;
+use crate::pool::{Pool, PoolPlan};
+use crate::report::About;
 use crate::server::cancel;
 use crate::server::connection::{CancelKey, Cancels};
 use crate::server::dial::DialPlan;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
@@ -38,6 +41,8 @@ pub enum Signal {
     Cancelled,
     /// The process ends.
     Drain(Drain),
+    /// An operator wants it gone.
+    Kill,
 }
 
 /// The server connection that a session has now, as far as a cancel request needs it.
@@ -49,6 +54,10 @@ pub struct CancelTarget {
     pub cancels: Rc<Cancels>,
     /// How to get there.
     pub plan: Rc<PoolPlan>,
+    /// The connection, as an operator sees it.
+    pub card: Rc<Card>,
+    /// The pool that it comes from.
+    pub pool: Rc<Pool>,
 }
 
 /// Where a session is, for statistics and cancel requests.
@@ -70,6 +79,9 @@ pub enum Place {
 pub struct Handle {
     /// The session's number.
     pub id: SessionId,
+    /// What it does, for whoever asks.
+    pub trace: Trace,
+    about: OnceCell<Box<About>>,
     key: Box<[u8]>,
     place: RefCell<Place>,
     deadline: Cell<Option<(Instant, Timer)>>,
@@ -84,6 +96,8 @@ impl Handle {
     pub fn new(id: SessionId, key: Box<[u8]>) -> Rc<Self> {
         Rc::new(Self {
             id,
+            trace: Trace::default(),
+            about: OnceCell::new(),
             key,
             place: RefCell::default(),
             deadline: Cell::new(None),
@@ -91,6 +105,23 @@ impl Handle {
             postponed: Cell::new(None),
             waker: RefCell::new(None),
         })
+    }
+
+    /// Says who it is, once.
+    pub fn introduce(&self, about: About) {
+        let _ = self.about.set(Box::new(about));
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn about(&self) -> Option<&About> {
+        self.about.get().map(|about| &**about)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> Ref<'_, Place> {
+        self.place.borrow()
     }
 
     /// What the client was told.
@@ -129,9 +160,10 @@ impl Handle {
         }
     }
 
-    /// Wakes the session with a signal. A drain is not replaced by a lesser one.
+    /// Wakes the session with a signal. One that ends the session is not replaced by a lesser one.
     pub fn raise(&self, signal: Signal) {
-        if !matches!(self.signal.get(), Some(Signal::Drain(_))) || matches!(signal, Signal::Drain(_)) {
+        let ends = |signal: Signal| matches!(signal, Signal::Drain(_) | Signal::Kill);
+        if !self.signal.get().is_some_and(ends) || ends(signal) {
             self.signal.set(Some(signal));
         }
         if let Some(waker) = &*self.waker.borrow() {

@@ -104,6 +104,12 @@ impl Services {
         }
     }
 
+    /// Clients that are logging in.
+    #[must_use]
+    pub fn login_count(&self) -> usize {
+        self.logins.borrow().len()
+    }
+
     /// Registers a session whose client will know `key`.
     #[must_use]
     pub fn register(self: &Rc<Self>, key: Box<[u8]>) -> Registration {

@@ -19,8 +19,8 @@ use super::finding::{Finding, Problems, Source};
 use super::raw::{Manners, Raw};
 use super::reference::{GLOBAL, Setting};
 use super::settings::{
-    ClientTls, DatabaseSettings, Keepalive, Limits, Listen, LogSettings, PoolMode, PoolSettings, ServerTls,
-    Settings, Timeouts, TlsMode, TlsVersion, UserSettings,
+    AdminSettings, ClientTls, DatabaseSettings, Keepalive, Limits, Listen, LogSettings, PoolMode,
+    PoolSettings, ServerTls, Settings, Timeouts, TlsMode, TlsVersion, UserSettings,
 };
 use reader::Reader;
 pub(super) use reader::resolve;
@@ -91,6 +91,7 @@ pub fn validate(
     let log = log(&mut reader);
     let pid_file = reader.path("pid_file");
     let ignore = reader.list("ignore_startup_parameters");
+    let admin = admin(&mut reader);
     // Read for SHOW CONFIG; `expand` has put its parts where they belong.
     let _url = reader.optional_text("cluster.url");
     let auth = auth::settings(&mut reader, files, &client_tls);
@@ -135,6 +136,7 @@ pub fn validate(
         pool,
         ignore_startup_parameters: ignore.into_iter().map(|(name, _)| name).collect(),
         log,
+        admin,
         pid_file,
     };
     Ok(Loaded { settings, warnings, sources: in_order(effective, workers) })
@@ -358,6 +360,11 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         max_client_prepared_statements: reader.count("limits.max_client_prepared_statements"),
         max_logins: reader.count("limits.max_logins"),
     }
+}
+
+fn admin(reader: &mut Reader<'_>) -> AdminSettings {
+    let mut names = |name| reader.list(name).into_iter().map(|(user, _)| user).collect();
+    AdminSettings { users: names("admin.users"), stats_users: names("admin.stats_users") }
 }
 
 fn log(reader: &mut Reader<'_>) -> LogSettings {

@@ -1,0 +1,248 @@
+//! What one pool on one worker has counted: cells that its worker alone touches, read when somebody asks. Pure.
+
+use crate::pins::{PinReason, PinReasons};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Counters of one pool on one worker; they only grow.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections lent.
+    pub assignments: Cell<u64>,
+    /// Transactions ended.
+    pub transactions: Cell<u64>,
+    /// Batches answered.
+    pub queries: Cell<u64>,
+    /// Bytes from clients.
+    pub received: Cell<u64>,
+    /// Bytes to clients.
+    pub sent: Cell<u64>,
+    /// Parses by clients.
+    pub client_parses: Cell<u64>,
+    /// Parses sent to servers.
+    pub server_parses: Cell<u64>,
+    /// Binds.
+    pub binds: Cell<u64>,
+    /// Server connections opened.
+    pub opened: Cell<u64>,
+    /// Server connections closed.
+    pub closed: Cell<u64>,
+    /// How long connections were lent.
+    pub transaction_time: Stopwatch,
+    /// How long servers worked on a batch.
+    pub query_time: Stopwatch,
+    /// How long clients waited for a connection; those that did not wait are not in it.
+    pub wait_time: Stopwatch,
+    /// How long logins took, from accept on.
+    pub login_time: Stopwatch,
+    /// Times that a session was pinned, by reason.
+    pub pins: [Cell<u64>; PinReason::ALL.len()],
+    errors: RefCell<BTreeMap<Sqlstate, u64>>,
+}
+
+/// A SQLSTATE.
+pub type Sqlstate = [u8; 5];
+
+/// Kinds of errors that are told apart; the rest is one kind.
+const MOST_SQLSTATES: usize = 200;
+
+/// What all other errors are counted as.
+const OTHERS: Sqlstate = *b"other";
+
+/// Adds to a counter.
+#[inline]
+pub fn count(counter: &Cell<u64>, more: u64) {
+    counter.set(counter.get().wrapping_add(more));
+}
+
+impl Counters {
+    /// A client was sent an error.
+    #[cold]
+    pub fn count_error(&self, sqlstate: Sqlstate) {
+        let mut errors = self.errors.borrow_mut();
+        let known = errors.len() < MOST_SQLSTATES || errors.contains_key(&sqlstate);
+        *errors.entry(if known { sqlstate } else { OTHERS }).or_default() += 1;
+    }
+
+    /// A session is pinned for `now`, and was for `before`.
+    #[cold]
+    pub fn count_pins(&self, before: PinReasons, now: PinReasons) {
+        for (reason, counter) in PinReason::ALL.into_iter().zip(&self.pins) {
+            if now.has(reason) && !before.has(reason) {
+                count(counter, 1);
+            }
+        }
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn read(&self) -> Tally {
+        Tally {
+            assignments: self.assignments.get(),
+            transactions: self.transactions.get(),
+            queries: self.queries.get(),
+            received: self.received.get(),
+            sent: self.sent.get(),
+            client_parses: self.client_parses.get(),
+            server_parses: self.server_parses.get(),
+            binds: self.binds.get(),
+            opened: self.opened.get(),
+            closed: self.closed.get(),
+            transaction_time: self.transaction_time.read(),
+            query_time: self.query_time.read(),
+            wait_time: self.wait_time.read(),
+            login_time: self.login_time.read(),
+            pins: std::array::from_fn(|place| self.pins.get(place).map_or(0, Cell::get)),
+            errors: self.errors.borrow().clone(),
+        }
+    }
+}
+
+/// [`Counters`] as they were at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of Counters")]
+pub struct Tally {
+    pub assignments: u64,
+    pub transactions: u64,
+    pub queries: u64,
+    pub received: u64,
+    pub sent: u64,
+    pub client_parses: u64,
+    pub server_parses: u64,
+    pub binds: u64,
+    pub opened: u64,
+    pub closed: u64,
+    pub transaction_time: Times,
+    pub query_time: Times,
+    pub wait_time: Times,
+    pub login_time: Times,
+    pub pins: [u64; PinReason::ALL.len()],
+    pub errors: BTreeMap<Sqlstate, u64>,
+}
+
+impl Tally {
+    /// Adds what another worker has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.assignments += other.assignments;
+        self.transactions += other.transactions;
+        self.queries += other.queries;
+        self.received += other.received;
+        self.sent += other.sent;
+        self.client_parses += other.client_parses;
+        self.server_parses += other.server_parses;
+        self.binds += other.binds;
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.transaction_time.add(&other.transaction_time);
+        self.query_time.add(&other.query_time);
+        self.wait_time.add(&other.wait_time);
+        self.login_time.add(&other.login_time);
+        for (mine, theirs) in self.pins.iter_mut().zip(other.pins) {
+            *mine += theirs;
+        }
+        for (sqlstate, more) in &other.errors {
+            *self.errors.entry(*sqlstate).or_default() += more;
+        }
+    }
+}
+
+/// The first bucket's bound is two to this, in microseconds.
+pub const FIRST_BOUND: u32 = 5;
+
+/// Buckets with a bound, each twice that of the one before.
+pub const BOUNDED: usize = 21;
+
+/// Counts durations by powers of two: one increment and one addition each.
+#[derive(Debug, Default)]
+pub struct Stopwatch {
+    buckets: [Cell<u64>; BOUNDED + 1],
+    micros: Cell<u64>,
+}
+
+impl Stopwatch {
+    /// Something took so long.
+    #[inline]
+    pub fn record(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let above = micros.saturating_sub(1) >> FIRST_BOUND;
+        let bucket = ((u64::BITS - above.leading_zeros()) as usize).min(BOUNDED);
+        if let Some(bucket) = self.buckets.get(bucket) {
+            count(bucket, 1);
+        }
+        count(&self.micros, micros);
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn read(&self) -> Times {
+        let count = |place: usize| self.buckets.get(place).map_or(0, Cell::get);
+        Times { buckets: std::array::from_fn(count), micros: self.micros.get() }
+    }
+}
+
+/// A [`Stopwatch`] as it was at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Times {
+    /// How many fell into each bucket; the last has no bound.
+    pub buckets: [u64; BOUNDED + 1],
+    /// Microseconds of all.
+    pub micros: u64,
+}
+
+impl Times {
+    /// Adds what another one has counted.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += theirs;
+        }
+        self.micros += other.micros;
+    }
+
+    /// How many were measured.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
+        let watch = Stopwatch::default();
+        for micros in [0, 32, 33, 64, 65, 40_000_000] {
+            watch.record(Duration::from_micros(micros));
+        }
+        let times = watch.read();
+        assert_eq!(
+            (times.buckets[0], times.buckets[1], times.buckets[2], times.buckets[BOUNDED]),
+            (2, 2, 1, 1)
+        );
+        assert_eq!((times.count(), times.micros), (6, 40_000_194));
+    }
+
+    #[test]
+    fn a_client_that_invents_errors_fills_no_memory() {
+        let counters = Counters::default();
+        for number in 0..10_000u32 {
+            let digits = format!("{number:05}");
+            counters.count_error(digits.as_bytes().try_into().unwrap());
+        }
+        let errors = counters.read().errors;
+        assert_eq!(errors.len(), MOST_SQLSTATES + 1);
+        assert_eq!(errors[&OTHERS], 10_000 - MOST_SQLSTATES as u64);
+    }
+
+    #[test]
+    fn a_pin_counts_once_until_it_is_gone() {
+        let counters = Counters::default();
+        let mut pinned = PinReasons::default();
+        pinned.add(PinReason::Listen);
+        counters.count_pins(PinReasons::default(), pinned);
+        counters.count_pins(pinned, pinned);
+        assert_eq!(counters.read().pins.iter().sum::<u64>(), 1);
+    }
+}
