@@ -15,13 +15,34 @@ pub struct SessionId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatementId(pub u64);
 
-/// Server connections that are interchangeable: the database as clients name it, and the user on the server.
+/// One cluster: the PostgreSQL hosts that databases of the settings name together. Databases with the same hosts share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterId(pub u16);
+
+/// One host of a cluster: its place in the cluster's list. It keeps the number while the process lives; a host that is
+/// found later gets a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostId(pub u16);
+
+/// Which host of a cluster a pool leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum PoolHost {
+    /// Whichever takes writes.
+    #[default]
+    Primary,
+    /// This one, while it is a standby.
+    Standby(HostId),
+}
+
+/// Server connections that are interchangeable: the database as clients name it, the user on the server, and the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolKey {
     /// Name of the database in the settings, or the client's word for a wildcard.
     pub database: String,
     /// User on the server.
     pub user: String,
+    /// Which host.
+    pub host: PoolHost,
 }
 
 impl fmt::Display for SessionId {
@@ -30,8 +51,24 @@ impl fmt::Display for SessionId {
     }
 }
 
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 impl fmt::Display for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.database, self.user)
+        write!(f, "{}/{}", self.database, self.user)?;
+        match self.host {
+            PoolHost::Primary => Ok(()),
+            PoolHost::Standby(host) => write!(f, "@{host}"),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! Arrows go one way: process -> worker -> session -> relay -> server -> wire. `ARCHITECTURE.md` is the map.
 
 pub mod auth;
+pub mod catalog;
 pub mod config;
 pub mod control;
 pub mod ids;
@@ -22,4 +23,5 @@ pub mod server;
 pub mod session;
 pub mod statements;
 pub mod stream;
+pub mod topology;
 pub mod worker;

@@ -1,12 +1,14 @@
 //! What threads say to each other. A worker has one mailbox; nothing is shared but what is sent.
 
-use crate::ids::{PoolKey, SessionId, WorkerId};
+use crate::ids::{ClusterId, PoolKey, SessionId, WorkerId};
 use crate::pool::budget::{Cap, Permit};
 use crate::pool::halt::{Scope, Stance};
+use crate::pool::lead::Origin;
 use crate::report::{Wanted, WorkerReport};
 use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
 use crate::stream::{ParkedStream, Peer, StdSocket};
+use crate::topology::Snapshot;
 use hawser_wire::startup::StartupMessage;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -28,11 +30,16 @@ pub enum Order {
         done: oneshot::Sender<()>,
     },
     /// A server connection that this worker needs more than its sender.
-    Adopt(PoolKey, Box<ParkedServer>, Permit),
+    Adopt(PoolKey, Box<ParkedServer>, Option<Origin>, Permit),
     /// A worker lacks connections of a pool: send it one that is idle.
     Lend(PoolKey, WorkerId),
     /// Somebody needs a place under a limit that several pools share: close an idle connection of this database.
     Evict(String),
+    /// Something changed in a cluster that matters for where statements go.
+    Topology(Arc<Snapshot>),
+    /// A standby of this cluster has proven more, and sessions of this worker wait for that (see
+    /// [`Bell::want_proof`](crate::topology::Bell::want_proof)).
+    Proven(ClusterId),
     /// The settings changed.
     Apply(Arc<Runtime>),
     /// Tell what is so.

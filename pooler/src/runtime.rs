@@ -8,7 +8,7 @@ use crate::config::settings::{
     AuthQuery, DatabaseSettings, HostAddress, PoolMode, ServerTls, Settings, TimeoutOverrides, Timeouts,
     UserSettings,
 };
-use crate::ids::PoolKey;
+use crate::ids::{PoolHost, PoolKey};
 use crate::pool::budget::{Budget, Cap};
 use crate::pool::halt::Scope;
 use crate::pool::{PoolPlan, Told, ledger};
@@ -16,6 +16,7 @@ use crate::relay::RelayLimits;
 use crate::server::dial::DialPlan;
 use crate::statements::Registry;
 use crate::stream::tls::{Acceptor, Connector, Connectors, TlsError};
+use crate::topology::Clusters;
 use dashmap::DashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -40,6 +41,8 @@ pub struct Facilities {
     pub registry: Arc<Registry>,
     /// Clients that are connected, whether logged in or not.
     pub clients: Arc<Cap>,
+    /// Clusters by their hosts.
+    pub clusters: Clusters,
     /// From this, users that do not exist get their salt.
     pub mock_secret: [u8; 32],
     workers: usize,
@@ -61,6 +64,7 @@ impl Facilities {
         Arc::new(Self {
             registry: Arc::default(),
             clients: Cap::new(usize::MAX),
+            clusters: Clusters::default(),
             mock_secret: rand::random(),
             workers,
             budgets: DashMap::new(),
@@ -200,6 +204,7 @@ impl Runtime {
         PoolKey {
             database: database_name.to_owned(),
             user: database.user.clone().unwrap_or_else(|| user.to_owned()),
+            host: PoolHost::Primary,
         }
     }
 
@@ -260,6 +265,7 @@ impl Runtime {
             reset_query: pool.server_reset_query.clone(),
             reset_always: pool.server_reset_query_always,
             login_retry: pool.server_login_retry,
+            max_held: self.settings.limits.max_held.div_ceil(self.facilities.workers.max(1)),
             limits: RelayLimits {
                 max_message: self.settings.limits.max_message,
                 max_client_statements: self.settings.limits.max_client_prepared_statements,

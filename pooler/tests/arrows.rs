@@ -82,6 +82,23 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "catalog",
+        &[
+            "tokio",
+            "crate::relay",
+            "crate::session",
+            "crate::pool",
+            "crate::route",
+            "crate::topology",
+            "crate::config",
+            "crate::runtime",
+            "crate::mailbox",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
+    (
         "relay",
         &[
             "crate::session",
@@ -106,6 +123,17 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::process",
         ],
     ),
+    (
+        "topology",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::route",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
     ("runtime", &["crate::session", "crate::worker", "crate::listener", "crate::process"]),
     ("mailbox", &["crate::session", "crate::relay", "crate::worker", "crate::listener", "crate::process"]),
     (
@@ -117,6 +145,18 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::server",
             "crate::worker",
             "crate::process",
+        ],
+    ),
+    ("report", &["tokio", "tracing", "crate::session", "crate::worker", "crate::listener", "crate::process"]),
+    (
+        "control",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::server",
+            "crate::worker",
+            "crate::process",
+            "crate::auth",
         ],
     ),
     ("session", &["crate::worker", "crate::listener", "crate::control", "crate::admin", "crate::process"]),

@@ -18,6 +18,7 @@
 
 mod account;
 mod config;
+mod ensemble;
 mod hawser;
 mod program;
 pub mod raw;
@@ -31,6 +32,7 @@ use ::hawser::scratch::{Cluster, Options};
 
 pub use account::Account;
 pub use config::Config;
+pub use ensemble::Ensemble;
 pub use hawser::{Hawser, binary, is_direct};
 pub use program::{Finished, Program, repository};
 pub use site::Site;

@@ -89,6 +89,8 @@ pub struct Setting {
     pub pgbouncer_value: String,
     /// Value when nothing is written.
     pub default: String,
+    /// The same as PgBouncer would write it.
+    pub pgbouncer_default: String,
     /// Where the value came from.
     pub source: String,
     /// Whether it can be changed without a restart.

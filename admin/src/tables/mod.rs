@@ -115,6 +115,7 @@ mod tests {
                 value: "20".into(),
                 pgbouncer_value: "20".into(),
                 default: "20".into(),
+                pgbouncer_default: "20".into(),
                 source: "default".into(),
                 changeable: true,
                 help: "Size.".into(),

@@ -545,17 +545,17 @@ fn config(facts: &Facts) -> Vec<Row> {
     let mut seen = std::collections::BTreeSet::new();
     let mut rows = Vec::new();
     for setting in &facts.settings {
-        let (key, value) = if setting.pgbouncer.is_empty() {
-            (&setting.name, &setting.value)
+        let (key, value, default) = if setting.pgbouncer.is_empty() {
+            (&setting.name, &setting.value, &setting.default)
         } else {
-            (&setting.pgbouncer, &setting.pgbouncer_value)
+            (&setting.pgbouncer, &setting.pgbouncer_value, &setting.pgbouncer_default)
         };
         if seen.insert(key) {
             let changeable = if setting.changeable { "yes" } else { "no" };
             rows.push(vec![
                 Value::text(key),
                 Value::text(value),
-                Value::text(&setting.default),
+                Value::text(default),
                 Value::text(changeable),
             ]);
         }

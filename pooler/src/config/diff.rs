@@ -38,6 +38,8 @@ pub enum Change {
     IgnoreStartupParameters,
     /// Who may use the console.
     Admin,
+    /// How hosts are asked what they are.
+    Health,
     /// Level of the log and what is logged.
     Log,
     /// Addresses and sockets; on restart.
@@ -77,6 +79,7 @@ impl fmt::Display for Change {
             Self::Limits => f.write_str("[limits]"),
             Self::IgnoreStartupParameters => f.write_str("ignore_startup_parameters"),
             Self::Admin => f.write_str("[admin]"),
+            Self::Health => f.write_str("[health]"),
             Self::Log => f.write_str("[log]"),
             Self::Listen => f.write_str("[listen]"),
             Self::Workers => f.write_str("workers"),
@@ -135,6 +138,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
     note(old.pool != new.pool, Change::Pool);
     note(old.timeouts != new.timeouts, Change::Timeouts);
     note(old.limits != new.limits, Change::Limits);
+    note(old.health != new.health, Change::Health);
     let ignored = old.ignore_startup_parameters != new.ignore_startup_parameters;
     note(ignored, Change::IgnoreStartupParameters);
     databases(old, new, &mut changes);

@@ -33,6 +33,8 @@ pub struct Settings {
     pub pool: PoolSettings,
     /// Startup parameters that are accepted and dropped (`ignore_startup_parameters`).
     pub ignore_startup_parameters: Vec<String>,
+    /// How hosts are asked what they are.
+    pub health: HealthSettings,
     /// Log format, level and what is logged.
     pub log: LogSettings,
     /// Who may use the console.
@@ -208,6 +210,16 @@ pub enum HostAddress {
     Unix(PathBuf, u16),
 }
 
+impl std::fmt::Display for HostAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(folder, port) => write!(f, "{}:{port}", folder.display()),
+        }
+    }
+}
+
 /// One database as clients see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatabaseSettings {
@@ -352,6 +364,8 @@ pub struct Limits {
     pub max_client_prepared_statements: usize,
     /// Clients in the middle of logging in.
     pub max_logins: usize,
+    /// Clients of one pool that may wait while its cluster has no primary.
+    pub max_held: usize,
 }
 
 /// Timeouts that end waiting, queries, transactions or clients.
@@ -363,6 +377,8 @@ pub struct Timeouts {
     pub query_wait: Option<Duration>,
     /// After this long in the queue a client gets a NOTICE.
     pub query_wait_notify: Option<Duration>,
+    /// While there is no primary, work waits at most so long for one.
+    pub hold: Option<Duration>,
     /// A query may run so long; then it is cancelled on the server and the client is closed.
     pub query: Option<Duration>,
     /// A transaction may take so long.
@@ -408,6 +424,29 @@ impl AdminSettings {
         let is_admin = self.users.iter().any(|name| name == user);
         (is_admin || self.stats_users.iter().any(|name| name == user)).then_some(is_admin)
     }
+}
+
+/// How the hosts of clusters are asked what they are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HealthSettings {
+    /// Time from one question to the next while all is well.
+    pub interval: Duration,
+    /// The same while a host fails to answer or there is no primary.
+    pub fast_interval: Duration,
+    /// Part by which both vary, 0.0 to 0.5.
+    pub jitter: f64,
+    /// A host that has not answered within this long, connecting and login included, has failed to answer.
+    pub timeout: Duration,
+    /// Failures in a row after which a host is down; at least 1.
+    pub failures: u32,
+    /// Answers in a row after which a host that was down is up; at least 1.
+    pub successes: u32,
+    /// User that asks; `None`: one that the settings or clients give.
+    pub user: Option<String>,
+    /// Its secret; `None`: that of the user in `Settings::users`.
+    pub password: Option<Secret>,
+    /// Database in which to ask; `None`: the first of the cluster.
+    pub database: Option<String>,
 }
 
 /// What the log says, and how.

@@ -248,7 +248,7 @@ fn setting(effective: &Effective) -> Setting {
         Preset::Value(value) => value,
         Preset::Unset(_) => "",
     };
-    let in_seconds = |text: &str| match setting.kind {
+    let as_pgbouncer = |text: &str| match setting.kind {
         Kind::Duration | Kind::DurationOrOff if !setting.pgbouncer.is_empty() => match parse_duration(text) {
             Ok(duration) if setting.pgbouncer == "tcp_user_timeout" => duration.as_millis().to_string(),
             Ok(duration) => duration.as_secs_f64().to_string(),
@@ -266,8 +266,9 @@ fn setting(effective: &Effective) -> Setting {
         name: setting.name.to_owned(),
         pgbouncer: setting.pgbouncer.to_owned(),
         value: effective.value.clone(),
-        pgbouncer_value: in_seconds(value),
+        pgbouncer_value: as_pgbouncer(value),
         default: default.to_owned(),
+        pgbouncer_default: as_pgbouncer(default),
         source: effective.source.to_string(),
         changeable: setting.change == Change::Reload,
         help: setting.doc.to_owned(),

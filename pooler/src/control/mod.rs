@@ -18,6 +18,7 @@ use crate::pool::halt::Halts;
 use crate::report::{Wanted, WorkerReport};
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::Adapted;
+use crate::topology::Topology;
 use hawser_admin::console::{self, Guest};
 use hawser_admin::door::{Call, Door, Question, Role};
 use periods::Periods;
@@ -55,6 +56,7 @@ pub struct Desk {
     halts: RefCell<Halts>,
     periods: RefCell<Periods>,
     listening: Vec<Listening>,
+    topology: RefCell<Topology>,
     consoles: Cell<usize>,
     draining: Cell<bool>,
     endings: mpsc::UnboundedSender<Drain>,
@@ -75,6 +77,8 @@ pub struct Furniture {
     pub reload: Reload,
     /// Sockets that listen.
     pub listening: Vec<Listening>,
+    /// Who watches clusters.
+    pub topology: Topology,
     /// Who is told that an operator wants the process to end.
     pub endings: mpsc::UnboundedSender<Drain>,
 }
@@ -84,7 +88,7 @@ impl Desk {
     #[must_use]
     pub fn open(furniture: Furniture, operators: mpsc::UnboundedReceiver<Box<Operator>>) -> Rc<Self> {
         let (door, calls) = Door::new();
-        let Furniture { mailboxes, runtime, sources, reload, listening, endings } = furniture;
+        let Furniture { mailboxes, runtime, sources, reload, listening, topology, endings } = furniture;
         let desk = Rc::new(Self {
             mailboxes,
             door,
@@ -95,6 +99,7 @@ impl Desk {
             halts: RefCell::default(),
             periods: RefCell::new(Periods::new(Instant::now())),
             listening,
+            topology: RefCell::new(topology),
             consoles: Cell::new(0),
             draining: Cell::new(false),
             endings,

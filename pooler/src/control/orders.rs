@@ -222,6 +222,7 @@ impl Desk {
         for worker in 0..self.mailboxes.workers() {
             self.mailboxes.send(WorkerId(worker), Order::Apply(runtime.clone()));
         }
+        self.topology.borrow_mut().apply(&runtime);
         for change in reloaded.changes {
             tracing::info!("reload: {change}");
         }

@@ -195,13 +195,13 @@ pub fn open(listen: &Listen, workers: usize) -> Result<Doors, ListenError> {
         addresses: Vec::new(),
     };
     if doors.shared.is_empty() {
+        if let Some(folder) = &listen.unix_dir {
+            doors.shared.push(open_unix(folder, listen)?);
+        }
         for address in &listen.tcp {
             let failed = |source| ListenError::Tcp { address: address.to_string(), source };
             let bound = open_tcp(*address, listen, &mut doors.of_workers).map_err(failed)?;
             doors.addresses.push(bound.to_string());
-        }
-        if let Some(folder) = &listen.unix_dir {
-            doors.shared.push(open_unix(folder, listen)?);
         }
     }
     doors.addresses.extend(doors.shared.iter().map(Door::describe));

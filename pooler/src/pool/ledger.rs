@@ -94,7 +94,7 @@ impl<C, W> Ledger<C, W> {
     }
 
     /// A connection goes to rest although clients wait: nothing is lent just now.
-    pub fn kept_aside(&mut self, connection: C, from: From) {
+    pub fn keep_aside(&mut self, connection: C, from: From) {
         match from {
             From::Lease => self.leased -= 1,
             From::Reset => self.resetting -= 1,

@@ -6,30 +6,38 @@
 
 pub mod budget;
 pub mod card;
+mod following;
 pub mod halt;
+mod handover;
+pub mod lead;
 pub mod lease;
 pub mod ledger;
+mod opening;
+mod pausing;
 pub mod pools;
+mod repair;
 pub mod tally;
 mod ticket;
 pub mod upkeep;
+mod welcome;
 
 pub use tally::count;
 pub use ticket::Ticket;
+pub use welcome::{Told, Welcome, Welcoming};
 
 use crate::config::settings::PoolMode;
-use crate::ids::{PoolKey, WorkerId};
-use crate::mailbox::{Mailboxes, Order};
-use crate::parameters::{Interner, ParameterSet};
+use crate::ids::{ClusterId, PoolKey, WorkerId};
+use crate::mailbox::Mailboxes;
+use crate::parameters::Interner;
 use crate::relay::{RelayLimits, Traffic};
 use crate::server::checkin::{self, Circumstances, Verdict};
-use crate::server::connection::{ParkedServer, ServerConnection};
+use crate::server::connection::ServerConnection;
 use crate::server::dial::{self, DialError, DialPlan};
-use crate::server::exchange::{self, simple_query};
-use budget::{Budget, Denied, Permit};
+use crate::topology::{Newest, Snapshot};
+use budget::{Budget, Permit};
 use card::{Card, ServerReport, Stage};
-use dashmap::DashMap;
 use halt::Stance;
+use lead::{Lead, Origin};
 use ledger::{Counts, Ledger};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -47,6 +55,8 @@ const MOST_DIALS: usize = 8;
 pub struct Member {
     /// The connection.
     pub server: ServerConnection,
+    /// Where it was opened, if the topology said where.
+    pub origin: Option<Origin>,
     /// What an operator sees of it.
     pub card: Rc<Card>,
     permit: Permit,
@@ -58,6 +68,12 @@ pub enum PoolError {
     /// The server cannot be reached, or refuses us.
     #[error("{}", dial::explain(.0))]
     Dial(DialError),
+    /// There is no primary, and too many wait for one already.
+    #[error("there is no primary, and too many clients wait for one")]
+    TooManyHeld,
+    /// The pool's host is no standby any more: another host will do.
+    #[error("the host cannot be read from any more")]
+    Nowhere,
 }
 
 /// What the settings say about one pool.
@@ -91,6 +107,8 @@ pub struct PoolPlan {
     pub reset_always: bool,
     /// Pause after a failed dial.
     pub login_retry: Duration,
+    /// Clients of this worker that may wait while there is no primary.
+    pub max_held: usize,
     /// What clients may ask of a relay.
     pub limits: RelayLimits,
 }
@@ -103,17 +121,6 @@ impl PoolPlan {
         server.tainted |= nothing && needs_reset && self.mode != PoolMode::Session;
         !nothing && (needs_reset || self.reset_always)
     }
-}
-
-/// Cleans up after a session. A reset query that leaves settings or statements is followed by what removes them,
-/// so that what we believe of the connection afterwards is true.
-async fn clean_up(server: &mut ServerConnection, reset_query: &str) -> Result<(), exchange::ExchangeError> {
-    simple_query(server, reset_query).await?;
-    let words = reset_query.trim().trim_end_matches(';').split_ascii_whitespace();
-    if !words.map(str::to_ascii_lowercase).eq(["discard", "all"]) {
-        simple_query(server, "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DEALLOCATE ALL").await?;
-    }
-    Ok(())
 }
 
 /// A pool as a report has it.
@@ -155,6 +162,8 @@ struct Failure {
     error: Rc<PoolError>,
     retry_at: Instant,
     count: u32,
+    /// Another host may take over: clients wait for that.
+    may_move: bool,
 }
 
 /// The connections of one database and user on one worker.
@@ -174,35 +183,16 @@ pub struct Pool {
     welcomes: RefCell<HashMap<Welcoming, Rc<Welcome>>>,
     told: Arc<Told>,
     last_used: Cell<Instant>,
+    cluster: Cell<Option<ClusterId>>,
+    snapshot: RefCell<Option<Arc<Snapshot>>>,
+    lead: RefCell<Lead>,
+    /// What the operator wants.
     stance: Cell<Stance>,
+    /// Nothing is lent or opened: the lead or the stance says why.
+    shut: Cell<bool>,
+    /// Of connections that are open, and of some that were.
     cards: RefCell<Vec<Weak<Card>>>,
 }
-
-/// Startup parameters, as the key of what a client is told for them.
-pub type Welcoming = Vec<(String, String)>;
-
-/// What clients of a pool were told at login, by what they asked for: a worker need not ask a server again for what
-/// another knows.
-pub type Told = DashMap<Welcoming, Arc<ToldOnce>>;
-
-/// A [`Welcome`] between workers.
-#[derive(Debug)]
-pub struct ToldOnce {
-    reported: Vec<(String, String)>,
-    settings: ParameterSet,
-}
-
-/// What a client is told at login, and what it wants set from then on.
-#[derive(Debug)]
-pub struct Welcome {
-    /// ParameterStatus, in order.
-    pub reported: Vec<(String, String)>,
-    /// What must be set on a server for this client.
-    pub settings: Rc<ParameterSet>,
-}
-
-/// Welcomes that are kept per pool.
-const MOST_WELCOMES: usize = 256;
 
 /// What the pools of one worker have in common.
 #[derive(Debug)]
@@ -213,6 +203,8 @@ pub struct Surroundings {
     pub mailboxes: Mailboxes,
     /// Tracked parameters and blocks of the worker.
     pub shared: Rc<crate::relay::Shared>,
+    /// The newest snapshots of all clusters.
+    pub topology: Newest,
 }
 
 impl Surroundings {
@@ -253,7 +245,11 @@ impl Pool {
             welcomes: RefCell::default(),
             told,
             last_used: Cell::new(Instant::now()),
+            cluster: Cell::new(None),
+            snapshot: RefCell::default(),
+            lead: RefCell::new(Lead::Settings),
             stance: Cell::default(),
+            shut: Cell::new(false),
             cards: RefCell::default(),
         })
     }
@@ -310,7 +306,7 @@ impl Pool {
     #[inline]
     pub fn request(self: &Rc<Self>, now: Instant) -> Result<Request, Rc<PoolError>> {
         let order = self.plan.borrow().order;
-        while self.stance.get() == Stance::Open {
+        while !self.shut.get() {
             let Some(mut member) = self.ledger.borrow_mut().lend(order) else { break };
             if member.server.stream.has_arrivals() {
                 self.discard(member, checkin::Discard::Unasked);
@@ -330,11 +326,18 @@ impl Pool {
 
     #[cold]
     fn queue(self: &Rc<Self>, now: Instant) -> Result<Rc<Ticket>, Rc<PoolError>> {
+        if *self.lead.borrow() == Lead::Nowhere {
+            return Err(Rc::new(PoolError::Nowhere));
+        }
         if let Some(failure) = &*self.failure.borrow()
             && failure.retry_at > now
+            && !failure.may_move
             && self.open_here() == 0
         {
             return Err(failure.error.clone());
+        }
+        if self.is_held() && self.counts().waiting >= self.plan.borrow().max_held {
+            return Err(Rc::new(PoolError::TooManyHeld));
         }
         let ticket = Ticket::new(now);
         self.ledger.borrow_mut().wait(ticket.clone());
@@ -366,16 +369,19 @@ impl Pool {
             Verdict::Reset => return self.reset(member, plan),
             Verdict::Discard(reason) => return self.discard(member, reason),
         }
+        if !self.fits(&member) {
+            return self.discard(member, checkin::Discard::Moved);
+        }
         member.server.released = now;
-        if self.stance.get() != Stance::Open {
-            return self.keep_or_close(member);
+        member.card.stage.set(Stage::Idle);
+        if self.stance.get() == Stance::Suspended {
+            return self.keep_aside(member, ledger::From::Lease);
         }
         let waiting = self.counts().waiting > 0;
         if let Some(needier) = self.budget.needier(self.surroundings.worker.0, waiting, now) {
             self.ledger.borrow_mut().closed();
             return self.hand_over(member, WorkerId(needier));
         }
-        member.card.stage.set(Stage::Idle);
         let granted = self.ledger.borrow_mut().give_back(member);
         self.deliver(granted);
     }
@@ -388,95 +394,14 @@ impl Pool {
         self.open_more();
     }
 
-    /// The connection's client vanished in the middle of something: ends that, or closes the connection.
-    pub fn recover(
-        self: &Rc<Self>,
-        mut member: Box<Member>,
-        input: Option<crate::stream::Buffer>,
-        needs_reset: bool,
-    ) {
-        self.begin_reset(&member);
-        let pool = self.clone();
-        tokio::task::spawn_local(async move {
-            let plan = pool.plan();
-            let settled = crate::server::recover::recover(&mut member.server, input, &plan.dial).await;
-            let needs_reset = plan.wants_reset(&mut member.server, needs_reset);
-            member.server.cancels.quiet().await;
-            pool.end_reset(member, settled, needs_reset);
-        });
-    }
-
     fn needs_check(&self, server: &ServerConnection, now: Instant) -> bool {
         let plan = self.plan.borrow();
         !plan.check_query.is_empty() && now.duration_since(server.released) >= plan.check_delay
     }
 
-    fn check(self: &Rc<Self>, mut member: Box<Member>) {
-        self.begin_reset(&member);
-        let pool = self.clone();
-        tokio::task::spawn_local(async move {
-            let plan = pool.plan();
-            let query = simple_query(&mut member.server, &plan.check_query);
-            let alive =
-                tokio::time::timeout(plan.dial.timeout, query).await.is_ok_and(|answer| answer.is_ok());
-            member.server.released = Instant::now();
-            pool.end_reset(member, alive, false);
-        });
-    }
-
-    fn await_cancels(self: &Rc<Self>, member: Box<Member>) {
-        self.begin_reset(&member);
-        let pool = self.clone();
-        tokio::task::spawn_local(async move {
-            member.server.cancels.quiet().await;
-            pool.end_reset(member, true, false);
-        });
-    }
-
-    fn reset(self: &Rc<Self>, member: Box<Member>, plan: Rc<PoolPlan>) {
-        self.begin_reset(&member);
-        self.run_reset(member, plan);
-    }
-
-    fn run_reset(self: &Rc<Self>, mut member: Box<Member>, plan: Rc<PoolPlan>) {
-        let pool = self.clone();
-        tokio::task::spawn_local(async move {
-            member.server.cancels.quiet().await;
-            let queries = clean_up(&mut member.server, &plan.reset_query);
-            let clean =
-                tokio::time::timeout(plan.dial.timeout, queries).await.is_ok_and(|answer| answer.is_ok());
-            if clean {
-                // Whatever the reset query leaves, the next client's settings are made anew from here.
-                member.server.settings = pool.surroundings.interner().intern(Default::default());
-                member.server.statements.clear();
-            }
-            pool.end_reset(member, clean, false);
-        });
-    }
-
-    /// The connection is fit again, or it is closed.
-    fn end_reset(self: &Rc<Self>, mut member: Box<Member>, fit: bool, needs_reset: bool) {
-        let now = Instant::now();
-        let circumstances = Circumstances { now, generation: self.budget.generation(), needs_reset };
-        let verdict = checkin::verdict(&member.server, circumstances);
-        if fit && verdict == Verdict::Reset {
-            let plan = self.plan();
-            return self.run_reset(member, plan);
-        }
-        if fit && verdict == Verdict::Reuse && self.stance.get() != Stance::Paused {
-            member.server.released = now;
-            self.take_back(member);
-        } else {
-            self.ledger.borrow_mut().failed_to_reset();
-            self.close(member);
-            self.open_more();
-        }
-    }
-
     fn close(&self, member: Box<Member>) {
         count(&self.counters.closed, 1);
-        let Member { server, permit, card } = *member;
-        drop(card);
+        let Member { server, permit, .. } = *member;
         server.close();
         drop(permit);
         self.note_idle();
@@ -504,194 +429,6 @@ impl Pool {
         }
         self.note_idle();
         self.note_waiting();
-    }
-
-    /// Opens what is missing, as far as the budget goes.
-    fn open_more(self: &Rc<Self>) {
-        self.open_up_to(0, false);
-    }
-
-    fn open_up_to(self: &Rc<Self>, reserve: usize, patient: bool) {
-        while self.stance.get() == Stance::Open {
-            let (shortage, opening) = {
-                let ledger = self.ledger.borrow();
-                (ledger.shortage(), ledger.counts().opening)
-            };
-            if shortage == 0 || opening >= MOST_DIALS {
-                break;
-            }
-            match self.budget.permit(self.surroundings.worker.0, reserve) {
-                Ok(permit) => self.open(permit),
-                Err(denied) => {
-                    self.ask_for_help(denied, patient);
-                    break;
-                }
-            }
-        }
-        self.note_waiting();
-    }
-
-    fn ask_for_help(&self, denied: Denied, patient: bool) {
-        let worker = self.surroundings.worker;
-        self.starving.set(true);
-        self.note_waiting();
-        if let Some(richest) = self.budget.richest(worker.0, patient) {
-            self.surroundings.mailboxes.send(WorkerId(richest), Order::Lend(self.key.clone(), worker));
-        } else if denied == Denied::Database {
-            for other in 0..self.surroundings.mailboxes.workers() {
-                self.surroundings.mailboxes.send(WorkerId(other), Order::Evict(self.key.database.clone()));
-            }
-        }
-    }
-
-    fn open(self: &Rc<Self>, permit: Permit) {
-        self.ledger.borrow_mut().begin_opening();
-        let pool = self.clone();
-        tokio::task::spawn_local(async move {
-            let mut plan = pool.plan().dial.clone();
-            plan.lifetime = pool.lifetime(plan.lifetime);
-            let generation = pool.budget.generation();
-            match dial::dial(&plan, &pool.surroundings.shared.local, generation).await {
-                Ok(server) => {
-                    *pool.failure.borrow_mut() = None;
-                    count(&pool.counters.opened, 1);
-                    pool.admit(server, permit);
-                }
-                Err(error) => {
-                    drop(permit);
-                    pool.ledger.borrow_mut().failed_to_open();
-                    pool.fail(error);
-                }
-            }
-        });
-    }
-
-    /// A connection that is new here: gets its card, and goes to who waits, or to rest.
-    fn admit(self: &Rc<Self>, server: ServerConnection, permit: Permit) {
-        let card = Card::new(&server);
-        let mut cards = self.cards.borrow_mut();
-        cards.retain(|card| card.strong_count() > 0);
-        cards.push(Rc::downgrade(&card));
-        drop(cards);
-        let member = Box::new(Member { server, card, permit });
-        if self.stance.get() == Stance::Open {
-            let granted = self.ledger.borrow_mut().opened(member);
-            self.deliver(granted);
-        } else if self.stance.get() == Stance::Paused {
-            self.ledger.borrow_mut().failed_to_open();
-            self.close(member);
-        } else {
-            self.ledger.borrow_mut().kept_aside(member, ledger::From::Opening);
-            self.note_idle();
-        }
-    }
-
-    fn begin_reset(&self, member: &Member) {
-        member.card.client.set(None);
-        member.card.stage.set(Stage::Resetting);
-        self.ledger.borrow_mut().begin_reset();
-    }
-
-    /// A connection is fit again.
-    fn take_back(self: &Rc<Self>, member: Box<Member>) {
-        member.card.stage.set(Stage::Idle);
-        if self.stance.get() == Stance::Suspended {
-            self.ledger.borrow_mut().kept_aside(member, ledger::From::Reset);
-            return self.note_idle();
-        }
-        let granted = self.ledger.borrow_mut().reset(member);
-        self.deliver(granted);
-    }
-
-    /// A connection comes back while nothing is lent.
-    fn keep_or_close(self: &Rc<Self>, member: Box<Member>) {
-        if self.stance.get() == Stance::Paused {
-            self.ledger.borrow_mut().closed();
-            return self.close(member);
-        }
-        member.card.stage.set(Stage::Idle);
-        self.ledger.borrow_mut().kept_aside(member, ledger::From::Lease);
-        self.note_idle();
-    }
-
-    /// Lends connections from now on, or does not.
-    pub fn halt(self: &Rc<Self>, stance: Stance) {
-        self.stance.set(stance);
-        match stance {
-            Stance::Paused => _ = self.evict(usize::MAX),
-            Stance::Suspended => {}
-            Stance::Open => {
-                let granted = self.ledger.borrow_mut().serve();
-                for grant in granted {
-                    self.deliver(Some(grant));
-                }
-                self.open_more();
-            }
-        }
-    }
-
-    /// Whether the halt has taken effect: nothing is lent, and if paused nothing is open.
-    #[must_use]
-    pub fn is_at_rest(&self) -> bool {
-        let counts = self.counts();
-        let busy = counts.leased + counts.opening + counts.resetting;
-        busy == 0 && (self.stance.get() != Stance::Paused || counts.idle == 0)
-    }
-
-    fn lifetime(&self, lifetime: Option<Duration>) -> Option<Duration> {
-        let jitter = self.plan.borrow().lifetime_jitter;
-        lifetime.map(|lifetime| lifetime.mul_f64(1.0 + jitter * (2.0 * rand::random::<f64>() - 1.0)))
-    }
-
-    /// A dial failed: while no connection is open, everybody who waits learns why at once.
-    fn fail(self: &Rc<Self>, error: DialError) {
-        tracing::warn!(pool = %self.key, error = %dial::explain(&error), "cannot open a server connection");
-        let error = Rc::new(PoolError::Dial(error));
-        let before = self.failure.borrow().as_ref().map_or(0, |failure| failure.count);
-        let pause = self.plan.borrow().login_retry * 2u32.pow(before.min(4));
-        let retry_at = Instant::now() + pause;
-        *self.failure.borrow_mut() = Some(Failure { error: error.clone(), retry_at, count: before + 1 });
-        if self.open_here() == 0 {
-            for ticket in self.ledger.borrow_mut().dismiss() {
-                ticket.refuse(error.clone());
-            }
-        }
-        self.note_waiting();
-    }
-
-    /// Another worker lacks a connection: sends it an idle one.
-    pub fn lend_to(self: &Rc<Self>, worker: WorkerId) {
-        // One that has something to say is closed, or about to be.
-        let taken = self.ledger.borrow_mut().take_idle(1, |member| !member.server.stream.has_arrivals());
-        for member in taken {
-            self.hand_over(member, worker);
-        }
-        self.note_idle();
-    }
-
-    fn hand_over(&self, member: Box<Member>, worker: WorkerId) {
-        let Member { server, mut permit, card } = *member;
-        drop(card);
-        match server.park() {
-            Ok(parked) => {
-                permit.move_to(worker.0);
-                self.surroundings
-                    .mailboxes
-                    .send(worker, Order::Adopt(self.key.clone(), Box::new(parked), permit));
-            }
-            Err(error) => tracing::debug!(pool = %self.key, %error, "server connection lost between workers"),
-        }
-    }
-
-    /// A connection comes from another worker.
-    pub fn adopt(self: &Rc<Self>, parked: ParkedServer, permit: Permit) {
-        match parked.unpark(self.surroundings.interner()) {
-            Ok(server) => {
-                self.ledger.borrow_mut().begin_opening();
-                self.admit(server, permit);
-            }
-            Err(error) => tracing::debug!(pool = %self.key, %error, "server connection lost between workers"),
-        }
     }
 
     /// Closes idle connections of this pool, oldest first.
@@ -729,70 +466,6 @@ impl Pool {
         count(&self.counters.binds, traffic.binds);
     }
 
-    /// What a client with these startup parameters is told, if that is known.
-    #[must_use]
-    pub fn welcome(&self, wanted: &Welcoming) -> Option<Rc<Welcome>> {
-        if let Some(known) = self.welcomes.borrow().get(wanted) {
-            return Some(known.clone());
-        }
-        let told = self.told.get(wanted)?.clone();
-        let settings = self.surroundings.interner().intern(told.settings.clone());
-        let welcome = Rc::new(Welcome { reported: told.reported.clone(), settings });
-        self.remember(wanted.clone(), welcome.clone());
-        Some(welcome)
-    }
-
-    fn remember(&self, wanted: Welcoming, welcome: Rc<Welcome>) {
-        let mut welcomes = self.welcomes.borrow_mut();
-        if welcomes.len() >= MOST_WELCOMES {
-            welcomes.clear();
-        }
-        welcomes.insert(wanted, welcome);
-    }
-
-    /// Finds out what a client with these startup parameters is told, by setting them on a connection.
-    ///
-    /// # Errors
-    /// The server refuses a parameter, or is lost.
-    pub async fn learn_welcome(
-        &self,
-        member: &mut Member,
-        wanted: Welcoming,
-    ) -> Result<Rc<Welcome>, exchange::ExchangeError> {
-        let interner = self.surroundings.interner();
-        let settings = interner.intern(ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
-        let server = &mut member.server;
-        let mut statements = String::new();
-        crate::parameters::difference(&mut statements, &server.settings, &settings);
-        let mut reported: Vec<(String, String)> = Vec::clone(&server.welcome);
-        let mut known = ParameterSet::clone(&settings);
-        if !statements.is_empty() {
-            server.tainted = true;
-            let answer = simple_query(server, &statements).await?;
-            server.tainted = false;
-            for (name, value) in answer.reported {
-                if settings.value(&name).is_some() {
-                    known.put(&name, &value);
-                }
-                match reported.iter_mut().find(|(known, _)| *known == name) {
-                    Some(entry) => entry.1 = value,
-                    None => reported.push((name, value)),
-                }
-            }
-        }
-        let settings = interner.intern(known);
-        server.settings = settings.clone();
-        let welcome = Rc::new(Welcome { reported, settings });
-        if self.told.len() >= MOST_WELCOMES {
-            self.told.clear();
-        }
-        let told =
-            ToldOnce { reported: welcome.reported.clone(), settings: ParameterSet::clone(&welcome.settings) };
-        self.told.insert(wanted.clone(), Arc::new(told));
-        self.remember(wanted, welcome.clone());
-        Ok(welcome)
-    }
-
     /// Where everything is, and what was counted.
     #[must_use]
     pub fn report(&self) -> PoolReport {
@@ -814,5 +487,14 @@ impl Pool {
     pub fn servers(&self) -> Vec<ServerReport> {
         let generation = self.budget.generation();
         self.cards.borrow().iter().filter_map(Weak::upgrade).map(|card| card.report(generation)).collect()
+    }
+
+    /// A connection that is new here, with its card.
+    fn enlist(&self, server: ServerConnection, origin: Option<Origin>, permit: Permit) -> Box<Member> {
+        let card = Card::new(&server);
+        let mut cards = self.cards.borrow_mut();
+        cards.retain(|card| card.strong_count() > 0);
+        cards.push(Rc::downgrade(&card));
+        Box::new(Member { server, origin, card, permit })
     }
 }

@@ -4,12 +4,19 @@ use super::halt::{Halts, Scope, Stance};
 use super::{Pool, Surroundings};
 use crate::auth::server_login::Credential;
 use crate::config::settings::DatabaseSettings;
-use crate::ids::PoolKey;
+use crate::ids::{ClusterId, PoolKey};
 use crate::runtime::Runtime;
+use crate::topology::{Snapshot, is_watched};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
+
+/// The cluster of a database, if it is watched.
+fn cluster(runtime: &Runtime, database: &DatabaseSettings) -> Option<ClusterId> {
+    is_watched(database).then(|| runtime.facilities.clusters.id(&database.hosts))
+}
 
 /// The pools of a worker by their keys, made when they are first needed.
 #[derive(Debug)]
@@ -54,6 +61,7 @@ impl Pools {
             if database.user.is_none() && credential != Credential::None {
                 pool.renew_credential(credential);
             }
+            pool.offer_credential();
             return Some(pool);
         }
         let plan = runtime.pool_plan(key, database, credential)?;
@@ -62,7 +70,17 @@ impl Pools {
             Pool::new(key.clone(), plan, budget, runtime.facilities.told(key), self.surroundings.clone());
         pool.halt(self.halts.borrow().of(&key.database));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
+        pool.join(cluster(runtime, database));
         Some(pool)
+    }
+
+    /// Something changed in a cluster.
+    pub fn follow(&self, snapshot: &Arc<Snapshot>) {
+        for pool in self.all() {
+            if pool.cluster() == Some(snapshot.cluster) {
+                pool.follow(snapshot);
+            }
+        }
     }
 
     /// New settings for every pool. A pool whose server is another one now, or whose database is gone, gives up
@@ -85,6 +103,7 @@ impl Pools {
                 pool.budget().reconnect();
             }
             pool.apply(plan, outdated);
+            pool.join(cluster(runtime, database));
         }
     }
 

@@ -71,6 +71,7 @@ impl Pool {
         let used = self.clients.get() > 0 || self.open_here() > 0;
         let failing = self.failure.borrow().as_ref().is_some_and(|failure| failure.retry_at > now);
         if used
+            && !self.shut.get()
             && !failing
             && self.budget.open() < min_size
             && self.counts().opening == 0

@@ -8,6 +8,7 @@ use crate::listener::{self, Door, Doors, ListenError};
 use crate::mailbox::{Drain, Mailboxes, Operator, Order};
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::tls::TlsError;
+use crate::topology::Topology;
 use crate::worker;
 use std::io;
 use std::net::TcpListener;
@@ -59,10 +60,11 @@ pub fn run(settings: Settings, sources: Vec<Effective>, reload: Reload) -> Resul
             tracing::info!(address, "listening");
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let topology = Topology::start(&runtime, mailboxes.clone());
         let (endings, told) = mpsc::unbounded_channel();
-        let mailboxes_of_desk = mailboxes.clone();
+        let of_desk = mailboxes.clone();
         let furniture =
-            Furniture { mailboxes: mailboxes_of_desk, runtime, sources, reload, listening, endings };
+            Furniture { mailboxes: of_desk, runtime, sources, reload, listening, topology, endings };
         let control = Control { mailboxes, desk: Desk::open(furniture, arriving), signals, told };
         control.run(shared).await;
         // The workers have nothing left to do, and end with the process.

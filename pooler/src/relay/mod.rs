@@ -109,6 +109,9 @@ pub enum Stop {
     /// The server says that it ends the connection, because it stops or crashed. The body of its ErrorResponse.
     #[error("the server shuts down")]
     ServerEnds(Vec<u8>),
+    /// The server's host is lost, and nothing may be said to it any more.
+    #[error("the host of the server connection is lost")]
+    ServerCut,
     /// Reading from or writing to the server failed.
     #[error("lost the connection to the server")]
     ServerLost(#[source] io::Error),

@@ -19,6 +19,8 @@ pub enum Discard {
     Expired,
     /// RECONNECT, or its settings changed.
     Outdated,
+    /// The pool leads to another host now.
+    Moved,
     /// The server closed it.
     Lost,
     /// It said something while nobody asked.

@@ -77,7 +77,7 @@ impl Session {
                 }
                 Idle::Left(end) => return Err(end),
                 Idle::Violation(violation) => return Err(self.fail(&violation.into()).await),
-                Idle::Signal(Signal::Cancelled) => {}
+                Idle::Signal(Signal::Cancelled | Signal::Cut) => {}
                 Idle::Signal(Signal::TimeOut(timer)) => return Err(self.time_out(timer).await),
                 Idle::Signal(Signal::Drain(drain)) => return Err(self.drain(drain).await),
                 Idle::Signal(Signal::Kill) => return Err(self.killed().await),
@@ -116,7 +116,11 @@ impl Session {
                 Waited::Signal(Signal::TimeOut(Timer::QueueNotice)) => {
                     self.set_queue_deadline(since, true);
                     let mut notice = Vec::new();
-                    let words = "no server connection available, still waiting (the pool is in use)";
+                    let words = if self.pool.is_held() {
+                        "no server connection available, still waiting (there is no primary)"
+                    } else {
+                        "no server connection available, still waiting (the pool is in use)"
+                    };
                     encode::error(
                         &mut notice,
                         Severity::Notice,
@@ -126,6 +130,14 @@ impl Session {
                     );
                     self.tell(&notice).await?;
                     continue;
+                }
+                Waited::Signal(Signal::Cut) => continue,
+                Waited::Signal(Signal::TimeOut(_)) if self.pool.is_held() => {
+                    if self.timeouts.hold.is_none_or(|limit| since.elapsed() < limit) {
+                        self.set_queue_deadline(since, true);
+                        continue;
+                    }
+                    Refusal::NoPrimary
                 }
                 Waited::Signal(Signal::TimeOut(_)) => Refusal::WaitedTooLong,
                 Waited::Signal(Signal::Cancelled) => Refusal::CancelledInQueue,
@@ -145,7 +157,8 @@ impl Session {
     }
 
     fn set_queue_deadline(&self, since: Instant, notified: bool) {
-        let limit = self.timeouts.query_wait.map(|limit| (since + limit, Timer::QueryWait));
+        let limit = if self.pool.is_held() { self.timeouts.hold } else { self.timeouts.query_wait };
+        let limit = limit.map(|limit| (since + limit, Timer::QueryWait));
         let notice = self.timeouts.query_wait_notify.filter(|_| !notified);
         let notice = notice.map(|after| (since + after, Timer::QueueNotice));
         self.handle.set_deadline(notice.into_iter().chain(limit).min_by_key(|(at, _)| *at));
@@ -200,9 +213,12 @@ impl Session {
             plan: plan.clone(),
             card: member.card.clone(),
             pool: self.pool.clone(),
+            origin: self.pool.cluster().zip(member.origin),
         }));
         member.card.client.set(Some(self.handle.id));
         member.card.lent.set(since);
+        // What was read before there was a connection.
+        relay.traffic.received = self.client.input.as_ref().map_or(0, |input| input.len() as u64);
         let mut watch = Watch { since, state: None, query: Some(since), counted: Traffic::default() };
         let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
@@ -228,6 +244,7 @@ impl Session {
         let delivered = self.deliver(relay).await;
         let in_transaction = begun || member.server.status != TransactionStatus::Idle;
         let loss = relay.abandon(&mut self.client, &mut member.server);
+        self.pool.report_loss(member.origin);
         self.pool.discard(member, Discard::Lost);
         delivered?;
         let Aftermath { answer, then, gone } = aftermath(Circumstances { loss, in_transaction });
@@ -320,6 +337,7 @@ impl Session {
         if let Some(signal) = self.handle.take_signal(cx.waker()) {
             match signal {
                 Signal::Cancelled => {}
+                Signal::Cut => return Poll::Ready(Release::Stopped(Stop::ServerCut)),
                 Signal::Drain(drain) if drain != Drain::Immediately => self.handle.postpone(drain),
                 signal => return Poll::Ready(Release::Signal(signal)),
             }
@@ -396,6 +414,7 @@ impl Session {
                 Stop::ServerLeft
                     | Stop::ServerLost(_)
                     | Stop::ServerEnds(_)
+                    | Stop::ServerCut
                     | Stop::ServerViolation(_)
                     | Stop::ServerFraming(_)
                     | Stop::OursFailed(_)
@@ -422,7 +441,7 @@ impl Session {
             Release::Signal(Signal::TimeOut(timer)) => (End::TimeOut(timer), Some(Refusal::TimeOut(timer))),
             Release::Signal(Signal::Drain(drain)) => (End::Drained(drain), Some(Refusal::ShuttingDown)),
             Release::Signal(Signal::Kill) => (End::Killed, Some(Refusal::ShuttingDown)),
-            Release::Signal(Signal::Cancelled) => (End::ClientLeft, None),
+            Release::Signal(Signal::Cancelled | Signal::Cut) => (End::ClientLeft, None),
             Release::Stopped(stop) => (end_of(&stop), refusal::of_stop(&stop)),
         };
         if let Some(refusal) = refusal.filter(|_| can_speak) {
@@ -515,13 +534,16 @@ const fn ended_by(signal: Option<Signal>) -> Poll<Result<(), End>> {
         Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
         Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
         Some(Signal::Kill) => Poll::Ready(Err(End::Killed)),
-        Some(Signal::Cancelled) | None => Poll::Pending,
+        Some(Signal::Cancelled | Signal::Cut) | None => Poll::Pending,
     }
 }
 
 /// Whether a session let go because its server connection is lost.
 const fn is_loss(release: &Release) -> bool {
-    matches!(release, Release::Stopped(Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerEnds(_)))
+    matches!(
+        release,
+        Release::Stopped(Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerEnds(_) | Stop::ServerCut)
+    )
 }
 
 /// What the deadline of a linked session is about.
@@ -554,6 +576,7 @@ fn end_of(stop: &Stop) -> End {
         Stop::ServerLeft
         | Stop::ServerLost(_)
         | Stop::ServerEnds(_)
+        | Stop::ServerCut
         | Stop::ServerViolation(_)
         | Stop::ServerFraming(_) => End::ServerLost,
         Stop::OursFailed(_) => End::SettingsRefused,

@@ -1,14 +1,16 @@
 //! What a worker knows of a session from outside: who may cancel it, when its time is out, and how to wake it.
 
 use super::about::Trace;
-use crate::ids::SessionId;
+use crate::ids::{ClusterId, SessionId};
 use crate::mailbox::Drain;
 use crate::pool::card::Card;
+use crate::pool::lead::Origin;
 use crate::pool::{Pool, PoolPlan};
 use crate::report::About;
 use crate::server::cancel;
 use crate::server::connection::{CancelKey, Cancels};
 use crate::server::dial::DialPlan;
+use crate::topology::{PrimaryView, Snapshot};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
@@ -39,6 +41,8 @@ pub enum Signal {
     TimeOut(Timer),
     /// Its client wants to cancel what is being waited for.
     Cancelled,
+    /// The host of its server connection is lost, and nothing may be said to it any more.
+    Cut,
     /// The process ends.
     Drain(Drain),
     /// An operator wants it gone.
@@ -58,6 +62,8 @@ pub struct CancelTarget {
     pub card: Rc<Card>,
     /// The pool that it comes from.
     pub pool: Rc<Pool>,
+    /// The cluster and where in it, if the topology said where.
+    pub origin: Option<(ClusterId, Origin)>,
 }
 
 /// Where a session is, for statistics and cancel requests.
@@ -171,6 +177,19 @@ impl Handle {
         }
     }
 
+    /// Cuts the session's server connection if its host is lost: frozen, fenced, or no longer the primary that it was.
+    pub fn cut_off(&self, snapshot: &Snapshot) {
+        let lost = match &*self.place.borrow() {
+            Place::Linked(CancelTarget { origin: Some((cluster, origin)), .. }) => {
+                *cluster == snapshot.cluster && is_lost(snapshot, *origin)
+            }
+            _ => false,
+        };
+        if lost {
+            self.raise(Signal::Cut);
+        }
+    }
+
     /// The session is in a transaction: it ends when that is over. Other signals reach it until then.
     pub fn postpone(&self, drain: Drain) {
         self.postponed.set(Some(drain));
@@ -222,6 +241,15 @@ impl Handle {
         }
         drop(underway);
     }
+}
+
+/// Whether nothing may be said any more on a connection that was opened there.
+fn is_lost(snapshot: &Snapshot, origin: Origin) -> bool {
+    if snapshot.host(origin.host).is_none_or(|host| host.state.is_cut_off()) {
+        return true;
+    }
+    let PrimaryView::Known { host, timeline, .. } = snapshot.primary else { return false };
+    origin.timeline > 0 && (host, timeline) != (origin.host, origin.timeline)
 }
 
 #[cfg(test)]

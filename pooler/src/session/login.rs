@@ -13,7 +13,7 @@ use crate::auth::hba::{self, Facts};
 use crate::auth::lookup::{self, Found, SecretKey};
 use crate::auth::server_login::Credential;
 use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
-use crate::ids::PoolKey;
+use crate::ids::{PoolHost, PoolKey};
 use crate::mailbox::Operator;
 use crate::pins::PinReasons;
 use crate::pool::lease;
@@ -472,7 +472,7 @@ async fn look_up(
     let name = query.dbname.as_ref().unwrap_or(&key.database);
     let asked_of = runtime.database(name).cloned();
     let asked_of = asked_of.as_deref().unwrap_or(database);
-    let pool_key = PoolKey { database: name.clone(), user: query.user.clone() };
+    let pool_key = PoolKey { database: name.clone(), user: query.user.clone(), host: PoolHost::Primary };
     let credential = runtime.own_credential(&query.user);
     let pool = services.pools.pool(runtime, &pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
     let mut lease = lease::borrow(&pool).await.map_err(|error| Refusal::from(&*error))?;

@@ -16,6 +16,8 @@ use hawser_wire::sqlstate;
 pub enum Refusal {
     /// No server connection came free in time.
     WaitedTooLong,
+    /// There was no primary for too long.
+    NoPrimary,
     /// The client cancelled while it waited.
     CancelledInQueue,
     /// The pool cannot reach its server; the server's own ErrorResponse body where there is one.
@@ -83,7 +85,7 @@ impl Refusal {
             Self::NeedsTls | Self::NoRule(_) => sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
             Self::Throttled => sqlstate::INVALID_PASSWORD,
             Self::UnknownDatabase(_) => sqlstate::INVALID_CATALOG_NAME,
-            Self::Disabled(_) => sqlstate::CANNOT_CONNECT_NOW,
+            Self::Disabled(_) | Self::NoPrimary => sqlstate::CANNOT_CONNECT_NOW,
             Self::BadStartup(sqlstate, _) => sqlstate,
             Self::Misconfigured => sqlstate::CONFIG_FILE_ERROR,
         }
@@ -94,6 +96,10 @@ impl Refusal {
     pub fn words(&self) -> String {
         match self {
             Self::WaitedTooLong => "no server connection became free in time (query_wait_timeout)".into(),
+            Self::NoPrimary => {
+                "there is no primary that could be waited for any longer (timeouts.hold, limits.max_held)"
+                    .into()
+            }
             Self::CancelledInQueue => "canceling statement due to user request".into(),
             Self::NoServer(_, words) => format!("cannot reach the database server: {words}"),
             Self::ServerLost => "server connection lost; whether the statement took effect is unknown".into(),
@@ -158,6 +164,7 @@ impl From<&PoolError> for Refusal {
     fn from(error: &PoolError) -> Self {
         match error {
             PoolError::Dial(dial) => Self::from(dial),
+            PoolError::Nowhere | PoolError::TooManyHeld => Self::NoPrimary,
         }
     }
 }
@@ -180,6 +187,7 @@ pub fn of_stop(stop: &Stop) -> Option<Refusal> {
         Stop::ServerLeft
         | Stop::ServerLost(_)
         | Stop::ServerEnds(_)
+        | Stop::ServerCut
         | Stop::ServerViolation(_)
         | Stop::ServerFraming(_) => Refusal::ServerLost,
         Stop::OursFailed(body) => Refusal::Server(body.clone()),

@@ -84,6 +84,7 @@ impl Scene {
             reset_query: reset_query.into(),
             reset_always: false,
             login_retry: LONG,
+            max_held: 100,
             limits: RelayLimits {
                 max_message: 1 << 20,
                 max_client_statements: 10,
@@ -95,10 +96,14 @@ impl Scene {
             local: Local::default(),
             registry: Arc::default(),
         });
-        let surroundings =
-            Surroundings { worker: WorkerId(0), mailboxes: Mailboxes::new(vec![]), shared: shared.clone() };
+        let surroundings = Surroundings {
+            worker: WorkerId(0),
+            mailboxes: Mailboxes::new(vec![]),
+            shared: shared.clone(),
+            topology: Default::default(),
+        };
         let budget = Budget::new(1, Cap::new(usize::MAX), Cap::new(usize::MAX), 1);
-        let key = PoolKey { database: "d".into(), user: "u".into() };
+        let key = PoolKey { database: "d".into(), user: "u".into(), host: Default::default() };
         Self {
             pool: Pool::new(key, plan, budget, Default::default(), Rc::new(surroundings)),
             shared,
@@ -123,6 +128,7 @@ impl Scene {
             login: LONG,
             query_wait: Some(LONG),
             query_wait_notify: None,
+            hold: None,
             query: None,
             transaction: None,
             idle_transaction: None,

@@ -8,6 +8,7 @@ use crate::mailbox::{Drain, Mailboxes};
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
 use crate::runtime::Runtime;
+use crate::topology::Snapshot;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -84,6 +85,15 @@ impl Services {
         let auth = &runtime.settings.auth;
         *self.throttle.borrow_mut() = Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED);
         *self.runtime.borrow_mut() = runtime;
+    }
+
+    /// Something changed in a cluster: pools lead elsewhere, and statements under way on hosts that are lost are cut.
+    pub fn follow(&self, snapshot: Arc<Snapshot>) {
+        let (kept, _) = self.pools.surroundings().topology.keep(snapshot.clone());
+        if kept {
+            self.pools.follow(&snapshot);
+            self.each_session(|session| session.cut_off(&snapshot));
+        }
     }
 
     /// Begins a login. Where too many are under way (`limits.max_logins`), the oldest gives way: whoever opens

@@ -19,6 +19,7 @@ use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
 use crate::session::services::{LoginUnderway, Services};
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
+use crate::topology::Newest;
 use hawser_wire::startup::StartupMessage;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
@@ -51,8 +52,12 @@ pub fn run(
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
         });
-        let surroundings =
-            Rc::new(Surroundings { worker, mailboxes: mailboxes.clone(), shared: shared.clone() });
+        let surroundings = Rc::new(Surroundings {
+            worker,
+            mailboxes: mailboxes.clone(),
+            shared: shared.clone(),
+            topology: Newest::default(),
+        });
         let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
         spawn_local(tick(services.clone()));
         let doors = listeners.into_iter().map(|listener| {
@@ -87,9 +92,9 @@ async fn obey(
                     .begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
             }
             Order::Cancel { session, key, done } => cancel(services, session, &key, done),
-            Order::Adopt(key, parked, permit) => {
+            Order::Adopt(key, parked, origin, permit) => {
                 if let Some(pool) = services.pools.find(&key) {
-                    pool.adopt(*parked, permit);
+                    pool.adopt(*parked, origin, permit);
                 }
             }
             Order::Lend(key, to) => {
@@ -98,6 +103,8 @@ async fn obey(
                 }
             }
             Order::Evict(database) => services.pools.evict(&database),
+            Order::Topology(snapshot) => services.follow(snapshot),
+            Order::Proven(_) => {}
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(wanted, reply) => drop(reply.send(report(services, wanted))),
             Order::Halt(scope, stance) => services.pools.halt(&scope, stance),

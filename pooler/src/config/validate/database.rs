@@ -8,8 +8,8 @@ use super::super::finding::Finding;
 use super::super::raw::{NamedSection, Raw};
 use super::super::reference::{DATABASE, USER};
 use super::super::settings::{
-    AuthQuery, DatabaseSettings, HostAddress, HostOrder, Limits, PoolOverrides, PoolSettings, Secret,
-    ServerTls, Target, TimeoutOverrides, UserSettings,
+    AuthQuery, DatabaseSettings, HealthSettings, HostAddress, HostOrder, Limits, PoolOverrides, PoolSettings,
+    Secret, ServerTls, Target, TimeoutOverrides, UserSettings,
 };
 use super::reader::Reader;
 use super::{Files, auth, pool_mode, server_tls};
@@ -173,25 +173,53 @@ pub(super) fn plain_user(limits: &Limits) -> UserSettings {
     }
 }
 
+/// How hosts are asked, and by whom.
+pub(super) fn health(reader: &mut Reader<'_>, files: &Files) -> HealthSettings {
+    let user = reader.optional_text("health.user").filter(|user| !user.is_empty());
+    let password = secrets_of(reader, files, ["health.password", "", "health.password_file"]).pop();
+    if password.is_some() && user.is_none() {
+        let written = reader.is_written("health.password");
+        let at = if written { "health.password" } else { "health.password_file" };
+        reader.problem(at, "stands without health.user", "write health.user");
+    }
+    let health = HealthSettings {
+        interval: reader.duration("health.interval"),
+        fast_interval: reader.duration("health.fast_interval"),
+        jitter: reader.fraction("health.jitter"),
+        timeout: reader.duration("health.timeout"),
+        failures: reader.small("health.failures"),
+        successes: reader.small("health.successes"),
+        user,
+        password,
+        database: reader.optional_text("health.database").filter(|name| !name.is_empty()),
+    };
+    HealthSettings { fast_interval: health.fast_interval.min(health.interval), ..health }
+}
+
 /// The secrets of a section: `password`, `passwords` and the content of `password_file`.
 fn secrets(reader: &mut Reader<'_>, files: &Files) -> Vec<Secret> {
-    let ways = ["password", "passwords", "password_file"];
+    secrets_of(reader, files, ["password", "passwords", "password_file"])
+}
+
+/// The secrets that stand under the names `ways`: one, several, or in a file.
+fn secrets_of(reader: &mut Reader<'_>, files: &Files, ways: [&'static str; 3]) -> Vec<Secret> {
+    let [single, several, in_file] = ways;
     let written: Vec<&str> = ways.into_iter().filter(|name| reader.is_written(name)).collect();
     if let [first, second, ..] = written.as_slice() {
         reader.problem(second, &format!("stands beside {first}"), "write one of them");
     }
     let mut texts = Vec::new();
-    if let Some(text) = reader.optional_text("password") {
-        texts.push(("password", text));
+    if let Some(text) = reader.optional_text(single) {
+        texts.push((single, text));
     }
-    texts.extend(reader.list("passwords").into_iter().map(|(text, _)| ("passwords", text)));
-    if let Some(path) = reader.path("password_file") {
+    texts.extend(reader.list(several).into_iter().map(|(text, _)| (several, text)));
+    if let Some(path) = reader.path(in_file) {
         match files.get(&path) {
             Some(Ok(text)) => {
-                texts.push(("password_file", text.trim_end_matches(['\r', '\n']).to_owned()));
+                texts.push((in_file, text.trim_end_matches(['\r', '\n']).to_owned()));
             }
             Some(Err(why)) => {
-                reader.problem("password_file", &format!("{} cannot be read: {why}", path.display()), "");
+                reader.problem(in_file, &format!("{} cannot be read: {why}", path.display()), "");
             }
             None => {}
         }

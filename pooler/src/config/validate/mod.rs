@@ -54,7 +54,9 @@ pub struct Loaded {
 pub fn named_files(raw: &Raw) -> Vec<PathBuf> {
     let global = ["auth.hba_file", "auth.ident_file", "auth.user_file"].map(|name| (&raw.settings, name));
     let sections = raw.databases.values().chain(raw.users.values());
-    let secrets = sections.map(|section| (&section.settings, "password_file"));
+    let secrets = sections
+        .map(|section| (&section.settings, "password_file"))
+        .chain([(&raw.settings, "health.password_file")]);
     global
         .into_iter()
         .chain(secrets)
@@ -88,6 +90,7 @@ pub fn validate(
     let max_db_connections = reader.limit("limits.max_db_connections");
     let max_db_client_connections = reader.limit("limits.max_db_client_connections");
     let workers = reader.limit("workers").unwrap_or(cores.max(1));
+    let health = database::health(&mut reader, files);
     let log = log(&mut reader);
     let pid_file = reader.path("pid_file");
     let ignore = reader.list("ignore_startup_parameters");
@@ -135,6 +138,7 @@ pub fn validate(
         timeouts,
         pool,
         ignore_startup_parameters: ignore.into_iter().map(|(name, _)| name).collect(),
+        health,
         log,
         admin,
         pid_file,
@@ -341,6 +345,7 @@ fn timeouts(reader: &mut Reader<'_>) -> Timeouts {
         login: reader.duration("timeouts.login"),
         query_wait: reader.duration_or_off("timeouts.query_wait"),
         query_wait_notify: reader.duration_or_off("timeouts.query_wait_notify"),
+        hold: reader.duration_or_off("timeouts.hold"),
         query: reader.duration_or_off("timeouts.query"),
         transaction: reader.duration_or_off("timeouts.transaction"),
         idle_transaction: reader.duration_or_off("timeouts.idle_transaction"),
@@ -359,6 +364,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         max_message: reader.size("limits.max_message"),
         max_client_prepared_statements: reader.count("limits.max_client_prepared_statements"),
         max_logins: reader.count("limits.max_logins"),
+        max_held: reader.count("limits.max_held"),
     }
 }
 

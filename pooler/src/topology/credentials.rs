@@ -1,0 +1,81 @@
+//! What the probes of a cluster log in with.
+
+use super::bell::Offer;
+use crate::auth::server_login::Credential;
+use crate::config::settings::{DatabaseSettings, HostAddress};
+use crate::ids::{PoolHost, PoolKey};
+use crate::runtime::Runtime;
+use crate::server::dial::DialPlan;
+
+/// A database that every cluster has.
+const USUAL_DATABASE: &str = "postgres";
+
+/// Plans for the probes, best first: the user of `[health]`; then each user that the settings know how to log in as; then
+/// whoever has logged in lately.
+///
+/// In `[health]` the operator says what holds, and nothing else is tried.
+#[must_use]
+pub(super) fn plans(runtime: &Runtime, hosts: &[HostAddress], offers: &[Offer]) -> Vec<DialPlan> {
+    let settings = &runtime.settings;
+    let named = settings.databases.iter().map(|(name, database)| (Some(name.as_str()), &**database));
+    let wildcard = settings.wildcard_database.iter().map(|database| (None, &**database));
+    let databases: Vec<(Option<&str>, &DatabaseSettings)> =
+        named.chain(wildcard).filter(|(_, database)| database.hosts == hosts).collect();
+    let Some((_, any)) = databases.first() else { return Vec::new() };
+    let dbname = |name: Option<&str>, database: &DatabaseSettings| {
+        database.dbname.clone().or_else(|| name.map(str::to_owned))
+    };
+    let usual = databases.iter().find_map(|(name, database)| dbname(*name, database));
+    let health = &settings.health;
+    let usual = health.database.clone().or(usual).unwrap_or_else(|| USUAL_DATABASE.to_owned());
+    if let Some(user) = &health.user {
+        let credential = match &health.password {
+            Some(secret) => Credential::from(secret),
+            None => runtime.own_credential(user),
+        };
+        return plan(runtime, any, user, &usual, credential).into_iter().collect();
+    }
+    let mut plans = Vec::new();
+    for (name, database) in &databases {
+        if let Some(user) = &database.user {
+            let credential = database.password.as_ref().map(Credential::from);
+            let credential = credential.unwrap_or_else(|| runtime.own_credential(user));
+            let dbname = dbname(*name, database).unwrap_or_else(|| usual.clone());
+            plans.extend(plan(runtime, database, user, &dbname, credential));
+        }
+    }
+    let askers =
+        databases.iter().filter_map(|(_, database)| runtime.auth_query(database)).map(|query| query.user);
+    for user in askers.chain(settings.users.keys().cloned()) {
+        match runtime.own_credential(&user) {
+            Credential::None => {}
+            credential => plans.extend(plan(runtime, any, &user, &usual, credential)),
+        }
+    }
+    for offer in offers {
+        plans.extend(plan(runtime, any, &offer.user, &offer.dbname, offer.credential.clone()));
+    }
+    plans
+}
+
+fn plan(
+    runtime: &Runtime,
+    database: &DatabaseSettings,
+    user: &str,
+    dbname: &str,
+    credential: Credential,
+) -> Option<DialPlan> {
+    let key = PoolKey { database: dbname.to_owned(), user: user.to_owned(), host: PoolHost::Primary };
+    let plan = runtime.pool_plan(&key, database, credential.clone())?.dial;
+    Some(DialPlan {
+        dbname: dbname.to_owned(),
+        credential,
+        parameters: vec![
+            ("application_name".to_owned(), "hawser health".to_owned()),
+            ("search_path".to_owned(), "pg_catalog".to_owned()),
+        ],
+        connect_query: None,
+        lifetime: None,
+        ..plan
+    })
+}

@@ -1,0 +1,77 @@
+//! A primary with streaming standbys, and one Hawser in front of all of them.
+
+use ::hawser::scratch::Cluster;
+
+use crate::raw::Client;
+use crate::{Account, Config, Hawser, own_cluster, wait_until};
+
+/// See the module. `hosts[0]` is the primary at first.
+#[derive(Debug)]
+pub struct Ensemble {
+    /// Hawser.
+    pub hawser: Hawser,
+    /// The hosts, in the order of Hawser's settings.
+    pub hosts: Vec<Cluster>,
+    /// Who connects.
+    pub account: Account,
+}
+
+impl Ensemble {
+    /// So many standbys, and what `change` makes of the usual configuration.
+    #[track_caller]
+    pub fn new(standbys: usize, change: impl FnOnce(Config) -> Config) -> Self {
+        Self::with_conf(standbys, &[], change)
+    }
+
+    /// As [`Self::new`], with lines for the `postgresql.conf` of all hosts.
+    #[track_caller]
+    pub fn with_conf(standbys: usize, conf: &[&str], change: impl FnOnce(Config) -> Config) -> Self {
+        let primary = own_cluster(conf);
+        let account = Account::new(&primary);
+        let mut hosts = vec![primary];
+        for _ in 0..standbys {
+            let standby = hosts[0].standby().expect("a standby");
+            hosts.push(standby);
+        }
+        let names: Vec<String> = hosts.iter().map(|host| format!("127.0.0.1:{}", host.port())).collect();
+        let config = change(Config::new(&hosts[0], &account).hosts(&names));
+        let hawser = Hawser::start(&config);
+        let ensemble = Self { hawser, hosts, account };
+        ensemble.wait_for_primary(0, 1);
+        ensemble
+    }
+
+    /// Waits until Hawser knows this primary.
+    #[track_caller]
+    pub fn wait_for_primary(&self, host: usize, timeline: u32) {
+        let port = self.hosts[host].port();
+        self.hawser.wait_for_log(&format!("host=\"127.0.0.1:{port}\" timeline={timeline}"));
+    }
+
+    /// Waits until the log says this of a host.
+    #[track_caller]
+    pub fn wait_for(&self, host: usize, words: &str) {
+        let address = format!("host=\"127.0.0.1:{}\"", self.hosts[host].port());
+        wait_until(&format!("the log says {words:?} of {address}"), || {
+            self.hawser.log().lines().any(|line| line.contains(words) && line.contains(&address))
+        });
+    }
+
+    /// Waits until every standby has replayed what the first host has written.
+    #[track_caller]
+    pub fn wait_for_replay(&self) {
+        let written = self.hosts[0].psql("SELECT pg_current_wal_insert_lsn()").expect("a position");
+        let caught_up = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", written.trim());
+        for standby in &self.hosts[1..] {
+            wait_until("a standby has replayed everything", || {
+                standby.psql(&caught_up).is_ok_and(|answer| answer.trim() == "t")
+            });
+        }
+    }
+
+    /// A client that is logged in.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::login(self.hawser.port(), &self.account)
+    }
+}

@@ -1,0 +1,26 @@
+//! What Hawser knows of a cluster: who is the primary, who is down, who is fenced, and when.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use hawser_tests::Ensemble;
+
+#[test]
+fn the_end_of_a_primary_and_the_promotion_of_a_standby_are_seen() {
+    let mut ensemble = Ensemble::new(2, |config| config);
+    ensemble.hosts[0].kill9().expect("it is killed");
+    ensemble.hawser.wait_for_log("no primary: host 0 is down");
+    ensemble.hosts[2].promote().expect("it is promoted");
+    ensemble.wait_for_primary(2, 2);
+    ensemble.hawser.wait_for_log("failover: suspect 0 ms, down");
+}
+
+#[test]
+fn a_primary_that_wakes_up_after_a_promotion_is_fenced() {
+    let ensemble = Ensemble::new(1, |config| config);
+    ensemble.hosts[0].sigstop();
+    ensemble.wait_for(0, "host is down: it does not answer in time");
+    ensemble.hosts[1].promote().expect("it is promoted");
+    ensemble.wait_for_primary(1, 2);
+    ensemble.hosts[0].sigcont();
+    ensemble.wait_for(0, "host is fenced: it is a primary on timeline 1, and the cluster is on 2");
+}
