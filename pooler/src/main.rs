@@ -15,7 +15,7 @@ use hawser::process::commands::{self, Printed};
 use hawser::process::logging::Log;
 use hawser::process::pid_file::PidFile;
 use hawser::process::run::run;
-use hawser::process::{demo, limits};
+use hawser::process::{demo, health, limits};
 
 fn main() -> ExitCode {
     let CommandLine { command, server } = CommandLine::parse();
@@ -25,10 +25,14 @@ fn main() -> ExitCode {
         Some(Command::Demo { check }) => demo::run(check).context("demo"),
         Some(Command::Check { file }) => print(commands::check(&file, &environment)),
         Some(Command::Convert { file, secrets }) => print(commands::convert_file(&file, secrets.as_deref())),
+        Some(Command::Health { url }) => health::ask(url.as_deref(), &environment)
+            .context("not well")
+            .and_then(|words| print(Ok(Printed { result: words, remarks: String::new() }))),
         Some(Command::Reference { page }) => {
             let result = match page {
                 Page::Settings => reference::markdown(),
                 Page::Console => hawser_admin::tables::markdown(),
+                Page::Metrics => hawser_admin::metrics::markdown(),
             };
             print(Ok(Printed { result, remarks: String::new() }))
         }

@@ -30,6 +30,8 @@ pub struct WorkerReport {
     pub pinned: Vec<(PoolKey, PinReasons)>,
     /// Clients that are logging in.
     pub logins: usize,
+    /// Clients, and server connections, that use TLS.
+    pub tls: (usize, usize),
     /// Blocks in reserve.
     pub free_blocks: usize,
 }

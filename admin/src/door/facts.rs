@@ -25,6 +25,60 @@ pub struct Facts {
     pub statements: Vec<Statement>,
     /// See [`super::Question::Listeners`].
     pub listeners: Vec<Listener>,
+    /// See [`super::Question::Hosts`].
+    pub hosts: Vec<Host>,
+    /// See [`super::Question::Hosts`].
+    pub failovers: Vec<Failover>,
+}
+
+/// One host of a cluster that is watched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// The cluster: its databases, parted by commas.
+    pub cluster: String,
+    /// Its number in the cluster.
+    pub id: u16,
+    /// Its address.
+    pub address: String,
+    /// What it says that it is: `primary`, `standby`, `unknown`.
+    pub role: &'static str,
+    /// Whether writes go there now.
+    pub is_primary: bool,
+    /// Whether statements may be sent to it.
+    pub is_usable: bool,
+    /// Its state, in words.
+    pub state: String,
+    /// How long it has been in this state.
+    pub age: Duration,
+    /// Its timeline; 0 before it has answered.
+    pub timeline: u32,
+    /// Position in the log up to which it has replayed (primary: inserted).
+    pub position: String,
+    /// Bytes that the primary was ahead at the last round.
+    pub lag_bytes: u64,
+    /// How old its data may be at most; none for the primary, and where nothing is proven.
+    pub lag: Option<Duration>,
+    /// How long the last question took.
+    pub round_trip: Duration,
+    /// `server_version_num`; 0 before it has answered.
+    pub version: u32,
+}
+
+/// One stretch without a primary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failover {
+    /// The cluster: its databases, parted by commas.
+    pub cluster: String,
+    /// When it began.
+    pub began: SystemTime,
+    /// The primary before.
+    pub from: Option<String>,
+    /// The primary after; none yet.
+    pub to: Option<String>,
+    /// How long there was no primary; none while there is none.
+    pub lost_for: Option<Duration>,
+    /// What happened, with times.
+    pub phases: String,
 }
 
 /// Whether server connections are lent.
@@ -70,6 +124,8 @@ pub struct Process {
     pub cpu: Duration,
     /// File descriptors: open, and how many may be.
     pub descriptors: (u64, u64),
+    /// Clients, and server connections, that use TLS.
+    pub tls: (usize, usize),
     /// When the settings were last read without a mistake.
     pub settings_read: SystemTime,
     /// Whether the last attempt to read them failed.
@@ -327,6 +383,8 @@ pub struct Pool {
     pub database: String,
     /// User on the server.
     pub user: String,
+    /// `primary`, or the address of the standby that it leads to.
+    pub host: String,
     /// `session`, `transaction` or `statement`.
     pub mode: String,
     /// See [`Database::load_balance_hosts`].
@@ -365,6 +423,39 @@ pub struct Pool {
     pub pins: Vec<Pin>,
     /// Errors that clients saw, by SQLSTATE.
     pub errors: Vec<(String, u64)>,
+}
+
+impl Pool {
+    /// Adds a pool of the same database and user, or of others where nobody asks which.
+    pub fn add(&mut self, other: &Self) {
+        self.size += other.size;
+        self.clients += other.clients;
+        self.waiting += other.waiting;
+        self.oldest_wait = self.oldest_wait.max(other.oldest_wait);
+        self.active += other.active;
+        self.idle += other.idle;
+        self.resetting += other.resetting;
+        self.opening += other.opening;
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.totals = self.totals.plus(&other.totals);
+        self.wait.add(&other.wait);
+        self.query.add(&other.query);
+        self.transaction.add(&other.transaction);
+        self.login.add(&other.login);
+        for pin in &other.pins {
+            match self.pins.iter_mut().find(|known| known.reason == pin.reason) {
+                Some(known) => (known.now, known.total) = (known.now + pin.now, known.total + pin.total),
+                None => self.pins.push(pin.clone()),
+            }
+        }
+        for (sqlstate, more) in &other.errors {
+            match self.errors.iter_mut().find(|(known, _)| known == sqlstate) {
+                Some((_, total)) => *total += more,
+                None => self.errors.push((sqlstate.clone(), *more)),
+            }
+        }
+    }
 }
 
 /// Sessions that keep their server connection, for one reason.

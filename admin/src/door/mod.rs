@@ -36,6 +36,8 @@ pub enum Question {
     Statements,
     /// Sockets that listen.
     Listeners,
+    /// Hosts of clusters that are watched, and the last failovers.
+    Hosts,
 }
 
 /// Something to be done.

@@ -87,7 +87,27 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::{Duration, SystemTime};
 
+    fn host() -> facts::Host {
+        facts::Host {
+            cluster: "app".into(),
+            id: 0,
+            address: "db1:5432".into(),
+            role: "standby",
+            is_primary: false,
+            is_usable: true,
+            state: "up".into(),
+            age: Duration::ZERO,
+            timeline: 1,
+            position: "0/0".into(),
+            lag_bytes: 0,
+            lag: None,
+            round_trip: Duration::ZERO,
+            version: 170_000,
+        }
+    }
+
     /// One of everything.
+    #[expect(clippy::too_many_lines, reason = "one of everything")]
     fn facts() -> Facts {
         let ends = facts::Ends { address: "10.0.0.9".into(), port: 5000, ..Default::default() };
         Facts {
@@ -106,6 +126,7 @@ mod tests {
                 resident: 1,
                 cpu: Duration::ZERO,
                 descriptors: (1, 1),
+                tls: (0, 0),
                 settings_read: SystemTime::UNIX_EPOCH,
                 settings_wrong: false,
             }),
@@ -171,6 +192,15 @@ mod tests {
                 size: 8,
             }],
             listeners: vec![facts::Listener { address: "127.0.0.1".into(), port: 6432, descriptor: 3 }],
+            hosts: vec![host()],
+            failovers: vec![facts::Failover {
+                cluster: "app".into(),
+                began: SystemTime::UNIX_EPOCH,
+                from: None,
+                to: Some("db2:5432".into()),
+                lost_for: Some(Duration::from_millis(700)),
+                phases: "suspect 0 ms".into(),
+            }],
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) const TABLES: &[Table] = &[
     ),
     table(
         "pins",
-        "Why sessions keep their server connection beyond the transaction.",
+        "Why sessions keep their server connection beyond the transaction, and why they did.",
         &[Question::Pools],
         PINS,
         pins,
@@ -59,6 +59,27 @@ pub(super) const TABLES: &[Table] = &[
         &[Question::Pools],
         LATENCY,
         latency,
+    ),
+    table(
+        "host_pools",
+        "Pools by host, with what `pools` adds up.",
+        &[Question::Pools],
+        HOST_POOLS,
+        host_pools,
+    ),
+    table(
+        "hosts",
+        "Hosts of clusters that are watched: those of databases with several hosts, or with `target = \"primary\"`.",
+        &[Question::Hosts],
+        HOSTS,
+        hosts,
+    ),
+    table(
+        "failovers",
+        "The last stretches without a primary, newest first.",
+        &[Question::Hosts],
+        FAILOVERS,
+        failovers,
     ),
     table("process", "The process as a whole.", &[Question::Process], PROCESS, process),
 ];
@@ -99,7 +120,7 @@ const PINS: &[Column] = &[
 fn pins(facts: &Facts) -> Vec<Row> {
     let mut rows = Vec::new();
     for pool in &facts.pools {
-        for pin in &pool.pins {
+        for pin in pool.pins.iter().filter(|pin| pin.total > 0) {
             rows.push(vec![
                 Value::text(&pool.database),
                 Value::text(&pool.user),
@@ -286,4 +307,104 @@ fn process(facts: &Facts) -> Vec<Row> {
     .into_iter()
     .map(|(name, value)| vec![Value::text(name), Value::text(value)])
     .collect()
+}
+
+const HOST_POOLS: &[Column] = &[
+    text("database", "Database."),
+    text("user", "User on the server."),
+    text("host", "`primary`, or the address of a standby."),
+    int4("size", "Server connections at most."),
+    int4("active", "Server connections that are lent."),
+    int4("idle", "Server connections that are free."),
+    int4("resetting", "Server connections between two clients."),
+    int4("opening", "Server connections being opened."),
+    int4("waiting", "Clients that wait."),
+    int8("opened", "Server connections opened since the start."),
+    int8("closed", "Server connections closed since the start."),
+    int8("transactions", "Transactions ended."),
+    int8("queries", "Queries answered."),
+];
+
+fn host_pools(facts: &Facts) -> Vec<Row> {
+    let row = |pool: &crate::door::facts::Pool| {
+        vec![
+            Value::text(&pool.database),
+            Value::text(&pool.user),
+            Value::text(&pool.host),
+            Value::int4(pool.size),
+            Value::int4(pool.active),
+            Value::int4(pool.idle),
+            Value::int4(pool.resetting),
+            Value::int4(pool.opening),
+            Value::int4(pool.waiting),
+            Value::int8(pool.opened),
+            Value::int8(pool.closed),
+            Value::int8(pool.totals.transactions),
+            Value::int8(pool.totals.queries),
+        ]
+    };
+    facts.pools.iter().map(row).collect()
+}
+
+const HOSTS: &[Column] = &[
+    text("cluster", "Databases of the cluster, parted by commas."),
+    int4("id", "Number of the host in the cluster."),
+    text("host", "Its address."),
+    text("role", "What it says that it is: `primary`, `standby` or `unknown`."),
+    text("writes", "`yes`: writes go there."),
+    text("usable", "`yes`: statements may be sent there."),
+    text("state", "Its state, and why."),
+    int8("age_ms", "Milliseconds in this state."),
+    int4("timeline", "Its timeline."),
+    text("lsn", "Position in the log that it has replayed; of the primary: that it has written."),
+    int8("lag_bytes", "Bytes that the primary was ahead when last asked."),
+    int8("lag_ms", "How old its data may be at most, in milliseconds."),
+    int8("round_trip_us", "Microseconds that the last question took."),
+    int4("version", "`server_version_num`."),
+];
+
+fn hosts(facts: &Facts) -> Vec<Row> {
+    let yes = |is| Value::text(if is { "yes" } else { "no" });
+    let row = |host: &crate::door::facts::Host| {
+        vec![
+            Value::text(&host.cluster),
+            Value::int4(host.id),
+            Value::text(&host.address),
+            Value::text(host.role),
+            yes(host.is_primary),
+            yes(host.is_usable),
+            Value::text(&host.state),
+            Value::int8(host.age.as_millis()),
+            Value::int4(host.timeline),
+            Value::text(&host.position),
+            Value::int8(host.lag_bytes),
+            host.lag.map_or(Value::Null, |lag| Value::int8(lag.as_millis())),
+            Value::int8(micros(host.round_trip)),
+            Value::int4(host.version),
+        ]
+    };
+    facts.hosts.iter().map(row).collect()
+}
+
+const FAILOVERS: &[Column] = &[
+    text("cluster", "Databases of the cluster, parted by commas."),
+    text("began", "When the first sign was seen."),
+    text("from_host", "The primary before."),
+    text("to_host", "The primary after; empty while there is none."),
+    int8("lost_ms", "Milliseconds without a primary."),
+    text("phases", "What happened, each with its time after the first sign."),
+];
+
+fn failovers(facts: &Facts) -> Vec<Row> {
+    let row = |failover: &crate::door::facts::Failover| {
+        vec![
+            Value::text(&failover.cluster),
+            Value::text(timestamp(failover.began)),
+            Value::optional(failover.from.as_deref()),
+            Value::optional(failover.to.as_deref()),
+            failover.lost_for.map_or(Value::Null, |lost| Value::int8(lost.as_millis())),
+            Value::text(&failover.phases),
+        ]
+    };
+    facts.failovers.iter().map(row).collect()
 }

@@ -198,8 +198,16 @@ const POOLS: &[Column] = &[
     text("load_balance_hosts", "As in `databases`."),
 ];
 
+/// PgBouncer has one pool for each database and user; ours on several hosts are one to its tools.
 fn pools(facts: &Facts) -> Vec<Row> {
-    facts.pools.iter().map(pool).collect()
+    let mut merged: Vec<Pool> = Vec::new();
+    for pool in &facts.pools {
+        match merged.last_mut().filter(|last| (&last.database, &last.user) == (&pool.database, &pool.user)) {
+            Some(last) => last.add(pool),
+            None => merged.push(pool.clone()),
+        }
+    }
+    merged.iter().map(pool).collect()
 }
 
 fn pool(pool: &Pool) -> Row {

@@ -42,6 +42,8 @@ pub enum Change {
     Health,
     /// Level of the log and what is logged.
     Log,
+    /// Address and token of HTTP; on restart.
+    Http,
     /// Addresses and sockets; on restart.
     Listen,
     /// Number of worker threads; on restart.
@@ -55,7 +57,7 @@ pub enum Change {
 impl Change {
     /// Whether it takes effect on restart only.
     pub fn needs_restart(&self) -> bool {
-        matches!(self, Self::Listen | Self::Workers | Self::PidFile | Self::LogPlace)
+        matches!(self, Self::Http | Self::Listen | Self::Workers | Self::PidFile | Self::LogPlace)
     }
 }
 
@@ -81,6 +83,7 @@ impl fmt::Display for Change {
             Self::Admin => f.write_str("[admin]"),
             Self::Health => f.write_str("[health]"),
             Self::Log => f.write_str("[log]"),
+            Self::Http => f.write_str("[http]"),
             Self::Listen => f.write_str("[listen]"),
             Self::Workers => f.write_str("workers"),
             Self::PidFile => f.write_str("pid_file"),
@@ -127,6 +130,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
             changes.push(change);
         }
     };
+    note(old.http != new.http, Change::Http);
     note(old.listen != new.listen, Change::Listen);
     note(old.workers != new.workers, Change::Workers);
     note(old.pid_file != new.pid_file, Change::PidFile);
@@ -210,6 +214,7 @@ fn log_words(log: &LogSettings) -> (&str, bool, bool, bool) {
 pub fn reloaded(old: &Settings, new: Settings) -> Settings {
     Settings {
         listen: old.listen.clone(),
+        http: old.http.clone(),
         workers: old.workers,
         pid_file: old.pid_file.clone(),
         log: LogSettings {

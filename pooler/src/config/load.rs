@@ -135,6 +135,9 @@ impl Gathered {
             let items = arguments.listen.iter().map(|item| (item.clone(), Source::Flag("--listen")));
             set("listen.address", "--listen", Value::List(items.collect()));
         }
+        if let Some(address) = &arguments.http {
+            set("http.address", "--http", Value::Text(address.clone()));
+        }
         if let Some(workers) = &arguments.workers {
             set("workers", "--workers", Value::Text(workers.clone()));
         }

@@ -39,6 +39,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Who may use the console.
     pub admin: AdminSettings,
+    /// Metrics, health and tables by HTTP.
+    pub http: HttpSettings,
     /// Where the process writes its number, if anywhere.
     pub pid_file: Option<PathBuf>,
 }
@@ -406,6 +408,27 @@ pub struct TimeoutOverrides {
     pub idle_transaction: Option<Option<Duration>>,
     /// See [`Timeouts::client_idle`].
     pub client_idle: Option<Option<Duration>>,
+}
+
+/// Metrics, health and tables by HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HttpSettings {
+    /// Where; `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// Nobody has written the address down: where it is taken, there is no HTTP.
+    pub is_preset: bool,
+    /// What callers have to bring.
+    pub token: Option<Token>,
+}
+
+/// Something that callers have to bring. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub zeroize::Zeroizing<String>);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(hidden)")
+    }
 }
 
 /// Who may use the console.

@@ -68,6 +68,10 @@ impl Desk {
                 Question::Servers => facts.servers = servers(&reports, clocks),
                 Question::Statements => facts.statements = self.statements(),
                 Question::Listeners => facts.listeners = self.listeners(),
+                Question::Hosts => {
+                    let (hosts, failovers) = self.hosts();
+                    (facts.hosts, facts.failovers) = (hosts, failovers);
+                }
             }
         }
         facts
@@ -95,6 +99,7 @@ impl Desk {
             resident: machine::resident(),
             cpu: machine::cpu(),
             descriptors: machine::descriptors(),
+            tls: reports.iter().fold((0, 0), |sum, report| (sum.0 + report.tls.0, sum.1 + report.tls.1)),
             settings_read: self.settings_read.get(),
             settings_wrong: self.settings_wrong.get(),
         }
@@ -183,12 +188,14 @@ impl Desk {
         let pool = |report: &PoolReport| {
             let hosts = runtime.database(&report.key.database).map_or("", |database| balance(database));
             let now = |reason: &'static str| pinned.get(&(&report.key, reason)).copied().unwrap_or(0);
-            pool(report, hosts, now, clocks)
+            let pool = pool(report, hosts, now, clocks);
+            Pool { host: self.host_of(&report.key), ..pool }
         };
         let mut pools: Vec<Pool> = merged(reports).iter().map(pool).collect();
         pools.push(Pool {
             database: CONSOLE.to_owned(),
             user: CONSOLE.to_owned(),
+            host: CONSOLE.to_owned(),
             mode: mode(PoolMode::Statement).to_owned(),
             size: 2,
             clients: self.consoles.get(),
@@ -322,6 +329,7 @@ fn pool(report: &PoolReport, hosts: &str, pinned: impl Fn(&'static str) -> u64, 
     Pool {
         database: report.key.database.clone(),
         user: report.key.user.clone(),
+        host: String::new(),
         mode: mode(report.mode).to_owned(),
         load_balance_hosts: hosts.to_owned(),
         size: report.size,

@@ -4,6 +4,7 @@
 //! query. `answers` makes facts of what they say, `orders` carries orders out, `periods` keeps averages.
 
 mod answers;
+mod hosts;
 mod machine;
 mod orders;
 mod periods;
@@ -21,6 +22,7 @@ use crate::stream::Adapted;
 use crate::topology::Topology;
 use hawser_admin::console::{self, Guest};
 use hawser_admin::door::{Call, Door, Question, Role};
+use hawser_admin::http;
 use periods::Periods;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -116,6 +118,18 @@ impl Desk {
     #[must_use]
     pub fn runtime(&self) -> Arc<Runtime> {
         self.runtime.borrow().clone()
+    }
+
+    /// Serves HTTP on a socket that listens.
+    pub fn serve_http(&self, listener: std::net::TcpListener) {
+        let token =
+            self.runtime.borrow().settings.http.token.as_ref().map(|token| http::Token::new(&token.0));
+        let door = self.door.clone();
+        tokio::task::spawn_local(async move {
+            if let Err(error) = http::serve(listener, door, token).await {
+                tracing::error!(%error, "HTTP ended");
+            }
+        });
     }
 
     /// The process is ending.

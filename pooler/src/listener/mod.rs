@@ -3,7 +3,7 @@
 //! A TCP address that we open ourselves has one socket per worker: the kernel spreads the clients, and a client is
 //! accepted by the thread that greets it. The other doors have one socket each, which the control thread watches.
 
-use crate::config::settings::{Keepalive, Listen};
+use crate::config::settings::{HttpSettings, Keepalive, Listen};
 use crate::stream::{Peer, StdSocket, apply_keepalive};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -206,6 +206,28 @@ pub fn open(listen: &Listen, workers: usize) -> Result<Doors, ListenError> {
     }
     doors.addresses.extend(doors.shared.iter().map(Door::describe));
     Ok(doors)
+}
+
+/// The socket for HTTP, ready for a runtime; `None` where there is to be none, or where the preset address is taken.
+///
+/// # Errors
+/// The address is taken, or not ours.
+pub fn open_http(http: &HttpSettings) -> Result<Option<std::net::TcpListener>, ListenError> {
+    let Some(address) = http.address else { return Ok(None) };
+    let opened = || {
+        let socket = tcp_socket(address)?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(128)?;
+        Ok(socket.into())
+    };
+    match opened() {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if http.is_preset => {
+            tracing::warn!(%address, %error, "no HTTP: the default address cannot be had; set http.address");
+            Ok(None)
+        }
+        Err(source) => Err(ListenError::Tcp { address: address.to_string(), source }),
+    }
 }
 
 /// A socket for each worker, all on one address.

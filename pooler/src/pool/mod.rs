@@ -489,6 +489,13 @@ impl Pool {
         self.cards.borrow().iter().filter_map(Weak::upgrade).map(|card| card.report(generation)).collect()
     }
 
+    /// How many server connections use TLS.
+    #[must_use]
+    pub fn count_tls(&self) -> usize {
+        let cards = self.cards.borrow();
+        cards.iter().filter_map(Weak::upgrade).filter(|card| card.ends.tls.is_some()).count()
+    }
+
     /// A connection that is new here, with its card.
     fn enlist(&self, server: ServerConnection, origin: Option<Origin>, permit: Permit) -> Box<Member> {
         let card = Card::new(&server);

@@ -49,7 +49,13 @@ pub enum Command {
         #[arg(long, value_name = "FOLDER")]
         secrets: Option<PathBuf>,
     },
-    /// Print every setting, as Markdown; or every command and table of the console
+    /// Ask a running Hawser whether it is well; the exit status says it too
+    Health {
+        /// What to ask; the path may be /healthz, /readyz, /primary or /standby
+        #[arg(value_name = "URL")]
+        url: Option<String>,
+    },
+    /// Print every setting, as Markdown; or all of the console, or every metric
     Reference {
         /// What about
         #[arg(value_name = "PAGE", value_enum, default_value_t = Page::Settings)]
@@ -64,6 +70,8 @@ pub enum Page {
     Settings,
     /// The console.
     Console,
+    /// Metrics.
+    Metrics,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod commands;
 pub mod demo;
+pub mod health;
 pub mod limits;
 pub mod logging;
 pub mod pid_file;

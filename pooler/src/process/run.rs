@@ -52,6 +52,7 @@ pub fn run(settings: Settings, sources: Vec<Effective>, reload: Reload) -> Resul
         let doors = listener::open(&settings.listen, settings.workers)?;
         let listening = doors.listening();
         let Doors { shared, of_workers, addresses } = doors;
+        let http = listener::open_http(&settings.http)?;
         let facilities = Facilities::new(settings.workers);
         let runtime = Arc::new(Runtime::load(settings, facilities)?);
         let (operators, arriving) = mpsc::unbounded_channel();
@@ -65,7 +66,12 @@ pub fn run(settings: Settings, sources: Vec<Effective>, reload: Reload) -> Resul
         let of_desk = mailboxes.clone();
         let furniture =
             Furniture { mailboxes: of_desk, runtime, sources, reload, listening, topology, endings };
-        let control = Control { mailboxes, desk: Desk::open(furniture, arriving), signals, told };
+        let desk = Desk::open(furniture, arriving);
+        if let Some(listener) = http {
+            tracing::info!(address = %listener.local_addr()?, "listening for HTTP");
+            desk.serve_http(listener);
+        }
+        let control = Control { mailboxes, desk, signals, told };
         control.run(shared).await;
         // The workers have nothing left to do, and end with the process.
         drop(threads);

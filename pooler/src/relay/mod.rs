@@ -161,6 +161,8 @@ pub struct Relay {
     limits: RelayLimits,
     /// Counts for statistics.
     pub traffic: Traffic,
+    /// What has been counted of that.
+    counted: Traffic,
     /// SQLSTATEs of errors that the client was sent; whoever counts them takes them out.
     pub errors: Vec<[u8; 5]>,
     /// What was sent and is not answered may end the transaction.
@@ -208,9 +210,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// What has passed since `before`.
-    #[must_use]
-    pub const fn since(self, before: Self) -> Self {
+    const fn since(self, before: Self) -> Self {
         Self {
             received: self.received - before.received,
             sent: self.sent - before.sent,
@@ -232,6 +232,7 @@ impl Relay {
             down: downstream::Downstream::default(),
             limits,
             traffic: Traffic::default(),
+            counted: Traffic::default(),
             errors: Vec::new(),
             ending: None,
         }
@@ -287,6 +288,13 @@ impl Relay {
     #[must_use]
     pub fn is_busy(&self, server: &ServerConnection) -> bool {
         !server.queue.is_empty() || !self.up.out.is_empty() || !self.down.out.is_empty()
+    }
+
+    /// What has passed since the last time.
+    pub fn take_traffic(&mut self) -> Traffic {
+        let passed = self.traffic.since(self.counted);
+        self.counted = self.traffic;
+        passed
     }
 
     /// Whether every byte of the server's has reached the client.

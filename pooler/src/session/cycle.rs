@@ -9,7 +9,7 @@ use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
 use crate::pool::{Member, PoolPlan, Request, Ticket, count};
-use crate::relay::{Relay, Stop, Traffic};
+use crate::relay::{Relay, Stop};
 use crate::report::Doing;
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
@@ -219,10 +219,10 @@ impl Session {
         member.card.lent.set(since);
         // What was read before there was a connection.
         relay.traffic.received = self.client.input.as_ref().map_or(0, |input| input.len() as u64);
-        let mut watch = Watch { since, state: None, query: Some(since), counted: Traffic::default() };
+        let mut watch = Watch { since, state: None, query: Some(since) };
         let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
-        self.note_end(&mut relay, &member, &mut watch);
+        self.note_end(&mut relay, &member, &watch);
         let settled = matches!(release, Release::Settled);
         let needs_reset = relay.keep || !self.client.state.pins.is_empty();
         if settled {
@@ -287,10 +287,10 @@ impl Session {
     }
 
     /// Counts a transaction, and leaves its traces for whoever asks.
-    fn note_end(&self, relay: &mut Relay, member: &Member, watch: &mut Watch) {
+    fn note_end(&self, relay: &mut Relay, member: &Member, watch: &Watch) {
         let counters = &self.pool.counters;
         let now = Instant::now();
-        self.note_traffic(relay, watch);
+        self.note_traffic(relay);
         count(&counters.transactions, 1);
         counters.transaction_time.record(now.duration_since(watch.since));
         if let Some(query) = watch.query {
@@ -309,9 +309,8 @@ impl Session {
     }
 
     /// Counts what has passed since the last time.
-    fn note_traffic(&self, relay: &mut Relay, watch: &mut Watch) {
-        self.pool.count_traffic(relay.traffic.since(watch.counted));
-        watch.counted = relay.traffic;
+    fn note_traffic(&self, relay: &mut Relay) {
+        self.pool.count_traffic(relay.take_traffic());
         for sqlstate in relay.errors.drain(..) {
             self.pool.counters.count_error(sqlstate);
         }
@@ -364,7 +363,7 @@ impl Session {
                 // What was flushed without a Sync is a transaction, whatever the last status was.
                 let idle = status == TransactionStatus::Idle && member.server.queue.is_settled();
                 if self.watch(watch, relay.is_busy(&member.server), idle) {
-                    self.note_traffic(relay, watch);
+                    self.note_traffic(relay);
                 }
                 self.note_pins();
                 Poll::Pending
@@ -553,8 +552,6 @@ struct Watch {
     state: Option<(bool, bool)>,
     /// When the query began that the server works on.
     query: Option<Instant>,
-    /// What has been counted of the relay's traffic.
-    counted: Traffic,
 }
 
 impl Watch {

@@ -139,7 +139,11 @@ fn report(services: &Services, wanted: Wanted) -> WorkerReport {
         free_blocks: services.shared.buffers.kept(),
         ..WorkerReport::default()
     };
-    services.each_session(|session| report.pinned.extend(session.pinned()));
+    services.each_session(|session| {
+        report.pinned.extend(session.pinned());
+        report.tls.0 += usize::from(session.about().is_some_and(|about| about.ends.tls.is_some()));
+    });
+    report.tls.1 = pools.iter().map(|pool| pool.count_tls()).sum();
     if wanted.clients {
         services.each_session(|session| report.clients.extend(session.report()));
     }

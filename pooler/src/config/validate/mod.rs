@@ -4,6 +4,7 @@
 
 mod auth;
 mod database;
+mod operator;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,8 @@ use super::finding::{Finding, Problems, Source};
 use super::raw::{Manners, Raw};
 use super::reference::{GLOBAL, Setting};
 use super::settings::{
-    AdminSettings, ClientTls, DatabaseSettings, Keepalive, Limits, Listen, LogSettings, PoolMode,
-    PoolSettings, ServerTls, Settings, Timeouts, TlsMode, TlsVersion, UserSettings,
+    ClientTls, DatabaseSettings, Keepalive, Limits, Listen, LogSettings, PoolMode, PoolSettings, ServerTls,
+    Settings, Timeouts, TlsMode, TlsVersion, UserSettings,
 };
 use reader::Reader;
 pub(super) use reader::resolve;
@@ -56,7 +57,7 @@ pub fn named_files(raw: &Raw) -> Vec<PathBuf> {
     let sections = raw.databases.values().chain(raw.users.values());
     let secrets = sections
         .map(|section| (&section.settings, "password_file"))
-        .chain([(&raw.settings, "health.password_file")]);
+        .chain([(&raw.settings, "health.password_file"), (&raw.settings, "http.token_file")]);
     global
         .into_iter()
         .chain(secrets)
@@ -94,7 +95,8 @@ pub fn validate(
     let log = log(&mut reader);
     let pid_file = reader.path("pid_file");
     let ignore = reader.list("ignore_startup_parameters");
-    let admin = admin(&mut reader);
+    let admin = operator::admin(&mut reader);
+    let http = operator::http(&mut reader, files);
     // Read for SHOW CONFIG; `expand` has put its parts where they belong.
     let _url = reader.optional_text("cluster.url");
     let auth = auth::settings(&mut reader, files, &client_tls);
@@ -141,6 +143,7 @@ pub fn validate(
         health,
         log,
         admin,
+        http,
         pid_file,
     };
     Ok(Loaded { settings, warnings, sources: in_order(effective, workers) })
@@ -366,11 +369,6 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         max_logins: reader.count("limits.max_logins"),
         max_held: reader.count("limits.max_held"),
     }
-}
-
-fn admin(reader: &mut Reader<'_>) -> AdminSettings {
-    let mut names = |name| reader.list(name).into_iter().map(|(user, _)| user).collect();
-    AdminSettings { users: names("admin.users"), stats_users: names("admin.stats_users") }
 }
 
 fn log(reader: &mut Reader<'_>) -> LogSettings {
