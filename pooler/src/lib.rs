@@ -11,6 +11,7 @@ pub mod control;
 pub mod ids;
 pub mod listener;
 pub mod mailbox;
+pub mod notify;
 pub mod parameters;
 pub mod pins;
 pub mod pool;

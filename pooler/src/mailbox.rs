@@ -35,6 +35,8 @@ pub enum Order {
     Lend(PoolKey, WorkerId),
     /// Somebody needs a place under a limit that several pools share: close an idle connection of this database.
     Evict(String),
+    /// What the LISTEN hub tells.
+    Notify(Box<crate::notify::News>),
     /// Something changed in a cluster that matters for where statements go.
     Topology(Arc<Snapshot>),
     /// A standby of this cluster has proven more, and sessions of this worker wait for that (see

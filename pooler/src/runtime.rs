@@ -270,6 +270,7 @@ impl Runtime {
                 max_message: self.settings.limits.max_message,
                 max_client_statements: self.settings.limits.max_client_prepared_statements,
                 max_server_statements: pool.max_prepared_statements,
+                notify_queue: self.settings.limits.notify_queue,
             },
         })
     }

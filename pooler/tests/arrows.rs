@@ -124,6 +124,19 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "notify",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::pool",
+            "crate::route",
+            "crate::runtime",
+            "crate::worker",
+            "crate::listener",
+            "crate::process",
+        ],
+    ),
+    (
         "topology",
         &[
             "crate::session",

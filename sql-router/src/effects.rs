@@ -32,6 +32,14 @@ pub enum Effect {
     Makes(Thing),
     /// That is gone, all of it.
     Drops(Thing),
+    /// LISTEN on this channel, as PostgreSQL folds and cuts its name.
+    Listen(String),
+    /// UNLISTEN of this channel.
+    Unlisten(String),
+    /// `UNLISTEN *`.
+    UnlistenAll,
+    /// NOTIFY, or a call of `pg_notify`.
+    Notify,
 }
 
 /// What only one server connection can have.
@@ -89,7 +97,7 @@ fn may_have_effects(text: &[u8]) -> bool {
     let body = text.trim_ascii_end();
     let body = body.strip_suffix(b";").unwrap_or(body);
     let single = !body.contains(&b';');
-    let calls = contains(text, b"set_config") || contains(text, b"advisory");
+    let calls = contains(text, b"set_config") || contains(text, b"advisory") || contains(text, b"pg_notify");
     !(single && !calls && (known || (select && !contains(text, b"into"))))
 }
 
@@ -106,6 +114,10 @@ fn of_statement(words: &[Word<'_>]) -> Effect {
             Effect::Drops(Thing::Temporary)
         }
         [first, rest @ ..] if first.is("create") => of_create(rest),
+        [first, only] if first.is("listen") => channel(only).map_or(Effect::None, Effect::Listen),
+        [first, Word::Symbol('*')] if first.is("unlisten") => Effect::UnlistenAll,
+        [first, only] if first.is("unlisten") => channel(only).map_or(Effect::None, Effect::Unlisten),
+        [first, _, ..] if first.is("notify") => Effect::Notify,
         [first, rest @ ..] if first.is("declare") => of_declare(rest),
         [first, second, ..] if first.is("close") && second.is("all") => Effect::Drops(Thing::HoldableCursor),
         [first, rest @ ..] if first.is("select") => of_select(rest),
@@ -128,6 +140,21 @@ fn name(words: &[Word<'_>]) -> Option<String> {
         Word::Quoted(name) => Some(name.clone()),
         _ => None,
     }
+}
+
+/// Bytes of an identifier, without its end (NAMEDATALEN is 64); PostgreSQL cuts longer ones between characters.
+const LONGEST_NAME: usize = 63;
+
+/// The name of a channel. Only letters of ASCII are folded, as in a server whose encoding is UTF-8.
+fn channel(word: &Word<'_>) -> Option<String> {
+    let mut name = match word {
+        Word::Bare(name) => name.to_ascii_lowercase(),
+        Word::Quoted(name) if !name.is_empty() => name.clone(),
+        _ => return None,
+    };
+    let cut = (0..=LONGEST_NAME).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+    name.truncate(cut);
+    Some(name)
 }
 
 fn of_set(words: &[Word<'_>]) -> Effect {
@@ -318,6 +345,8 @@ fn of_calls(words: &[Word<'_>]) -> Effect {
     .any(calls)
     {
         Effect::Makes(Thing::AdvisoryLock)
+    } else if calls("pg_notify") {
+        Effect::Notify
     } else {
         Effect::None
     }
@@ -398,6 +427,30 @@ mod tests {
         assert_eq!(one("INSERT INTO t SELECT set_config('a', 'b', false)"), Effect::Unknown);
         assert_eq!(one("SELECT pg_advisory_xact_lock(1)"), Effect::None);
         assert_eq!(one("SELECT pg_advisory_unlock_all()"), Effect::Drops(Thing::AdvisoryLock));
+    }
+
+    #[test]
+    fn channels_are_named_as_the_server_names_them() {
+        assert_eq!(one("LISTEN Jobs"), Effect::Listen("jobs".into()));
+        assert_eq!(one("listen /* all */ \"Big \"\"Jobs\" ;"), Effect::Listen("Big \"Jobs".into()));
+        assert_eq!(one("LISTEN ÄRGER"), Effect::Listen("Ärger".into()));
+        assert_eq!(one("UNLISTEN Jobs"), Effect::Unlisten("jobs".into()));
+        assert_eq!(one("unlisten *"), Effect::UnlistenAll);
+        let long = "x".repeat(62) + "ä" + "y";
+        assert_eq!(one(&format!("LISTEN {long}")), Effect::Listen("x".repeat(62)));
+        assert_eq!(one(&format!("LISTEN {}", "x".repeat(64))), Effect::Listen("x".repeat(63)));
+        for text in ["LISTEN", "LISTEN U&\"d\\0061t\"", "LISTEN 'a'", "LISTEN a b", "LISTEN \"\""] {
+            assert_eq!(one(text), Effect::None, "{text}");
+        }
+    }
+
+    #[test]
+    fn who_notifies_is_seen() {
+        assert_eq!(one("NOTIFY jobs"), Effect::Notify);
+        assert_eq!(one("notify jobs, 'one; two'"), Effect::Notify);
+        assert_eq!(one("SELECT pg_notify('jobs', $1)"), Effect::Notify);
+        assert_eq!(one("WITH a AS (SELECT 1) SELECT PG_NOTIFY('a', 'b') FROM a"), Effect::Notify);
+        assert_eq!(one("SELECT 'pg_notify'"), Effect::None);
     }
 
     #[test]

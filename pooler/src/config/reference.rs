@@ -339,6 +339,8 @@ pub const GLOBAL: &[Setting] = &[
         "Named prepared statements of one client."),
     live("limits.max_logins", SOME, Value("1000"), "",
         "Clients in the middle of logging in; more wait in the accept queue."),
+    live("limits.notify_queue", Kind::Size { least: 64 << 10 }, Value("4MB"), "",
+        "Notifications that wait for one client that listens in transaction mode; a client that leaves more unread is closed with 53400."),
 
     live("limits.max_held", Kind::Count { least: 1, most: 1_000_000_000 }, Value("10000"), "",
         "Clients of one pool that may wait while its cluster has no primary; more are refused at once."),

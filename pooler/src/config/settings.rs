@@ -366,6 +366,8 @@ pub struct Limits {
     pub max_client_prepared_statements: usize,
     /// Clients in the middle of logging in.
     pub max_logins: usize,
+    /// Bytes of notifications that may wait for one client.
+    pub notify_queue: usize,
     /// Clients of one pool that may wait while its cluster has no primary.
     pub max_held: usize,
 }

@@ -361,6 +361,8 @@ impl Pool {
         let now = Instant::now();
         member.card.client.set(None);
         let plan = self.plan.borrow().clone();
+        // One that a client listened on would tell the next one.
+        let needs_reset = needs_reset || member.server.listens;
         let needs_reset = plan.wants_reset(&mut member.server, needs_reset);
         let circumstances = Circumstances { now, generation: self.budget.generation(), needs_reset };
         match checkin::verdict(&member.server, circumstances) {

@@ -84,6 +84,7 @@ impl Pool {
                 // Whatever the reset query leaves, the next client's settings are made anew from here.
                 member.server.settings = pool.surroundings.interner().intern(Default::default());
                 member.server.statements.clear();
+                member.server.listens = false;
             }
             pool.end_reset(member, clean, false);
         });

@@ -6,6 +6,7 @@ use crate::control::{Desk, Furniture, Reload};
 use crate::ids::WorkerId;
 use crate::listener::{self, Door, Doors, ListenError};
 use crate::mailbox::{Drain, Mailboxes, Operator, Order};
+use crate::notify;
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::tls::TlsError;
 use crate::topology::Topology;
@@ -87,12 +88,14 @@ fn start_workers(
 ) -> io::Result<(Mailboxes, Vec<JoinHandle<()>>)> {
     let (senders, receivers): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let mailboxes = Mailboxes::new(senders).with_operators(operators);
+    let (hub, orders) = mpsc::unbounded_channel();
+    notify::start(mailboxes.clone(), orders);
     let mut threads = Vec::new();
     for (number, (receiver, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
-        let (mailboxes, runtime) = (mailboxes.clone(), runtime.clone());
+        let (mailboxes, runtime, hub) = (mailboxes.clone(), runtime.clone(), hub.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
         threads.push(thread.spawn(move || {
-            if let Err(error) = worker::run(WorkerId(number), mailboxes, receiver, runtime, listeners) {
+            if let Err(error) = worker::run(WorkerId(number), mailboxes, receiver, hub, runtime, listeners) {
                 tracing::error!(number, %error, "worker cannot run");
             }
         })?);

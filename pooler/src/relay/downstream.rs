@@ -25,6 +25,8 @@ pub(super) struct Downstream {
     pub(super) piece: usize,
     /// What happens to them.
     piece_dropped: bool,
+    /// A ReadyForQuery waits until the client's own notifications are there.
+    pub(super) held: bool,
 }
 
 impl Relay {
@@ -43,6 +45,9 @@ impl Relay {
         }
         if self.walk_input(client, server, shared)? || self.answer_alone(server) {
             return Poll::Ready(Ok(()));
+        }
+        if self.down.held {
+            return Poll::Pending;
         }
         if self.down.input.is_none() {
             ready!(server.stream.poll_readable(cx)).map_err(Stop::ServerLost)?;
@@ -109,6 +114,9 @@ impl Relay {
             }
             let body = rest.get(HEADER_LENGTH..present).unwrap_or_default();
             let whole = present == header.total();
+            if header.tag == backend::READY_FOR_QUERY && self.holds_ready(body, client, server) {
+                break;
+            }
             let dropped = self.take_reply(header, body, whole, client, server, shared)?;
             self.pass_or_drop(present, dropped);
             self.down.piece = header.total() - present;
@@ -172,7 +180,11 @@ impl Relay {
                 }
                 if fate == Fate::Forward {
                     self.traffic.queries += 1;
-                    state::ready(server.status == TransactionStatus::Idle, client, server);
+                    let idle = server.status == TransactionStatus::Idle;
+                    state::ready(idle, client, server);
+                    if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
+                        self.pass_ready(listener, server);
+                    }
                 }
             }
             backend::PARAMETER_STATUS if fate == Fate::Forward => {
@@ -195,8 +207,10 @@ impl Relay {
             }
             _ => {}
         }
-        // A notification is nobody's reply, so it is never ours.
-        Ok(fate == Fate::Swallow && header.tag != backend::NOTIFICATION_RESPONSE)
+        if header.tag == backend::NOTIFICATION_RESPONSE {
+            return Ok(!self.is_for_client(body, client));
+        }
+        Ok(fate == Fate::Swallow)
     }
 
     /// Keeps the SQLSTATE of an error for whoever counts.
@@ -246,7 +260,9 @@ impl Relay {
 const fn is_read(header: Header) -> bool {
     match header.tag {
         backend::READY_FOR_QUERY | backend::PARAMETER_STATUS | backend::COMMAND_COMPLETE => true,
-        backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => header.total() <= BLOCK,
+        backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE | backend::NOTIFICATION_RESPONSE => {
+            header.total() <= BLOCK
+        }
         _ => false,
     }
 }

@@ -5,12 +5,14 @@
 //! reads only when it has nothing left to write, and neither waits for the other.
 
 mod downstream;
+mod listening;
 mod outbox;
 mod plan;
 mod state;
 mod upstream;
 
 use crate::ids::SessionId;
+use crate::notify::{Desk, Listener};
 use crate::pins::PinReasons;
 use crate::server::connection::{Effect, ServerConnection};
 use crate::server::dial::Local;
@@ -22,6 +24,7 @@ use hawser_wire::frame::FrameError;
 use hawser_wire::frontend::Malformed;
 use hawser_wire::reply_queue::{Fate, Request, Unexpected};
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use thiserror::Error;
@@ -44,6 +47,8 @@ pub struct ClientSide {
     pub unnamed: Unnamed,
     /// What it wants set, and what keeps it on its server.
     pub state: SessionState,
+    /// What it listens on, once it has said LISTEN in transaction mode.
+    pub listener: Option<Box<Listener>>,
 }
 
 /// A client's unnamed statement, kept so that a Bind in a later batch finds it on whatever server that gets.
@@ -75,6 +80,8 @@ pub struct Shared {
     pub local: Local,
     /// Statements of the whole process.
     pub registry: Arc<Registry>,
+    /// Where sessions listen.
+    pub desk: Rc<Desk>,
 }
 
 /// Limits that the relay holds clients to.
@@ -86,6 +93,8 @@ pub struct RelayLimits {
     pub max_client_statements: usize,
     /// Statements on one server connection.
     pub max_server_statements: usize,
+    /// Bytes of notifications that may wait for a client.
+    pub notify_queue: usize,
 }
 
 /// Requests that may be owed at a time; a client that pipelines more waits.
@@ -121,6 +130,9 @@ pub enum Stop {
     /// The server's framing is broken.
     #[error("the server sent an impossible message")]
     ServerFraming(#[source] FrameError),
+    /// More notifications arrived for the client than may wait for it.
+    #[error("too many notifications wait for the client")]
+    NotifyQueueFull,
     /// A statement of ours failed on the server. The body of its ErrorResponse.
     #[error("the server refused what the session needs")]
     OursFailed(Vec<u8>),
@@ -270,10 +282,19 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Poll<Result<(), Stop>> {
+        if let Some(listener) = &client.listener {
+            listener.register(cx);
+        }
         loop {
             let sent = self.poll_upstream(cx, client, server, shared)?;
             let received = self.poll_downstream(cx, client, server, shared)?;
+            if self.deliver_notifications(client, server)? {
+                continue;
+            }
             if self.is_settled(client, server) {
+                if self.unlisten(server) {
+                    continue;
+                }
                 self.rest(client, shared);
                 return Poll::Ready(Ok(()));
             }
@@ -287,7 +308,10 @@ impl Relay {
     /// Whether the client waits for the server, rather than the server for the client.
     #[must_use]
     pub fn is_busy(&self, server: &ServerConnection) -> bool {
-        !server.queue.is_empty() || !self.up.out.is_empty() || !self.down.out.is_empty()
+        !server.queue.is_empty()
+            || !self.up.out.is_empty()
+            || !self.down.out.is_empty()
+            || self.up.wait.is_some()
     }
 
     /// What has passed since the last time.
@@ -351,6 +375,9 @@ impl Relay {
         for effect in effects {
             undo(effect, client, server);
         }
+        if let Some(listener) = &client.listener {
+            listener.lose_server();
+        }
         loss.gone = client.state.lose();
         loss
     }
@@ -363,6 +390,7 @@ impl Relay {
             && !self.keep
             && self.up.out.is_empty()
             && self.up.piece == 0
+            && !self.up.needs_server()
             && self.down.piece == 0
             && self.is_drained()
     }

@@ -17,7 +17,8 @@ use hawser_wire::tag::frontend;
 use std::sync::Arc;
 
 impl Relay {
-    /// Plans one message. `body` is what has arrived of it: all of it where [`super::upstream`] says so.
+    /// Plans one message. `body` is what has arrived of it: all of it where [`super::upstream`] says so. False when
+    /// it must wait.
     pub(super) fn plan_message(
         &mut self,
         header: Header,
@@ -25,13 +26,16 @@ impl Relay {
         client: &mut ClientSide,
         server: &mut ServerConnection,
         shared: &Shared,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         match header.tag {
             frontend::QUERY => {
-                client.unnamed.statement = None;
-                server.unnamed = None;
                 let text = body.strip_suffix(b"\0").unwrap_or(body);
                 let effects = effects::of_text(text).map(|effects| Effect::Statements(effects.into()));
+                if !self.is_open(effects.as_ref(), client, server) {
+                    return Ok(false);
+                }
+                client.unnamed.statement = None;
+                server.unnamed = None;
                 self.note_ending(ending::of_text(text));
                 self.forward(header, body, Some(Request::Query), effects, client, server);
             }
@@ -42,6 +46,9 @@ impl Relay {
             frontend::EXECUTE => {
                 let portal = hawser_wire::frame::c_string(body).map(|(portal, _)| portal).unwrap_or_default();
                 let effects = client.state.of_portal(portal);
+                if !self.is_open(effects.as_ref(), client, server) {
+                    return Ok(false);
+                }
                 self.forward(header, body, Some(Request::Execute), effects, client, server);
             }
             frontend::SYNC => self.forward(header, body, Some(Request::Sync), None, client, server),
@@ -55,7 +62,7 @@ impl Relay {
             frontend::TERMINATE => return Err(Stop::ClientLeft),
             unknown => return Err(Violation::UnknownTag(unknown).into()),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Passes the message on as it is; what has not arrived yet follows in pieces.

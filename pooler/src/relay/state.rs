@@ -4,6 +4,7 @@
 //! While client and server are joined both have the same settings, so each change is made to both.
 
 use super::{ClientSide, Shared};
+use crate::notify::subscriptions::Subscriptions;
 use crate::parameters::ParameterSet;
 use crate::pins::{PinReason, PinReasons};
 use crate::server::connection::{Effect as Owed, ServerConnection};
@@ -106,7 +107,13 @@ pub(super) fn command(
             client.statements.clear();
             server.statements.clear();
         }
+        (b"LISTEN", Some(Effect::Listen(channel))) if listens(client, &channel) => {}
         (b"LISTEN", _) => client.state.pins.add(PinReason::Listen),
+        (b"UNLISTEN", Some(Effect::Unlisten(channel))) => book(client, |book| book.unlisten(&channel)),
+        (b"UNLISTEN", Some(Effect::UnlistenAll)) => {
+            client.state.pins.remove(PinReason::Listen);
+            book(client, Subscriptions::unlisten_all);
+        }
         (b"PREPARE", _) => client.state.pins.add(PinReason::SqlPrepared),
         (b"LOAD", _) => client.state.pins.add(PinReason::LibraryLoad),
         (b"SET" | b"RESET", None | Some(Effect::None)) => client.state.pins.add(PinReason::Setting),
@@ -115,7 +122,24 @@ pub(super) fn command(
     }
 }
 
+/// LISTEN has succeeded. Whether the hub serves the session.
+fn listens(client: &ClientSide, channel: &str) -> bool {
+    client.listener.as_ref().is_some_and(|listener| listener.book(|book| book.listen(channel)))
+}
+
+/// Tells the book of what the session listens on, if it has one.
+fn book(client: &ClientSide, tell: impl FnOnce(&mut Subscriptions)) {
+    if let Some(listener) = &client.listener {
+        listener.book(tell);
+    }
+}
+
 fn apply(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    match &effect {
+        Effect::Savepoint(name) => book(client, |book| book.savepoint(name)),
+        Effect::Release(name) => book(client, |book| book.release(name)),
+        _ => {}
+    }
     let state = &mut client.state;
     match effect {
         Effect::Set(name, value) => {
@@ -143,7 +167,13 @@ fn apply(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection,
         }
         Effect::Makes(thing) => state.pins.add(reason(thing)),
         Effect::Drops(thing) => state.pins.remove(reason(thing)),
-        Effect::None | Effect::SetLocal | Effect::RollbackTo(_) => {}
+        Effect::None
+        | Effect::SetLocal
+        | Effect::RollbackTo(_)
+        | Effect::Listen(_)
+        | Effect::Unlisten(_)
+        | Effect::UnlistenAll
+        | Effect::Notify => {}
     }
 }
 
@@ -156,6 +186,7 @@ const fn reason(thing: Thing) -> PinReason {
 }
 
 fn commit(client: &mut ClientSide) {
+    book(client, Subscriptions::commit);
     let state = &mut client.state;
     state.committed = state.settings.clone();
     state.committed_pins = state.pins;
@@ -164,6 +195,7 @@ fn commit(client: &mut ClientSide) {
 
 /// What was set since the transaction began is gone; a session-level lock that was taken stays.
 fn roll_back(client: &mut ClientSide, server: &mut ServerConnection) {
+    book(client, Subscriptions::roll_back);
     let state = &mut client.state;
     let locked = state.pins.has(PinReason::AdvisoryLock);
     state.pins = state.committed_pins;
@@ -177,6 +209,7 @@ fn roll_back(client: &mut ClientSide, server: &mut ServerConnection) {
 }
 
 fn roll_back_to(name: &str, client: &mut ClientSide, server: &mut ServerConnection) {
+    book(client, |book| book.roll_back_to(name));
     let state = &mut client.state;
     let Some(at) = state.savepoints.iter().rposition(|(known, _)| known == name) else { return };
     state.savepoints.truncate(at + 1);
@@ -187,6 +220,7 @@ fn roll_back_to(name: &str, client: &mut ClientSide, server: &mut ServerConnecti
 }
 
 fn discard_all(client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    book(client, Subscriptions::clear);
     client.statements.clear();
     client.unnamed.statement = None;
     server.statements.clear();
@@ -207,9 +241,11 @@ pub(super) fn ready(idle: bool, client: &mut ClientSide, server: &mut ServerConn
     if !idle {
         return;
     }
-    if !client.state.portals.is_empty() {
+    // A portal of the next batch may be bound already.
+    if !client.state.portals.is_empty() && server.queue.is_settled() {
         client.state.portals.clear();
     }
+    book(client, if failed { Subscriptions::roll_back } else { Subscriptions::commit });
     let state = &client.state;
     if Rc::ptr_eq(&state.settings, &state.committed) && state.pins == state.committed_pins {
         return;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::parameters::ParameterSet;
+use crate::pins::PinReason;
 use crate::server::connection::{CancelKey, Cancels};
 use crate::statements::ServerStatements;
 use crate::stream::{Socket, SocketAddress};
@@ -29,15 +30,23 @@ struct Scene {
     stopped: Option<Stop>,
 }
 
-const LIMITS: RelayLimits =
-    RelayLimits { max_message: 1 << 20, max_client_statements: 100, max_server_statements: 2 };
+const LIMITS: RelayLimits = RelayLimits {
+    max_message: 1 << 20,
+    max_client_statements: 100,
+    max_server_statements: 2,
+    notify_queue: 1 << 16,
+};
 
 impl Scene {
     fn new() -> Self {
         let (near_client, far_client) = UnixStream::pair().unwrap();
         let (near_server, far_server) = UnixStream::pair().unwrap();
-        let shared =
-            Shared { buffers: Buffers::default(), local: Local::default(), registry: Arc::default() };
+        let shared = Shared {
+            buffers: Buffers::default(),
+            local: Local::default(),
+            registry: Arc::default(),
+            desk: Desk::new(crate::ids::WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
+        };
         let settings = shared.local.interner.intern(ParameterSet::default());
         let client = ClientSide {
             session: SessionId(7),
@@ -46,6 +55,7 @@ impl Scene {
             statements: ClientStatements::default(),
             unnamed: Unnamed::default(),
             state: SessionState::new(settings.clone()),
+            listener: None,
         };
         let now = Instant::now();
         let server = ServerConnection {
@@ -55,6 +65,7 @@ impl Scene {
             settings,
             statements: ServerStatements::default(),
             unnamed: None,
+            listens: false,
             cancel_key: Rc::new(CancelKey {
                 address: SocketAddress::Unix("/".into()),
                 pid: 1,
@@ -348,19 +359,51 @@ fn a_known_statement_that_is_parsed_while_the_server_skips_is_still_known_to_be_
     });
 }
 
+/// A notification before a reply that is ours; `passes` if it reaches the client.
+async fn notification_before_a_reply(scene: &mut Scene, passes: bool) {
+    let statement = scene.shared.registry.statement(b"SELECT 1", &[0, 0]);
+    scene.client.statements.define(b"s", statement.clone());
+    let batch = [bind("s"), encode::SYNC.to_vec()].concat();
+    let sent =
+        [parse(&ours(&statement), "SELECT 1"), bind(&ours(&statement)), encode::SYNC.to_vec()].concat();
+    scene.client_says(&batch, &sent).await;
+    let notification = message(backend::NOTIFICATION_RESPONSE, b"\0\0\0\x01channel\0hello\0");
+    let replies = [&notification, encode::PARSE_COMPLETE, BOUND, IDLE].concat();
+    let heard: &[u8] = if passes { &notification } else { b"" };
+    scene.server_says(&replies, &[heard, BOUND, IDLE].concat()).await;
+}
+
 #[test]
 fn a_notification_is_not_lost_before_a_reply_that_is_ours() {
     scene(async |mut scene| {
-        let statement = scene.shared.registry.statement(b"SELECT 1", &[0, 0]);
-        scene.client.statements.define(b"s", statement.clone());
-        let batch = [bind("s"), encode::SYNC.to_vec()].concat();
-        let sent =
-            [parse(&ours(&statement), "SELECT 1"), bind(&ours(&statement)), encode::SYNC.to_vec()].concat();
-        scene.client_says(&batch, &sent).await;
-        let notification = message(backend::NOTIFICATION_RESPONSE, b"\0\0\0\x01channel\0hello\0");
-        let replies = [&notification, encode::PARSE_COMPLETE, BOUND, IDLE].concat();
-        scene.server_says(&replies, &[&notification, BOUND, IDLE].concat()).await;
+        scene.client.state.pins.add(PinReason::Listen);
+        notification_before_a_reply(&mut scene, true).await;
+        assert!(!scene.at_rest);
+    });
+}
+
+#[test]
+fn a_notification_from_a_server_connection_that_others_used_is_not_the_clients() {
+    scene(async |mut scene| {
+        notification_before_a_reply(&mut scene, false).await;
         assert!(scene.at_rest);
+    });
+}
+
+#[test]
+fn a_server_connection_forgets_its_channels_before_it_is_given_back() {
+    scene(async |mut scene| {
+        scene.server.listens = true;
+        let asked = message(frontend::QUERY, b"SELECT 1\0");
+        scene.client_says(&asked, &asked).await;
+        let done = [message(backend::COMMAND_COMPLETE, b"SELECT 1\0"), IDLE.to_vec()].concat();
+        scene.server_says(&done, &done).await;
+        assert!(!scene.at_rest && !scene.server.listens);
+        // What the client says meanwhile waits.
+        scene.client_says(&asked, &message(frontend::QUERY, b"UNLISTEN *\0")).await;
+        let forgotten = [message(backend::COMMAND_COMPLETE, b"UNLISTEN\0"), IDLE.to_vec()].concat();
+        scene.server_says(&forgotten, b"").await;
+        scene.client_says(b"", &asked).await;
     });
 }
 

@@ -2,6 +2,7 @@
 
 use super::outbox::Outbox;
 use super::{ClientSide, MOST_OWED, Relay, Shared, Stop, Violation};
+use crate::notify::Gate;
 use crate::server::connection::ServerConnection;
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
@@ -20,6 +21,32 @@ pub(super) struct Upstream {
     pub(super) piece: usize,
     /// So much is owed that the server was asked for the replies that it holds back.
     asked: bool,
+    /// What the client's next message waits for.
+    pub(super) wait: Option<Wait>,
+}
+
+/// What a message waits for before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The session must have a listener.
+    Listener,
+    /// The hub must have the channels.
+    Channels,
+    /// The hub must have delivered what was committed before.
+    Mark,
+    /// The server connection must have forgotten its channels, and is given back then.
+    Unlisten,
+}
+
+impl Wait {
+    /// What is waited for at this gate.
+    pub(super) const fn at(gate: Gate) -> Option<Self> {
+        match gate {
+            Gate::Open => None,
+            Gate::Channels => Some(Self::Channels),
+            Gate::Mark => Some(Self::Mark),
+        }
+    }
 }
 
 /// How much of a message must be there before it can be planned.
@@ -49,6 +76,9 @@ impl Relay {
         self.up.asked &= server.queue.len() >= MOST_OWED;
         if planned {
             return Poll::Ready(Ok(()));
+        }
+        if self.up.wait.is_some() {
+            return Poll::Pending;
         }
         if server.queue.len() >= MOST_OWED && self.up.piece == 0 {
             if self.up.asked || !server.queue.is_batch_open() || !server.queue.awaits_server() {
@@ -80,6 +110,9 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Result<bool, Stop> {
+        if client.input.is_none() || !self.is_open_at_all(client, server) {
+            return Ok(false);
+        }
         let Some(mut input) = client.input.take() else { return Ok(false) };
         if server.queue.is_settled() && server.status == TransactionStatus::Idle && self.up.piece == 0 {
             self.prepend_settings(client, server);
@@ -92,6 +125,11 @@ impl Relay {
             self.up.out = Outbox::default();
         }
         client.input = Some(input);
+        if let Some(listener) = &client.listener
+            && planned > 0
+        {
+            listener.end_message();
+        }
         outcome?;
         Ok(planned > 0 || !self.up.out.is_empty())
     }
@@ -117,7 +155,9 @@ impl Relay {
             }
             let Some(header) = first_message(rest, self.limits.max_message)? else { break };
             let body = rest.get(HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
-            self.plan_message(header, body, client, server, shared)?;
+            if !self.plan_message(header, body, client, server, shared)? {
+                break;
+            }
         }
         Ok(())
     }

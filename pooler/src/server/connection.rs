@@ -142,6 +142,8 @@ pub struct ServerConnection {
     pub released: Instant,
     /// Which order to reconnect it has seen (see `pool`).
     pub generation: u64,
+    /// A LISTEN was sent on it, and no `UNLISTEN *` of ours since.
+    pub listens: bool,
     /// Something was done on it that only its own client may see, and that no setting undoes.
     pub tainted: bool,
 }
@@ -235,6 +237,7 @@ impl ParkedServer {
             expires: self.expires,
             released: self.released,
             generation: self.generation,
+            listens: false,
             tainted: false,
         })
     }

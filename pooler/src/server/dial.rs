@@ -267,6 +267,7 @@ async fn log_in(
         expires: plan.lifetime.map(|lifetime| now + lifetime),
         released: now,
         generation,
+        listens: false,
         tainted: false,
     };
     if let Some(text) = &plan.connect_query {

@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 /// answers what comes next.
 const FAILS: &str = "ROLLBACK TO SAVEPOINT hawser_refused";
 
+/// How long a client that read its notifications too slowly may take to read why it is closed.
+const SLOW_READER: Duration = Duration::from_secs(30);
+
 /// Why a session let go of its server connection.
 enum Release {
     /// Everything is answered.
@@ -76,6 +79,7 @@ impl Session {
                     self.begin_idle();
                 }
                 Idle::Left(end) => return Err(end),
+                Idle::NotifyQueueFull => return Err(self.fail(&Stop::NotifyQueueFull).await),
                 Idle::Violation(violation) => return Err(self.fail(&violation.into()).await),
                 Idle::Signal(Signal::Cancelled | Signal::Cut) => {}
                 Idle::Signal(Signal::TimeOut(timer)) => return Err(self.time_out(timer).await),
@@ -224,7 +228,7 @@ impl Session {
         self.handle.set_place(Place::Detached);
         self.note_end(&mut relay, &member, &watch);
         let settled = matches!(release, Release::Settled);
-        let needs_reset = relay.keep || !self.client.state.pins.is_empty();
+        let needs_reset = relay.keep || !self.client.state.pins.is_empty() || member.server.listens;
         if settled {
             self.pool.check_in(member, false);
             return Ok(());
@@ -341,7 +345,13 @@ impl Session {
                 signal => return Poll::Ready(Release::Signal(signal)),
             }
         }
-        match relay.poll(cx, &mut self.client, &mut member.server, &self.shared) {
+        let mut polled = relay.poll(cx, &mut self.client, &mut member.server, &self.shared);
+        if relay.needs_listener() {
+            let listener = self.shared.desk.enlist(self.handle.id, &plan.dial, plan.limits.notify_queue);
+            self.client.listener = Some(Box::new(listener));
+            polled = relay.poll(cx, &mut self.client, &mut member.server, &self.shared);
+        }
+        match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Release::Settled),
             Poll::Ready(Err(stop)) => Poll::Ready(Release::Stopped(stop)),
             Poll::Pending => {
@@ -475,25 +485,43 @@ impl Session {
     /// Says something to a client that may not be reading. If a signal comes first, the session ends without a
     /// word, because half of one may be on its way.
     async fn tell(&mut self, mut words: &[u8]) -> Result<(), End> {
-        let (stream, handle) = (&mut self.client.stream, &self.handle);
-        poll_fn(|cx| {
-            let written = loop {
-                if words.is_empty() {
-                    break stream.poll_flush(cx);
-                }
-                match stream.poll_write(cx, &[IoSlice::new(words)]) {
-                    Poll::Ready(Ok(0)) => break Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(count)) => words = words.get(count..).unwrap_or_default(),
-                    Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                    Poll::Pending => break Poll::Pending,
-                }
-            };
-            if let Poll::Ready(outcome) = written {
-                return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
-            }
-            ended_by(handle.take_signal(cx.waker()))
+        let told = poll_fn(|cx| {
+            let told = self.poll_tell(cx, &mut words);
+            let overrun = || self.client.listener.as_ref().is_some_and(|listener| listener.is_overrun());
+            if told.is_pending() && overrun() { Poll::Ready(Err(End::NotifyQueueFull)) } else { told }
         })
-        .await
+        .await;
+        if told == Err(End::NotifyQueueFull) {
+            Box::pin(self.tell_overrun(words)).await;
+        }
+        told
+    }
+
+    /// Tells a client that reads too slowly, behind what has begun to leave, why nothing more comes.
+    async fn tell_overrun(&mut self, words: &[u8]) {
+        let mut last = words.to_vec();
+        Refusal::NotifyQueueFull.write(&mut last, Severity::Fatal);
+        let mut last = last.as_slice();
+        let _ = tokio::time::timeout(SLOW_READER, poll_fn(|cx| self.poll_tell(cx, &mut last))).await;
+    }
+
+    fn poll_tell(&mut self, cx: &mut Context<'_>, words: &mut &[u8]) -> Poll<Result<(), End>> {
+        let stream = &mut self.client.stream;
+        let written = loop {
+            if words.is_empty() {
+                break stream.poll_flush(cx);
+            }
+            match stream.poll_write(cx, &[IoSlice::new(words)]) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => *words = words.get(count..).unwrap_or_default(),
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        if let Poll::Ready(outcome) = written {
+            return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
+        }
+        ended_by(self.handle.take_signal(cx.waker()))
     }
 
     async fn fail(&mut self, violation: &Stop) -> End {
@@ -577,5 +605,6 @@ fn end_of(stop: &Stop) -> End {
         | Stop::ServerViolation(_)
         | Stop::ServerFraming(_) => End::ServerLost,
         Stop::OursFailed(_) => End::SettingsRefused,
+        Stop::NotifyQueueFull => End::NotifyQueueFull,
     }
 }

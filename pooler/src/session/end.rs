@@ -21,6 +21,8 @@ pub enum End {
     SettingsRefused,
     /// Some time was out.
     TimeOut(Timer),
+    /// It did not read its notifications.
+    NotifyQueueFull,
     /// The process ends.
     Drained(Drain),
     /// An operator wanted it gone.
@@ -43,6 +45,7 @@ impl fmt::Display for End {
             Self::ServerLost => f.write_str("server connection lost"),
             Self::SettingsRefused => f.write_str("the server refused the session's settings"),
             Self::TimeOut(timer) => write!(f, "time out: {timer:?}"),
+            Self::NotifyQueueFull => f.write_str("too many notifications were not read"),
             Self::Drained(_) => f.write_str("shutting down"),
             Self::Killed => f.write_str("ended by an operator"),
             Self::LoginTimeOut => f.write_str("login took too long"),

@@ -26,6 +26,8 @@ pub(super) enum Idle {
     Left(End),
     /// The client broke the protocol.
     Violation(Violation),
+    /// More notifications arrived than may wait for the client.
+    NotifyQueueFull,
     /// Something other than bytes.
     Signal(Signal),
 }
@@ -45,8 +47,13 @@ impl Session {
         if let Some(signal) = self.handle.take_signal(cx.waker()).or(postponed) {
             return Poll::Ready(Idle::Signal(signal));
         }
+        if let Some(idle) = self.preview_notifications(cx) {
+            return Poll::Ready(idle);
+        }
         loop {
             match self.preview() {
+                // A LISTEN needs no server connection before the hub has the channel.
+                Ok(Some(Idle::Work)) if self.is_asking_hub() => return Poll::Pending,
                 Ok(Some(idle)) => return Poll::Ready(idle),
                 Ok(None) => {}
                 Err(violation) => return Poll::Ready(Idle::Violation(violation)),
@@ -55,6 +62,24 @@ impl Session {
                 return Poll::Ready(Idle::Left(end));
             }
         }
+    }
+
+    /// What has arrived for a client that listens and is outside a transaction.
+    fn preview_notifications(&self, cx: &Context<'_>) -> Option<Idle> {
+        let listener = self.client.listener.as_ref()?;
+        listener.register(cx);
+        if listener.is_overrun() {
+            return Some(Idle::NotifyQueueFull);
+        }
+        let mut out = Vec::new();
+        if self.deferred.is_none() {
+            listener.take(&mut out);
+        }
+        (!out.is_empty()).then_some(Idle::Answer(out))
+    }
+
+    fn is_asking_hub(&self) -> bool {
+        self.client.listener.as_ref().is_some_and(|listener| listener.is_asking())
     }
 
     /// Reads once. While nothing has arrived the session holds no block.

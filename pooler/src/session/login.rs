@@ -363,6 +363,7 @@ impl Candidate {
             statements: Default::default(),
             unnamed: Unnamed::default(),
             state: SessionState::new(settings),
+            listener: None,
         };
         let session = Session {
             client,

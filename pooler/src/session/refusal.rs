@@ -38,6 +38,8 @@ pub enum Refusal {
     TooLarge(String),
     /// A transaction in statement mode.
     NoTransactions,
+    /// More notifications than may wait for the client.
+    NotifyQueueFull,
     /// Time is out.
     TimeOut(Timer),
     /// The process ends.
@@ -75,6 +77,7 @@ impl Refusal {
             Self::TransactionFailed => sqlstate::IN_FAILED_SQL_TRANSACTION,
             Self::CommitUnknown => sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             Self::Violation(_) => sqlstate::PROTOCOL_VIOLATION,
+            Self::NotifyQueueFull => sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
             Self::TooLarge(_) => sqlstate::PROGRAM_LIMIT_EXCEEDED,
             Self::NoTransactions => sqlstate::FEATURE_NOT_SUPPORTED,
             Self::TimeOut(Timer::IdleTransaction) => sqlstate::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
@@ -119,6 +122,10 @@ impl Refusal {
             }
             Self::Violation(words) | Self::TooLarge(words) | Self::BadStartup(_, words) => words.clone(),
             Self::NoTransactions => "transaction blocks not allowed in statement pooling mode".into(),
+            Self::NotifyQueueFull => {
+                "terminating connection because too many notifications were not read (limits.notify_queue)"
+                    .into()
+            }
             Self::TimeOut(timer) => timed_out(*timer).into(),
             Self::ShuttingDown => "terminating connection due to administrator command".into(),
             Self::NeedsTls => "TLS is required".into(),
@@ -184,6 +191,7 @@ pub fn of_stop(stop: &Stop) -> Option<Refusal> {
             Refusal::TooLarge(violation.to_string())
         }
         Stop::Violation(violation) => Refusal::Violation(violation.to_string()),
+        Stop::NotifyQueueFull => Refusal::NotifyQueueFull,
         Stop::ServerLeft
         | Stop::ServerLost(_)
         | Stop::ServerEnds(_)

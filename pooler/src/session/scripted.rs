@@ -89,12 +89,14 @@ impl Scene {
                 max_message: 1 << 20,
                 max_client_statements: 10,
                 max_server_statements: 10,
+                notify_queue: 1 << 16,
             },
         };
         let shared = Rc::new(Shared {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            desk: crate::notify::Desk::new(WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
         });
         let surroundings = Surroundings {
             worker: WorkerId(0),
@@ -123,6 +125,7 @@ impl Scene {
             statements: Default::default(),
             unnamed: Unnamed::default(),
             state: crate::relay::SessionState::new(self.shared.local.interner.intern(Default::default())),
+            listener: None,
         };
         let timeouts = Timeouts {
             login: LONG,

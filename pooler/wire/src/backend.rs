@@ -55,6 +55,15 @@ pub fn backend_key_data(body: &[u8]) -> Option<(u32, &[u8])> {
     (4..=256).contains(&key.len()).then_some((u32::from_be_bytes(pid), key))
 }
 
+/// Process number of the sender and channel of a NotificationResponse body.
+#[must_use]
+pub fn notification(body: &[u8]) -> Option<(u32, &[u8])> {
+    let (&pid, rest) = body.split_first_chunk::<4>()?;
+    let (channel, rest) = c_string(rest)?;
+    let (_, after) = c_string(rest)?;
+    after.is_empty().then_some((u32::from_be_bytes(pid), channel))
+}
+
 /// The tag text of a CommandComplete body.
 #[must_use]
 pub fn command_tag(body: &[u8]) -> Option<&[u8]> {
@@ -111,6 +120,7 @@ mod tests {
             let _ = parameter_status(&body);
             let _ = backend_key_data(&body);
             let _ = command_tag(&body);
+            let _ = notification(&body);
             let _ = error_fields(&body);
         }
     }

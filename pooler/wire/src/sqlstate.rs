@@ -5,6 +5,8 @@
 pub const SUCCESSFUL_COMPLETION: &str = "00000";
 /// `warning`.
 pub const WARNING: &str = "01000";
+/// Notifications may have been lost: of class 01, warnings, with a subclass of our own.
+pub const NOTIFICATIONS_MAY_BE_LOST: &str = "01H01";
 /// `connection_exception`.
 pub const CONNECTION_EXCEPTION: &str = "08000";
 /// `sqlclient_unable_to_establish_sqlconnection`.

@@ -367,6 +367,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         max_message: reader.size("limits.max_message"),
         max_client_prepared_statements: reader.count("limits.max_client_prepared_statements"),
         max_logins: reader.count("limits.max_logins"),
+        notify_queue: reader.size("limits.notify_queue"),
         max_held: reader.count("limits.max_held"),
     }
 }

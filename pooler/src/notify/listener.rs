@@ -1,0 +1,310 @@
+//! A session that listens: what it wants, what waits for it, and what it waits for.
+//!
+//! The session owns a [`Listener`] and asks it before it sends something that matters; the worker's desk puts into
+//! the same [`Post`] what the hub tells.
+
+use super::desk::Desk;
+use super::inbox::Inbox;
+use super::news::{Ask, Notification, Station, Token};
+use super::subscriptions::{Delivery, Readiness, Subscriptions};
+use crate::ids::SessionId;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+/// Whether a message may pass now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Yes.
+    Open,
+    /// Not before the hub has the channels; no server connection is needed meanwhile.
+    Channels,
+    /// Not before the hub has delivered everything that was committed before; the server connection is kept.
+    Mark,
+}
+
+/// What a mark is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// What arrived before it on a channel of the open transaction was committed before that transaction.
+    Early,
+    /// What this server process sent until then is not the client's.
+    Begin(u32),
+    /// What the client has sent has arrived.
+    End,
+}
+
+/// What the client sends itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// Nothing that was seen.
+    Nothing,
+    /// It has said NOTIFY. What this server process sends is its own, if the number is known.
+    Notifying(Option<u32>),
+    /// As before, and it has arrived.
+    Arrived(Option<u32>),
+}
+
+/// Whether what is early was looked at since the client's last message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Early {
+    Unknown,
+    Dropped,
+}
+
+#[derive(Debug)]
+struct State {
+    subscriptions: Subscriptions,
+    inbox: Inbox,
+    next: u32,
+    mark: Option<(u32, Purpose)>,
+    sending: Sending,
+    early: Early,
+}
+
+/// What the desk and the session share.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) session: SessionId,
+    state: RefCell<State>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Post {
+    pub(super) fn new(session: SessionId, limit: usize) -> Rc<Self> {
+        let state = State {
+            subscriptions: Subscriptions::default(),
+            inbox: Inbox::new(limit),
+            next: 0,
+            mark: None,
+            sending: Sending::Nothing,
+            early: Early::Unknown,
+        };
+        Rc::new(Self { session, state: RefCell::new(state), waker: RefCell::default() })
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// A notification on a channel that somebody on this worker listens on.
+    pub(super) fn push(&self, notification: &Arc<Notification>) {
+        let State { subscriptions, inbox, sending, .. } = &mut *self.state.borrow_mut();
+        if subscriptions.delivery(&notification.channel) == Delivery::Unwanted {
+            return;
+        }
+        let sender = match *sending {
+            Sending::Notifying(pid) | Sending::Arrived(pid) => pid,
+            Sending::Nothing => None,
+        };
+        if !inbox.push(notification.clone(), sender == Some(notification.pid)) {
+            tracing::warn!(session = %self.session, "too many notifications wait for a client, closing it");
+        }
+        self.wake();
+    }
+
+    /// Notifications may have been lost.
+    pub(super) fn push_gap(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.subscriptions.is_listening() {
+            state.inbox.push_gap();
+            self.wake();
+        }
+    }
+
+    /// The hub has answered. Returns a channel that it cannot have.
+    pub(super) fn answer(&self, number: u32, reached: bool) -> Option<Arc<str>> {
+        let mut state = self.state.borrow_mut();
+        self.wake();
+        let Some((_, purpose)) = state.mark.take_if(|(waiting, _)| *waiting == number) else {
+            return state.subscriptions.answer(number, reached);
+        };
+        match purpose {
+            Purpose::Early => {
+                let State { subscriptions, inbox, early, .. } = &mut *state;
+                inbox.keep_due(|channel| subscriptions.delivery(channel));
+                *early = Early::Dropped;
+            }
+            Purpose::Begin(pid) => state.sending = Sending::Notifying(reached.then_some(pid)),
+            Purpose::End => {
+                if let Sending::Notifying(pid) = state.sending {
+                    state.sending = Sending::Arrived(pid);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// See the module. Dropped when the session ends; then nothing is listened on for it any more.
+#[derive(Debug)]
+pub struct Listener {
+    desk: Rc<Desk>,
+    station: Arc<Station>,
+    post: Rc<Post>,
+}
+
+impl Listener {
+    pub(super) const fn new(desk: Rc<Desk>, station: Arc<Station>, post: Rc<Post>) -> Self {
+        Self { desk, station, post }
+    }
+
+    /// Has `cx` woken when the hub tells something.
+    pub fn register(&self, cx: &Context<'_>) {
+        let mut known = self.post.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *known = Some(cx.waker().clone());
+        }
+    }
+
+    /// The client is about to LISTEN on these channels.
+    #[must_use]
+    pub fn begin_listen<'a>(&self, channels: impl Iterator<Item = &'a str>) -> Gate {
+        let mut gate = Gate::Open;
+        for channel in channels {
+            let (readiness, number) = {
+                let mut state = self.post.state.borrow_mut();
+                state.next = state.next.wrapping_add(1);
+                let number = state.next;
+                (state.subscriptions.want(channel, number), number)
+            };
+            match readiness {
+                Readiness::Ready => continue,
+                Readiness::Waiting => {}
+                Readiness::Ask(channel) => {
+                    self.desk.join(&self.station, &channel, &self.post);
+                    self.ask(Ask::Listen(channel, self.token(number)));
+                }
+            }
+            gate = Gate::Channels;
+        }
+        gate
+    }
+
+    /// The client is about to NOTIFY, on the server process `pid`.
+    #[must_use]
+    pub fn begin_notify(&self, pid: u32) -> Gate {
+        {
+            let state = self.post.state.borrow();
+            if state.subscriptions.is_empty() || state.sending != Sending::Nothing {
+                return Gate::Open;
+            }
+        }
+        self.mark(Purpose::Begin(pid))
+    }
+
+    /// The client has said something, and nothing else is under way. In a transaction in which it has said LISTEN,
+    /// what arrives before its next word was committed before the transaction.
+    #[must_use]
+    pub fn begin_message(&self) -> Gate {
+        {
+            let state = self.post.state.borrow();
+            if !state.subscriptions.is_pending() || state.early == Early::Dropped {
+                return Gate::Open;
+            }
+        }
+        self.mark(Purpose::Early)
+    }
+
+    /// The client's message is on its way.
+    pub fn end_message(&self) {
+        self.post.state.borrow_mut().early = Early::Unknown;
+    }
+
+    /// The server is ready, outside a transaction: the client hears of that when its own notifications are there.
+    #[must_use]
+    pub fn end_notify(&self) -> Gate {
+        if !matches!(self.post.state.borrow().sending, Sending::Notifying(_)) {
+            return Gate::Open;
+        }
+        self.mark(Purpose::End)
+    }
+
+    /// The client hears that the server is ready. If nothing else is under way, nothing that comes later on this
+    /// server connection is its own, and channels that it does not need are let go.
+    pub fn pass_ready(&self, settled: bool) {
+        let left = {
+            let mut state = self.post.state.borrow_mut();
+            state.sending = match state.sending {
+                Sending::Arrived(pid) if !settled => Sending::Notifying(pid),
+                Sending::Notifying(pid) if !settled => Sending::Notifying(pid),
+                _ => Sending::Nothing,
+            };
+            if settled { state.subscriptions.tidy() } else { Vec::new() }
+        };
+        for channel in left {
+            self.desk.leave(&self.station, &channel, self.post.session);
+        }
+    }
+
+    /// The server connection is lost, and with it the transaction that was under way.
+    pub fn lose_server(&self) {
+        self.book(Subscriptions::roll_back);
+        self.pass_ready(true);
+    }
+
+    /// The hub was asked for channels and has not answered.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.post.state.borrow().subscriptions.is_asking()
+    }
+
+    /// More arrived for the client than its inbox holds.
+    #[must_use]
+    pub fn is_overrun(&self) -> bool {
+        self.post.state.borrow().inbox.is_overrun()
+    }
+
+    /// Appends a portion of what is due to the client, which is between two messages and outside a transaction.
+    /// True when more may be due.
+    pub fn take(&self, out: &mut Vec<u8>) -> bool {
+        let State { subscriptions, inbox, .. } = &mut *self.post.state.borrow_mut();
+        !inbox.is_empty() && inbox.take(out, self.post.session.0, |channel| subscriptions.delivery(channel))
+    }
+
+    /// Whether a notification from the client's own server connection is left to the hub.
+    #[must_use]
+    pub fn has(&self, channel: &str) -> bool {
+        self.post.state.borrow().subscriptions.delivery(channel) != Delivery::Unwanted
+    }
+
+    /// Tells the book of what the client listens on.
+    pub fn book<T>(&self, tell: impl FnOnce(&mut Subscriptions) -> T) -> T {
+        tell(&mut self.post.state.borrow_mut().subscriptions)
+    }
+
+    fn mark(&self, purpose: Purpose) -> Gate {
+        let number = {
+            let mut state = self.post.state.borrow_mut();
+            if state.mark.is_some() {
+                return Gate::Mark;
+            }
+            state.next = state.next.wrapping_add(1);
+            state.mark = Some((state.next, purpose));
+            state.next
+        };
+        self.ask(Ask::Mark(self.token(number)));
+        Gate::Mark
+    }
+
+    fn token(&self, number: u32) -> Token {
+        Token { session: self.post.session, number }
+    }
+
+    fn ask(&self, ask: Ask) {
+        self.desk.ask(&self.station, ask);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let held: Vec<_> = self.post.state.borrow().subscriptions.held().cloned().collect();
+        for channel in held {
+            self.desk.leave(&self.station, &channel, self.post.session);
+        }
+        self.desk.dismiss(self.post.session);
+    }
+}
