@@ -4,6 +4,7 @@ use crate::ids::{PoolKey, SessionId};
 use crate::pins::PinReasons;
 use crate::pool::PoolReport;
 use crate::pool::card::ServerReport;
+use crate::shapes::Told;
 use crate::stream::Ends;
 use hawser_wire::startup::Replication;
 use std::time::Instant;
@@ -15,6 +16,8 @@ pub struct Wanted {
     pub clients: bool,
     /// Each server connection.
     pub servers: bool,
+    /// So many shapes of queries, those on which servers worked longest.
+    pub shapes: usize,
 }
 
 /// What is told.
@@ -26,8 +29,8 @@ pub struct WorkerReport {
     pub clients: Vec<ClientReport>,
     /// Its server connections, if wanted.
     pub servers: Vec<(PoolKey, ServerReport)>,
-    /// Its sessions that keep their server connection, with their reasons.
-    pub pinned: Vec<(PoolKey, PinReasons)>,
+    /// Shapes of queries, as many as are wanted.
+    pub shapes: Vec<Told>,
     /// Clients that are logging in.
     pub logins: usize,
     /// Clients, and server connections, that use TLS.

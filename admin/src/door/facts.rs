@@ -29,6 +29,40 @@ pub struct Facts {
     pub hosts: Vec<Host>,
     /// See [`super::Question::Hosts`].
     pub failovers: Vec<Failover>,
+    /// See [`super::Question::Fingerprints`].
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// Queries of one shape in one pool. Time, rows, bytes, errors, waiting and pins are of batches in which all statements
+/// have this shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fingerprint {
+    /// Database as clients name it.
+    pub database: String,
+    /// User on the server.
+    pub user: String,
+    /// See [`Pool::host`].
+    pub host: String,
+    /// Equal for texts of one shape.
+    pub hash: u64,
+    /// The shape: SQL with `?` for literals.
+    pub text: String,
+    /// Statements run.
+    pub calls: u64,
+    /// Errors.
+    pub errors: u64,
+    /// Rows returned or changed.
+    pub rows: u64,
+    /// Bytes to clients.
+    pub bytes: u64,
+    /// How long servers worked on a batch.
+    pub time: Histogram,
+    /// Times that a client had to wait for a server connection first.
+    pub waits: u64,
+    /// How long those waited.
+    pub waited: Duration,
+    /// Times that it pinned its session.
+    pub pins: u64,
 }
 
 /// One host of a cluster that is watched.

@@ -5,6 +5,8 @@
 //! changes something, and is answered when that is done.
 
 pub mod facts;
+#[cfg(test)]
+pub(crate) mod samples;
 
 pub use facts::Facts;
 
@@ -38,6 +40,10 @@ pub enum Question {
     Listeners,
     /// Hosts of clusters that are watched, and the last failovers.
     Hosts,
+    /// Queries by their shape.
+    Fingerprints,
+    /// The same, but only the hundred on which servers worked longest.
+    BusiestFingerprints,
 }
 
 /// Something to be done.

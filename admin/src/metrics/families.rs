@@ -42,6 +42,7 @@ const NONE: &[&str] = &[];
 const DATABASE: &[&str] = &["database"];
 const USER: &[&str] = &["user"];
 const POOL: &[&str] = &["database", "user", "host"];
+const FINGERPRINT: &[&str] = &["database", "user", "host", "fingerprint"];
 const HOST: &[&str] = &["cluster", "host"];
 
 /// All of them, in the order of a scrape.
@@ -136,6 +137,19 @@ pub const FAMILIES: &[Family] = &[
         &["database", "user", "host", "sqlstate"],
         "Errors that clients were sent, the server's and ours.",
     ),
+    counter(
+        "hawser_fingerprint_calls_total",
+        FINGERPRINT,
+        "Statements of one shape that were run, of the hundred shapes on which servers worked longest.",
+    ),
+    counter("hawser_fingerprint_seconds_total", FINGERPRINT, "How long servers worked on them."),
+    counter(
+        "hawser_fingerprint_wait_seconds_total",
+        FINGERPRINT,
+        "How long clients waited for a server connection before them.",
+    ),
+    counter("hawser_fingerprint_rows_total", FINGERPRINT, "Rows that they returned or changed."),
+    counter("hawser_fingerprint_errors_total", FINGERPRINT, "Their errors."),
     gauge("hawser_host_usable", HOST, "1 if statements may be sent to a host."),
     gauge("hawser_host_primary", HOST, "1 for the host that takes writes."),
     gauge("hawser_host_timeline", HOST, "Timeline of a host."),

@@ -13,8 +13,14 @@ use crate::door::{Facts, Question, facts};
 use text::Text;
 
 /// What has to be asked for a scrape.
-pub const QUESTIONS: &[Question] =
-    &[Question::Process, Question::Databases, Question::Users, Question::Pools, Question::Hosts];
+pub const QUESTIONS: &[Question] = &[
+    Question::Process,
+    Question::Databases,
+    Question::Users,
+    Question::Pools,
+    Question::Hosts,
+    Question::BusiestFingerprints,
+];
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -26,12 +32,19 @@ const MOST_POOLS: usize = 1000;
 /// Databases and users that have series of their own.
 const MOST_NAMES: usize = 1000;
 
+/// Shapes of queries that have series of their own.
+const MOST_FINGERPRINTS: usize = 100;
+
 /// What the pools beyond [`MOST_POOLS`] are called.
 const OTHERS: &str = "(other)";
 
 /// The text of a scrape.
 #[must_use]
 pub fn render(facts: &Facts) -> String {
+    collect(facts).finish()
+}
+
+fn collect(facts: &Facts) -> Text {
     let mut text = Text::default();
     if let Some(process) = &facts.process {
         of_process(&mut text, process);
@@ -41,7 +54,8 @@ pub fn render(facts: &Facts) -> String {
     let pools = bounded(&facts.pools);
     of_pools(&mut text, &pools);
     of_hosts(&mut text, facts);
-    text.finish()
+    of_fingerprints(&mut text, facts);
+    text
 }
 
 fn bounded(pools: &[facts::Pool]) -> Vec<facts::Pool> {
@@ -166,6 +180,21 @@ fn of_pools(text: &mut Text, pools: &[facts::Pool]) {
     }
 }
 
+fn of_fingerprints(text: &mut Text, facts: &Facts) {
+    for one in facts.fingerprints.iter().take(MOST_FINGERPRINTS) {
+        let hash = format!("{:016x}", one.hash);
+        let labels: &[(&str, &str)] =
+            &[("database", &one.database), ("user", &one.user), ("host", &one.host), ("fingerprint", &hash)];
+        text.count("hawser_fingerprint_calls_total", labels, one.calls);
+        #[expect(clippy::cast_precision_loss, reason = "285 years are exact")]
+        let seconds = one.time.sum as f64 / 1e6;
+        text.value("hawser_fingerprint_seconds_total", labels, seconds);
+        text.value("hawser_fingerprint_wait_seconds_total", labels, one.waited.as_secs_f64());
+        text.count("hawser_fingerprint_rows_total", labels, one.rows);
+        text.count("hawser_fingerprint_errors_total", labels, one.errors);
+    }
+}
+
 fn of_hosts(text: &mut Text, facts: &Facts) {
     for host in &facts.hosts {
         let labels: &[(&str, &str)] = &[("cluster", &host.cluster), ("host", &host.address)];
@@ -222,6 +251,26 @@ mod tests {
             assert!(text.lines().any(|known| known == line), "no {line} in\n{text}");
         }
         assert_eq!(text.matches("# HELP hawser_pool_clients ").count(), 1);
+    }
+
+    #[test]
+    fn everything_that_is_told_is_described_and_the_other_way_round() {
+        let mut facts = crate::door::samples::facts();
+        facts.databases.push(facts::Database {
+            max_connections: Some(1),
+            max_clients: Some(1),
+            ..facts::Database::default()
+        });
+        facts.pools.push(pool(1));
+        facts.hosts.iter_mut().for_each(|host| host.lag = Some(std::time::Duration::ZERO));
+        for pool in &mut facts.pools {
+            let measured = facts::Histogram { buckets: vec![1; facts::Histogram::BOUNDED + 1], sum: 1 };
+            (pool.wait, pool.query) = (measured.clone(), measured.clone());
+            (pool.transaction, pool.login) = (measured.clone(), measured);
+        }
+        let told = collect(&facts).names();
+        let described: std::collections::BTreeSet<_> = FAMILIES.iter().map(|family| family.name).collect();
+        assert_eq!(told.into_iter().collect::<std::collections::BTreeSet<_>>(), described);
     }
 
     #[test]

@@ -54,6 +54,13 @@ pub(super) const TABLES: &[Table] = &[
     ),
     table("errors", "Errors that clients were sent, by SQLSTATE.", &[Question::Pools], ERRORS, errors),
     table(
+        "fingerprints",
+        "Queries by their shape, those on which servers worked longest at the top. Times, rows, bytes, errors, waiting and pins are of batches in which all statements have this shape.",
+        &[Question::Fingerprints],
+        FINGERPRINTS,
+        fingerprints,
+    ),
+    table(
         "latency",
         "How long waiting, queries, transactions and logins took: bounds that so many of them kept.",
         &[Question::Pools],
@@ -246,6 +253,52 @@ fn errors(facts: &Facts) -> Vec<Row> {
         }
     }
     rows
+}
+
+const FINGERPRINTS: &[Column] = &[
+    text("database", "Database."),
+    text("user", "User on the server."),
+    text("host", "`primary`, or the address of a standby."),
+    text("fingerprint", "Equal for texts of one shape; it may change with the version of Hawser."),
+    int8("calls", "Statements run."),
+    int8("total_us", "Microseconds that servers worked."),
+    int8("mean_us", "Microseconds of one batch."),
+    int8("p50_us", "Half of them took no longer; the bound of a bucket, at most twice too large."),
+    int8("p95_us", "95 % took no longer."),
+    int8("p99_us", "99 % took no longer."),
+    int8("rows", "Rows returned or changed."),
+    int8("bytes", "Bytes to clients."),
+    int8("errors", "Errors."),
+    int8("waits", "Times that a client had to wait for a server connection first."),
+    int8("wait_us", "Microseconds that those waited."),
+    int8("pins", "Times that it pinned its session."),
+    text("query", "The shape: SQL with `?` for literals."),
+];
+
+fn fingerprints(facts: &Facts) -> Vec<Row> {
+    let row = |one: &crate::door::facts::Fingerprint| {
+        let bound = |part| one.time.quantile(part).map_or(Value::Null, Value::int8);
+        vec![
+            Value::text(&one.database),
+            Value::text(&one.user),
+            Value::text(&one.host),
+            Value::text(format!("{:016x}", one.hash)),
+            Value::int8(one.calls),
+            Value::int8(one.time.sum),
+            one.time.sum.checked_div(one.time.count()).map_or(Value::Null, Value::int8),
+            bound(0.5),
+            bound(0.95),
+            bound(0.99),
+            Value::int8(one.rows),
+            Value::int8(one.bytes),
+            Value::int8(one.errors),
+            Value::int8(one.waits),
+            Value::int8(micros(one.waited)),
+            Value::int8(one.pins),
+            Value::text(&one.text),
+        ]
+    };
+    facts.fingerprints.iter().map(row).collect()
 }
 
 const LATENCY: &[Column] = &[

@@ -36,6 +36,8 @@ pub enum Change {
     Limits,
     /// Startup parameters that are dropped.
     IgnoreStartupParameters,
+    /// What is counted beyond what is needed.
+    Stats,
     /// Who may use the console.
     Admin,
     /// How hosts are asked what they are.
@@ -80,6 +82,7 @@ impl fmt::Display for Change {
             Self::Timeouts => f.write_str("[timeouts]"),
             Self::Limits => f.write_str("[limits]"),
             Self::IgnoreStartupParameters => f.write_str("ignore_startup_parameters"),
+            Self::Stats => f.write_str("[stats]"),
             Self::Admin => f.write_str("[admin]"),
             Self::Health => f.write_str("[health]"),
             Self::Log => f.write_str("[log]"),
@@ -138,6 +141,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
     note(log_words(&old.log) != log_words(&new.log), Change::Log);
     note(old.auth != new.auth, Change::Auth);
     note(old.client_tls != new.client_tls, Change::ClientTls);
+    note(old.stats != new.stats, Change::Stats);
     note(old.admin != new.admin, Change::Admin);
     note(old.pool != new.pool, Change::Pool);
     note(old.timeouts != new.timeouts, Change::Timeouts);

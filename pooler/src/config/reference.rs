@@ -366,6 +366,9 @@ pub const GLOBAL: &[Setting] = &[
     live("health.database", Kind::Text, Unset("the first database of the cluster, or `postgres`"), "",
         "Database in which hosts are asked."),
 
+    live("stats.fingerprints", Kind::Count { least: 0, most: 100_000 }, Value("5000"), "",
+        "Shapes of queries that each worker keeps count of, for `SHOW FINGERPRINTS`: about 1 kB each; 0: none. Where there are more, those with few calls give way."),
+
     live("admin.users", Kind::List, Unset("nobody"), "admin_users",
         "Users that may do everything on the console, the databases `hawser` and `pgbouncer`. Their secrets are where those of other users are, and `auth.rules` hold. Over the Unix socket the operating system's user that Hawser runs as needs neither."),
     live("admin.stats_users", Kind::List, Unset("nobody"), "stats_users",

@@ -37,6 +37,8 @@ pub struct Settings {
     pub health: HealthSettings,
     /// Log format, level and what is logged.
     pub log: LogSettings,
+    /// What is counted beyond what is needed.
+    pub stats: StatsSettings,
     /// Who may use the console.
     pub admin: AdminSettings,
     /// Metrics, health and tables by HTTP.
@@ -410,6 +412,13 @@ pub struct TimeoutOverrides {
     pub idle_transaction: Option<Option<Duration>>,
     /// See [`Timeouts::client_idle`].
     pub client_idle: Option<Option<Duration>>,
+}
+
+/// What is counted beyond what is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatsSettings {
+    /// Shapes of queries that each worker knows; 0: none.
+    pub fingerprints: usize,
 }
 
 /// Metrics, health and tables by HTTP.

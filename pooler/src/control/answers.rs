@@ -10,20 +10,22 @@ use crate::pins::PinReason;
 use crate::pool::PoolReport;
 use crate::pool::card::{ServerReport, Stage};
 use crate::pool::halt::Stance;
-use crate::pool::tally::{self, Tally, Times};
+use crate::pool::tally::Tally;
 use crate::report::{ClientReport, Doing, Spot, WorkerReport};
+use crate::shapes::Told;
+use crate::stopwatch::{self, Times};
 use crate::stream::buffer::BLOCK;
 use hawser_admin::door::Question;
 use hawser_admin::door::facts::{
-    self, Client, ClientState, Database, Facts, Histogram, Lending, Listener, Pin, Pool, Process, Server,
-    ServerState, Setting, Statement, Totals, User,
+    self, Client, ClientState, Database, Facts, Fingerprint, Histogram, Lending, Listener, Pin, Pool,
+    Process, Server, ServerState, Setting, Statement, Totals, User,
 };
 use hawser_wire::startup::Replication;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 // The buckets of the counters are those of the facts.
-const _: () = assert!(tally::FIRST_BOUND == Histogram::FIRST && tally::BOUNDED == Histogram::BOUNDED);
+const _: () = assert!(stopwatch::FIRST_BOUND == Histogram::FIRST && stopwatch::BOUNDED == Histogram::BOUNDED);
 
 /// What PgBouncer calls the pool of its console, and so its tools.
 const CONSOLE: &str = "pgbouncer";
@@ -46,8 +48,15 @@ impl Desk {
     /// Answers.
     pub(super) async fn facts(&self, questions: &[Question]) -> Facts {
         let asks = |question| questions.contains(&question);
-        let of_workers =
-            [Question::Process, Question::Pools, Question::Stats, Question::Clients, Question::Servers];
+        let of_workers = [
+            Question::Process,
+            Question::Pools,
+            Question::Stats,
+            Question::Clients,
+            Question::Servers,
+            Question::Fingerprints,
+            Question::BusiestFingerprints,
+        ];
         let reports =
             if of_workers.into_iter().any(asks) { self.survey(wanted(questions)).await } else { Vec::new() };
         let clocks = Clocks { now: Instant::now(), time: SystemTime::now() };
@@ -67,6 +76,9 @@ impl Desk {
                 Question::Clients => facts.clients = self.clients(&reports, clocks),
                 Question::Servers => facts.servers = servers(&reports, clocks),
                 Question::Statements => facts.statements = self.statements(),
+                Question::Fingerprints | Question::BusiestFingerprints => {
+                    facts.fingerprints = self.fingerprints(&reports);
+                }
                 Question::Listeners => facts.listeners = self.listeners(),
                 Question::Hosts => {
                     let (hosts, failovers) = self.hosts();
@@ -179,16 +191,9 @@ impl Desk {
 
     fn pools(&self, reports: &[WorkerReport], clocks: Clocks) -> Vec<Pool> {
         let runtime = self.runtime();
-        let mut pinned: BTreeMap<(&PoolKey, &'static str), u64> = BTreeMap::new();
-        for (key, pins) in reports.iter().flat_map(|report| &report.pinned) {
-            for reason in pins.iter() {
-                *pinned.entry((key, reason.word())).or_default() += 1;
-            }
-        }
         let pool = |report: &PoolReport| {
             let hosts = runtime.database(&report.key.database).map_or("", |database| balance(database));
-            let now = |reason: &'static str| pinned.get(&(&report.key, reason)).copied().unwrap_or(0);
-            let pool = pool(report, hosts, now, clocks);
+            let pool = pool(report, hosts, clocks);
             Pool { host: self.host_of(&report.key), ..pool }
         };
         let mut pools: Vec<Pool> = merged(reports).iter().map(pool).collect();
@@ -202,6 +207,37 @@ impl Desk {
             ..Pool::default()
         });
         pools
+    }
+
+    fn fingerprints(&self, reports: &[WorkerReport]) -> Vec<Fingerprint> {
+        let mut merged: BTreeMap<(&PoolKey, u64), Told> = BTreeMap::new();
+        for report in reports {
+            let keys: BTreeMap<_, _> = report.pools.iter().map(|pool| (pool.number, &pool.key)).collect();
+            for told in &report.shapes {
+                // The pool may have been forgotten meanwhile.
+                let Some(key) = keys.get(&told.pool) else { continue };
+                let known = merged.entry((*key, told.hash));
+                known.and_modify(|known| known.add(told)).or_insert_with(|| told.clone());
+            }
+        }
+        let fingerprint = |((key, hash), told): ((&PoolKey, u64), Told)| Fingerprint {
+            database: key.database.clone(),
+            user: key.user.clone(),
+            host: self.host_of(key),
+            hash,
+            text: told.text.to_string(),
+            calls: told.calls,
+            errors: told.errors,
+            rows: told.rows,
+            bytes: told.bytes,
+            time: histogram(&told.time),
+            waits: told.waits,
+            waited: Duration::from_micros(told.waited),
+            pins: told.pins,
+        };
+        let mut fingerprints: Vec<Fingerprint> = merged.into_iter().map(fingerprint).collect();
+        fingerprints.sort_by_key(|one| std::cmp::Reverse(one.time.sum));
+        fingerprints
     }
 
     fn clients(&self, reports: &[WorkerReport], clocks: Clocks) -> Vec<Client> {
@@ -313,18 +349,15 @@ fn histogram(times: &Times) -> Histogram {
     Histogram { buckets: times.buckets.to_vec(), sum: times.micros }
 }
 
-fn pool(report: &PoolReport, hosts: &str, pinned: impl Fn(&'static str) -> u64, clocks: Clocks) -> Pool {
+fn pool(report: &PoolReport, hosts: &str, clocks: Clocks) -> Pool {
     let (counts, tally) = (report.counts, &report.tally);
     let mut wait = histogram(&tally.wait_time);
     // Whoever got a connection at once has waited no time.
     if let Some(first) = wait.buckets.first_mut() {
         *first += tally.assignments.saturating_sub(tally.wait_time.count());
     }
-    let pins = PinReason::ALL.into_iter().zip(tally.pins).map(|(reason, total)| Pin {
-        reason: reason.word(),
-        now: pinned(reason.word()),
-        total,
-    });
+    let counted = PinReason::ALL.into_iter().zip(report.pinned).zip(tally.pins);
+    let pins = counted.map(|((reason, now), total)| Pin { reason: reason.word(), now, total });
     let since = |at: Instant| clocks.now.saturating_duration_since(at);
     Pool {
         database: report.key.database.clone(),

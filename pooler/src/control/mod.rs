@@ -235,10 +235,16 @@ fn merged(reports: &[WorkerReport]) -> Vec<PoolReport> {
     pools.into_values().collect()
 }
 
+/// Shapes of queries that a scrape tells.
+const BUSIEST: usize = 100;
+
 /// What workers have to be asked for the questions.
 fn wanted(questions: &[Question]) -> Wanted {
-    Wanted {
-        clients: questions.contains(&Question::Clients),
-        servers: questions.contains(&Question::Servers),
-    }
+    let asks = |question| questions.contains(&question);
+    let shapes = match (asks(Question::Fingerprints), asks(Question::BusiestFingerprints)) {
+        (true, _) => usize::MAX,
+        (false, true) => BUSIEST,
+        (false, false) => 0,
+    };
+    Wanted { clients: asks(Question::Clients), servers: asks(Question::Servers), shapes }
 }

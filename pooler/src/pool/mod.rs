@@ -21,7 +21,7 @@ mod ticket;
 pub mod upkeep;
 mod welcome;
 
-pub use tally::count;
+pub use crate::stopwatch::count;
 pub use ticket::Ticket;
 pub use welcome::{Told, Welcome, Welcoming};
 
@@ -29,10 +29,12 @@ use crate::config::settings::PoolMode;
 use crate::ids::{ClusterId, PoolKey, WorkerId};
 use crate::mailbox::Mailboxes;
 use crate::parameters::Interner;
+use crate::pins::PinReason;
 use crate::relay::{RelayLimits, Traffic};
 use crate::server::checkin::{self, Circumstances, Verdict};
 use crate::server::connection::ServerConnection;
 use crate::server::dial::{self, DialError, DialPlan};
+use crate::shapes::PoolNumber;
 use crate::topology::{Newest, Snapshot};
 use budget::{Budget, Permit};
 use card::{Card, ServerReport, Stage};
@@ -43,6 +45,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tally::{Counters, Tally};
 use thiserror::Error;
@@ -128,6 +131,10 @@ impl PoolPlan {
 pub struct PoolReport {
     /// Which pool.
     pub key: PoolKey,
+    /// Its number on this worker.
+    pub number: PoolNumber,
+    /// Sessions that keep their connection, by reason.
+    pub pinned: [u64; PinReason::ALL.len()],
     /// When its connections go back.
     pub mode: PoolMode,
     /// Connections at most.
@@ -152,6 +159,9 @@ impl PoolReport {
         mine.resetting += theirs.resetting;
         mine.waiting += theirs.waiting;
         self.clients += other.clients;
+        for (mine, theirs) in self.pinned.iter_mut().zip(other.pinned) {
+            *mine += theirs;
+        }
         self.waits_since = self.waits_since.into_iter().chain(other.waits_since).min();
         self.tally.add(&other.tally);
     }
@@ -171,6 +181,8 @@ struct Failure {
 pub struct Pool {
     /// Which pool.
     pub key: PoolKey,
+    /// A number that no other pool of the process has.
+    pub number: PoolNumber,
     /// Counters.
     pub counters: Counters,
     plan: RefCell<Rc<PoolPlan>>,
@@ -232,8 +244,10 @@ impl Pool {
         told: Arc<Told>,
         surroundings: Rc<Surroundings>,
     ) -> Rc<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         Rc::new(Self {
             key,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             counters: Counters::default(),
             plan: RefCell::new(Rc::new(plan)),
             ledger: RefCell::default(),
@@ -475,6 +489,8 @@ impl Pool {
         let ledger = self.ledger.borrow();
         PoolReport {
             key: self.key.clone(),
+            number: self.number,
+            pinned: Default::default(),
             mode: plan.mode,
             size: plan.size,
             counts: ledger.counts(),

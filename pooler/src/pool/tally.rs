@@ -1,9 +1,9 @@
 //! What one pool on one worker has counted: cells that its worker alone touches, read when somebody asks. Pure.
 
 use crate::pins::{PinReason, PinReasons};
+use crate::stopwatch::{Stopwatch, Times, count};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Counters of one pool on one worker; they only grow.
 #[derive(Debug, Default)]
@@ -50,12 +50,6 @@ const MOST_SQLSTATES: usize = 200;
 /// What all other errors are counted as.
 const OTHERS: Sqlstate = *b"other";
 
-/// Adds to a counter.
-#[inline]
-pub fn count(counter: &Cell<u64>, more: u64) {
-    counter.set(counter.get().wrapping_add(more));
-}
-
 impl Counters {
     /// A client was sent an error.
     #[cold]
@@ -65,14 +59,17 @@ impl Counters {
         *errors.entry(if known { sqlstate } else { OTHERS }).or_default() += 1;
     }
 
-    /// A session is pinned for `now`, and was for `before`.
+    /// A session is pinned for `now`, and was for `before`. True when a reason came.
     #[cold]
-    pub fn count_pins(&self, before: PinReasons, now: PinReasons) {
+    pub fn count_pins(&self, before: PinReasons, now: PinReasons) -> bool {
+        let mut came = false;
         for (reason, counter) in PinReason::ALL.into_iter().zip(&self.pins) {
             if now.has(reason) && !before.has(reason) {
                 count(counter, 1);
+                came = true;
             }
         }
+        came
     }
 
     /// What was counted so far.
@@ -147,82 +144,9 @@ impl Tally {
     }
 }
 
-/// The first bucket's bound is two to this, in microseconds.
-pub const FIRST_BOUND: u32 = 5;
-
-/// Buckets with a bound, each twice that of the one before.
-pub const BOUNDED: usize = 21;
-
-/// Counts durations by powers of two: one increment and one addition each.
-#[derive(Debug, Default)]
-pub struct Stopwatch {
-    buckets: [Cell<u64>; BOUNDED + 1],
-    micros: Cell<u64>,
-}
-
-impl Stopwatch {
-    /// Something took so long.
-    #[inline]
-    pub fn record(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let above = micros.saturating_sub(1) >> FIRST_BOUND;
-        let bucket = ((u64::BITS - above.leading_zeros()) as usize).min(BOUNDED);
-        if let Some(bucket) = self.buckets.get(bucket) {
-            count(bucket, 1);
-        }
-        count(&self.micros, micros);
-    }
-
-    /// What was counted so far.
-    #[must_use]
-    pub fn read(&self) -> Times {
-        let count = |place: usize| self.buckets.get(place).map_or(0, Cell::get);
-        Times { buckets: std::array::from_fn(count), micros: self.micros.get() }
-    }
-}
-
-/// A [`Stopwatch`] as it was at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Times {
-    /// How many fell into each bucket; the last has no bound.
-    pub buckets: [u64; BOUNDED + 1],
-    /// Microseconds of all.
-    pub micros: u64,
-}
-
-impl Times {
-    /// Adds what another one has counted.
-    pub fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
-            *mine += theirs;
-        }
-        self.micros += other.micros;
-    }
-
-    /// How many were measured.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
-        let watch = Stopwatch::default();
-        for micros in [0, 32, 33, 64, 65, 40_000_000] {
-            watch.record(Duration::from_micros(micros));
-        }
-        let times = watch.read();
-        assert_eq!(
-            (times.buckets[0], times.buckets[1], times.buckets[2], times.buckets[BOUNDED]),
-            (2, 2, 1, 1)
-        );
-        assert_eq!((times.count(), times.micros), (6, 40_000_194));
-    }
 
     #[test]
     fn a_client_that_invents_errors_fills_no_memory() {

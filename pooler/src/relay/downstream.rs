@@ -202,6 +202,7 @@ impl Relay {
             }
             backend::COMMAND_COMPLETE if fate == Fate::Forward => {
                 if let Some(tag) = message::command_tag(body) {
+                    self.batch.rows += crate::shapes::rows_of(tag);
                     state::command(tag, said.flatten(), client, server, shared);
                 }
             }
@@ -218,6 +219,7 @@ impl Relay {
     fn note_error(&mut self, body: &[u8]) {
         /// A pipeline may fail more often than this before anybody counts.
         const MOST: usize = 256;
+        self.batch.errors += 1;
         if let Ok(sqlstate) = message::error_fields(body).sqlstate.try_into()
             && self.errors.len() < MOST
         {

@@ -16,6 +16,7 @@ use crate::notify::{Desk, Listener};
 use crate::pins::PinReasons;
 use crate::server::connection::{Effect, ServerConnection};
 use crate::server::dial::Local;
+use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
 use crate::statements::{ClientStatements, Registry, Statement};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_sql_router::ending::Ending;
@@ -69,6 +70,8 @@ pub struct UnnamedStatement {
     pub effects: Option<Arc<[hawser_sql_router::effects::Effect]>>,
     /// Whether it may end a transaction.
     pub ending: Option<Ending>,
+    /// Its shape, for statistics.
+    pub shape: Option<Rc<Shape>>,
 }
 
 /// What the rooms above hand in, the same for all sessions of a worker.
@@ -82,6 +85,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Where sessions listen.
     pub desk: Rc<Desk>,
+    /// What queries of one shape come to.
+    pub shapes: Shapes,
 }
 
 /// Limits that the relay holds clients to.
@@ -175,6 +180,9 @@ pub struct Relay {
     pub traffic: Traffic,
     /// What has been counted of that.
     counted: Traffic,
+    /// Which pool the server connection is of.
+    pub pool: PoolNumber,
+    batch: Batch,
     /// SQLSTATEs of errors that the client was sent; whoever counts them takes them out.
     pub errors: Vec<[u8; 5]>,
     /// What was sent and is not answered may end the transaction.
@@ -221,6 +229,18 @@ pub struct Traffic {
     pub binds: u64,
 }
 
+/// The batch that is under way, for statistics.
+#[derive(Debug, Default)]
+struct Batch {
+    shape: OfBatch,
+    /// Of the statement that was bound last.
+    bound: Option<Rc<Shape>>,
+    rows: u64,
+    errors: u64,
+    /// Bytes that had been sent to the client when it began.
+    sent: u64,
+}
+
 impl Traffic {
     const fn since(self, before: Self) -> Self {
         Self {
@@ -245,6 +265,8 @@ impl Relay {
             limits,
             traffic: Traffic::default(),
             counted: Traffic::default(),
+            pool: 0,
+            batch: Batch::default(),
             errors: Vec::new(),
             ending: None,
         }
@@ -312,6 +334,18 @@ impl Relay {
             || !self.up.out.is_empty()
             || !self.down.out.is_empty()
             || self.up.wait.is_some()
+    }
+
+    /// The batch is over: its shape and what it came to, but for what the relay does not know.
+    pub fn take_batch(&mut self) -> (OfBatch, Outcome) {
+        let batch = &mut self.batch;
+        let outcome = Outcome {
+            rows: std::mem::take(&mut batch.rows),
+            errors: std::mem::take(&mut batch.errors),
+            bytes: self.traffic.sent - std::mem::replace(&mut batch.sent, self.traffic.sent),
+            ..Outcome::default()
+        };
+        (std::mem::take(&mut batch.shape), outcome)
     }
 
     /// What has passed since the last time.

@@ -5,6 +5,7 @@
 
 use super::{ClientSide, Relay, Shared, Stop, Violation, named, undo};
 use crate::server::connection::{Effect, ServerConnection, UnnamedOwner};
+use crate::shapes::Shape;
 use crate::statements::Statement;
 use hawser_sql_router::effects;
 use hawser_sql_router::ending::{self, Ending};
@@ -14,6 +15,7 @@ use hawser_wire::frame::{HEADER_LENGTH, Header};
 use hawser_wire::frontend::{self as message, Target};
 use hawser_wire::reply_queue::{Fate, Request};
 use hawser_wire::tag::frontend;
+use std::rc::Rc;
 use std::sync::Arc;
 
 impl Relay {
@@ -37,10 +39,13 @@ impl Relay {
                 client.unnamed.statement = None;
                 server.unnamed = None;
                 self.note_ending(ending::of_text(text));
+                if let Some(shape) = shared.shapes.of(self.pool, text) {
+                    self.batch.shape.call(&shape);
+                }
                 self.forward(header, body, Some(Request::Query), effects, client, server);
             }
             frontend::PARSE => self.plan_parse(header, body, client, server, shared)?,
-            frontend::BIND => self.plan_bind(header, body, client, server)?,
+            frontend::BIND => self.plan_bind(header, body, client, server, shared)?,
             frontend::DESCRIBE => self.plan_describe(header, body, client, server)?,
             frontend::CLOSE => self.plan_close(header, body, client, server)?,
             frontend::EXECUTE => {
@@ -48,6 +53,9 @@ impl Relay {
                 let effects = client.state.of_portal(portal);
                 if !self.is_open(effects.as_ref(), client, server) {
                     return Ok(false);
+                }
+                if let Some(shape) = &self.batch.bound {
+                    self.batch.shape.call(shape);
                 }
                 self.forward(header, body, Some(Request::Execute), effects, client, server);
             }
@@ -100,7 +108,8 @@ impl Relay {
         let parse = message::parse(body).map_err(Violation::Malformed)?;
         self.traffic.client_parses += 1;
         if parse.name.is_empty() {
-            self.remember_unnamed(body, parse.text, client, server);
+            let shape = shared.shapes.of(self.pool, parse.text);
+            self.remember_unnamed(body, parse.text, shape, client, server);
             self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
             return Ok(());
         }
@@ -168,6 +177,7 @@ impl Relay {
         &mut self,
         body: &[u8],
         text: &[u8],
+        shape: Option<Rc<Shape>>,
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
@@ -177,6 +187,7 @@ impl Relay {
         kept.rest.extend_from_slice(body.get(1..).unwrap_or_default());
         kept.effects = effects::of_text(text).map(Into::into);
         kept.ending = ending::of_text(text);
+        kept.shape = shape;
         server.unnamed =
             Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
@@ -210,6 +221,7 @@ impl Relay {
         body: &[u8],
         client: &mut ClientSide,
         server: &mut ServerConnection,
+        shared: &Shared,
     ) -> Result<(), Stop> {
         let malformed = Violation::Malformed(message::Malformed("Bind"));
         let (portal, name) = message::bind_names(body).map_err(Violation::Malformed)?.ok_or(malformed)?;
@@ -219,6 +231,7 @@ impl Relay {
             let kept = client.unnamed.statement.as_ref();
             client.state.bind(portal, kept.and_then(|kept| kept.effects.as_ref()));
             self.note_ending(kept.and_then(|kept| kept.ending));
+            self.batch.bound = kept.and_then(|kept| kept.shape.clone());
             self.forward(header, body, Some(Request::Bind), None, client, server);
             return Ok(());
         }
@@ -228,6 +241,7 @@ impl Relay {
             self.ensure(&statement, server);
             client.state.bind(portal, statement.effects.as_ref());
             self.note_ending(statement.ending);
+            self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
             let ours = ServerName::new(statement.id.0);
             self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, ours.as_bytes()));
         } else {

@@ -45,6 +45,7 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            shapes: crate::shapes::Shapes::new(10),
             desk: Desk::new(crate::ids::WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
         };
         let settings = shared.local.interner.intern(ParameterSet::default());
@@ -416,6 +417,7 @@ fn an_unnamed_statement_that_we_sent_again_in_vain_is_still_the_clients() {
                 rest: b"SELECT 1\0\0\0".to_vec(),
                 effects: None,
                 ending: None,
+                shape: None,
             })),
         };
         let batch = [execute(), bind(""), encode::SYNC.to_vec()].concat();

@@ -1,13 +1,13 @@
 //! What an operator can see of a session: who it is is said once, what it does is written down as it goes.
 
 use super::handle::{Handle, Place};
-use crate::ids::PoolKey;
 use crate::parameters::ParameterSet;
 use crate::pins::PinReasons;
+use crate::pool::Pool;
 use crate::report::{ClientReport, Doing, Spot};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What changes with every request: written by the session, read by whoever asks.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Trace {
     pub pins: Cell<PinReasons>,
     /// Named statements that it has.
     pub statements: Cell<u32>,
+    /// How long it waited for its server connection; zero once that is counted.
+    pub waited: Cell<Duration>,
     /// What it has set.
     pub settings: RefCell<Option<Rc<ParameterSet>>>,
 }
@@ -31,6 +33,7 @@ impl Default for Trace {
             doing: Cell::default(),
             pins: Cell::default(),
             statements: Cell::new(0),
+            waited: Cell::default(),
             settings: RefCell::new(None),
         }
     }
@@ -39,10 +42,10 @@ impl Default for Trace {
 impl Handle {
     /// Why it keeps its server connection, if it does; and the pool that it has it from.
     #[must_use]
-    pub fn pinned(&self) -> Option<(PoolKey, PinReasons)> {
+    pub fn pinned(&self) -> Option<(Rc<Pool>, PinReasons)> {
         let pins = self.trace.pins.get();
         let Place::Linked(target) = &*self.place() else { return None };
-        (!pins.is_empty()).then(|| (target.pool.key.clone(), pins))
+        (!pins.is_empty()).then(|| (target.pool.clone(), pins))
     }
 
     /// As it is now; nothing before its login is over.

@@ -13,6 +13,7 @@ use crate::relay::{Relay, Stop};
 use crate::report::Doing;
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
+use crate::shapes::{OfBatch, Outcome};
 use crate::stream::buffer::SMALL;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, Severity};
@@ -103,7 +104,9 @@ impl Session {
         let outcome = self.wait(&ticket, since).await;
         self.handle.set_place(Place::Detached);
         self.handle.set_deadline(None);
-        self.pool.counters.wait_time.record(since.elapsed());
+        let waited = since.elapsed();
+        self.pool.counters.wait_time.record(waited);
+        self.handle.trace.waited.set(waited);
         if outcome.is_err() || matches!(outcome, Ok(None)) {
             self.pool.leave(&ticket);
         }
@@ -223,6 +226,7 @@ impl Session {
         member.card.lent.set(since);
         // What was read before there was a connection.
         relay.traffic.received = self.client.input.as_ref().map_or(0, |input| input.len() as u64);
+        relay.pool = self.pool.number;
         let mut watch = Watch { since, state: None, query: Some(since) };
         let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
@@ -297,8 +301,9 @@ impl Session {
         self.note_traffic(relay);
         count(&counters.transactions, 1);
         counters.transaction_time.record(now.duration_since(watch.since));
+        let pinned = self.note_pins();
         if let Some(query) = watch.query {
-            counters.query_time.record(now.duration_since(query));
+            self.note_query(relay, now.duration_since(query), pinned);
         }
         let (trace, client) = (&self.handle.trace, &self.client);
         trace.statements.set(u32::try_from(client.statements.len()).unwrap_or(u32::MAX));
@@ -308,8 +313,16 @@ impl Session {
         if !settings.as_ref().is_some_and(|known| Rc::ptr_eq(known, &client.state.settings)) {
             *settings = Some(client.state.settings.clone());
         }
-        drop(settings);
-        self.note_pins();
+    }
+
+    /// Counts a query, and what it came to for its shape.
+    fn note_query(&self, relay: &mut Relay, took: Duration, pinned: bool) {
+        self.pool.counters.query_time.record(took);
+        let waited = self.handle.trace.waited.take();
+        let (shape, outcome) = relay.take_batch();
+        if let OfBatch::One(shape) = shape {
+            shape.record(Outcome { took, waited, pinned, ..outcome });
+        }
     }
 
     /// Counts what has passed since the last time.
@@ -320,13 +333,16 @@ impl Session {
         }
     }
 
+    /// Counts reasons that came. True when one did.
     #[inline]
-    fn note_pins(&self) {
+    fn note_pins(&self) -> bool {
         let (known, now) = (&self.handle.trace.pins, self.client.state.pins);
-        if known.get() != now {
-            self.pool.counters.count_pins(known.get(), now);
-            known.set(now);
+        if known.get() == now {
+            return false;
         }
+        let came = self.pool.counters.count_pins(known.get(), now);
+        known.set(now);
+        came
     }
 
     fn poll_relay(
@@ -372,19 +388,21 @@ impl Session {
                 }
                 // What was flushed without a Sync is a transaction, whatever the last status was.
                 let idle = status == TransactionStatus::Idle && member.server.queue.is_settled();
-                if self.watch(watch, relay.is_busy(&member.server), idle) {
+                let pinned = self.note_pins();
+                if let Some(took) = self.watch(watch, relay.is_busy(&member.server), idle) {
                     self.note_traffic(relay);
+                    self.note_query(relay, took, pinned);
                 }
-                self.note_pins();
                 Poll::Pending
             }
         }
     }
 
-    /// Sets the deadline when the session begins or ends to wait for the server. True when a query is over.
-    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> bool {
+    /// Sets the deadline when the session begins or ends to wait for the server. How long a query took, when one
+    /// is over.
+    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> Option<Duration> {
         if watch.state == Some((busy, idle)) {
-            return false;
+            return None;
         }
         let first = watch.state.replace((busy, idle)).is_none();
         let timeouts = &*self.timeouts;
@@ -399,20 +417,17 @@ impl Session {
         let timed = limit.is_some() || timeouts.transaction.is_some();
         if first && busy && !timed {
             self.handle.set_deadline(None);
-            return false;
+            return None;
         }
         let now = Instant::now();
         let over = watch.time_query(busy, now);
-        if let Some(took) = over {
-            self.pool.counters.query_time.record(took);
-        }
         let limit = limit.map(|limit| (now + limit, timer));
         let whole = timeouts
             .transaction
             .filter(|_| busy || !idle)
             .map(|limit| (watch.since + limit, Timer::Transaction));
         self.handle.set_deadline(limit.into_iter().chain(whole).min_by_key(|(at, _)| *at));
-        over.is_some()
+        over
     }
 
     /// Gives a server connection back that is in the middle of something, or closes it.

@@ -96,6 +96,7 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            shapes: crate::shapes::Shapes::new(10),
             desk: crate::notify::Desk::new(WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
         });
         let surroundings = Surroundings {

@@ -81,6 +81,7 @@ impl Services {
     /// New settings.
     pub fn apply(&self, runtime: Arc<Runtime>) {
         self.pools.apply(&runtime);
+        self.shared.shapes.set_limit(runtime.settings.stats.fingerprints);
         self.secrets.borrow_mut().clear();
         let auth = &runtime.settings.auth;
         *self.throttle.borrow_mut() = Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED);

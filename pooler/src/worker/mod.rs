@@ -6,6 +6,7 @@ use crate::ids::{SessionId, WorkerId};
 use crate::listener::Door;
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
 use crate::notify::{Desk, HubOrder};
+use crate::pins::PinReason;
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
@@ -19,9 +20,11 @@ use crate::session::handle::Signal;
 use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
 use crate::session::services::{LoginUnderway, Services};
+use crate::shapes::Shapes;
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
 use crate::topology::Newest;
 use hawser_wire::startup::StartupMessage;
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,6 +56,7 @@ pub fn run(
             buffers: Buffers::default(),
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
+            shapes: Shapes::new(runtime.settings.stats.fingerprints),
             desk: Desk::new(worker, hub),
         });
         let surroundings = Rc::new(Surroundings {
@@ -143,10 +147,18 @@ fn report(services: &Services, wanted: Wanted) -> WorkerReport {
         free_blocks: services.shared.buffers.kept(),
         ..WorkerReport::default()
     };
+    let places: HashMap<_, _> = pools.iter().enumerate().map(|(place, pool)| (pool.number, place)).collect();
     services.each_session(|session| {
-        report.pinned.extend(session.pinned());
+        if let Some((pool, pins)) = session.pinned()
+            && let Some(known) = places.get(&pool.number).and_then(|place| report.pools.get_mut(*place))
+        {
+            for (reason, count) in PinReason::ALL.into_iter().zip(&mut known.pinned) {
+                *count += u64::from(pins.has(reason));
+            }
+        }
         report.tls.0 += usize::from(session.about().is_some_and(|about| about.ends.tls.is_some()));
     });
+    report.shapes = services.shared.shapes.busiest(wanted.shapes);
     report.tls.1 = pools.iter().map(|pool| pool.count_tls()).sum();
     if wanted.clients {
         services.each_session(|session| report.clients.extend(session.report()));

@@ -95,6 +95,7 @@ pub fn validate(
     let log = log(&mut reader);
     let pid_file = reader.path("pid_file");
     let ignore = reader.list("ignore_startup_parameters");
+    let stats = operator::stats(&mut reader);
     let admin = operator::admin(&mut reader);
     let http = operator::http(&mut reader, files);
     // Read for SHOW CONFIG; `expand` has put its parts where they belong.
@@ -142,6 +143,7 @@ pub fn validate(
         ignore_startup_parameters: ignore.into_iter().map(|(name, _)| name).collect(),
         health,
         log,
+        stats,
         admin,
         http,
         pid_file,

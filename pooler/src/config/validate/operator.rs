@@ -1,6 +1,6 @@
 //! Pure. The operator's surface: who may use the console, and HTTP.
 
-use super::super::settings::{AdminSettings, HttpSettings, Token};
+use super::super::settings::{AdminSettings, HttpSettings, StatsSettings, Token};
 use super::Files;
 use super::reader::Reader;
 use zeroize::Zeroizing;
@@ -9,6 +9,11 @@ use zeroize::Zeroizing;
 pub(super) fn admin(reader: &mut Reader<'_>) -> AdminSettings {
     let mut names = |name| reader.list(name).into_iter().map(|(user, _)| user).collect();
     AdminSettings { users: names("admin.users"), stats_users: names("admin.stats_users") }
+}
+
+/// Reads `[stats]`.
+pub(super) fn stats(reader: &mut Reader<'_>) -> StatsSettings {
+    StatsSettings { fingerprints: reader.count("stats.fingerprints") }
 }
 
 /// Reads `[http]`. Whoever can be reached from other hosts has a token.
