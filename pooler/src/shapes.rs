@@ -357,7 +357,7 @@ mod tests {
         let busy = shapes.of(1, b"SELECT busy").unwrap();
         for number in 0..2000 {
             busy.call();
-            let text = format!("SELECT x{}", "x".repeat(number % 700));
+            let text = format!("SELECT column_{}", number % 700);
             shapes.of(1, text.as_bytes()).unwrap().call();
         }
         assert_eq!(shapes.len(), 100);
