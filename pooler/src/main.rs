@@ -15,7 +15,7 @@ use hawser::process::commands::{self, Printed};
 use hawser::process::logging::Log;
 use hawser::process::pid_file::PidFile;
 use hawser::process::run::run;
-use hawser::process::{demo, health, limits};
+use hawser::process::{demo, health, limits, manual};
 
 fn main() -> ExitCode {
     let CommandLine { command, server } = CommandLine::parse();
@@ -28,6 +28,9 @@ fn main() -> ExitCode {
         Some(Command::Health { url }) => health::ask(url.as_deref(), &environment)
             .context("not well")
             .and_then(|words| print(Ok(Printed { result: words, remarks: String::new() }))),
+        Some(Command::Manual { kind }) => manual::text(kind)
+            .context("manual")
+            .and_then(|text| print(Ok(Printed { result: text, remarks: String::new() }))),
         Some(Command::Reference { page }) => {
             let result = match page {
                 Page::Settings => reference::markdown(),

@@ -2,7 +2,7 @@
 
 use super::time::timestamp;
 use super::{Column, Row, Table, Value, bytea, int4, int8, numeric, text};
-use crate::door::facts::{Client, ClientState, Database, Facts, Lending, Pool, Server, Totals};
+use crate::door::facts::{Client, ClientState, Database, Facts, Lending, Pool, Server, Stats, Totals};
 use crate::door::{Question, Role};
 use std::time::Duration;
 
@@ -419,6 +419,7 @@ const STATS: &[Column] = &[
     numeric("avg_server_parse_count", "Parses sent to servers in a second."),
     numeric("avg_bind_count", "Binds in a second."),
     numeric("avg_client_login_count", "Logins in a second."),
+    numeric("total_requests", "The same as `total_query_count`, under its name before PgBouncer 1.8."),
 ];
 
 const STATS_TOTALS: &[Column] = &[
@@ -477,7 +478,12 @@ fn counted(database: &str, totals: &[&Totals]) -> Row {
 }
 
 fn stats(facts: &Facts) -> Vec<Row> {
-    facts.stats.iter().map(|stats| counted(&stats.database, &[&stats.totals, &stats.averages])).collect()
+    let row = |stats: &Stats| {
+        let mut row = counted(&stats.database, &[&stats.totals, &stats.averages]);
+        row.push(Value::Numeric(stats.totals.queries));
+        row
+    };
+    facts.stats.iter().map(row).collect()
 }
 
 fn stats_totals(facts: &Facts) -> Vec<Row> {

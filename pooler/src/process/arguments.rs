@@ -49,6 +49,12 @@ pub enum Command {
         #[arg(long, value_name = "FOLDER")]
         secrets: Option<PathBuf>,
     },
+    /// Print the manual page, or completions for a shell
+    Manual {
+        /// What
+        #[arg(value_name = "KIND", value_enum, default_value_t = Manual::Man)]
+        kind: Manual,
+    },
     /// Ask a running Hawser whether it is well; the exit status says it too
     Health {
         /// What to ask; the path may be /healthz, /readyz, /primary or /standby
@@ -61,6 +67,19 @@ pub enum Command {
         #[arg(value_name = "PAGE", value_enum, default_value_t = Page::Settings)]
         page: Page,
     },
+}
+
+/// What the command line has to say of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Manual {
+    /// The manual page, for man(1).
+    Man,
+    /// Completions for bash.
+    Bash,
+    /// Completions for zsh.
+    Zsh,
+    /// Completions for fish.
+    Fish,
 }
 
 /// A page of the reference.

@@ -6,5 +6,6 @@ pub mod demo;
 pub mod health;
 pub mod limits;
 pub mod logging;
+pub mod manual;
 pub mod pid_file;
 pub mod run;
