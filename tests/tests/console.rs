@@ -155,7 +155,8 @@ fn what_is_shown_is_true() {
     client.execute("BEGIN; SELECT 1");
     let mut console = console(&site);
     let name = &site.account.database;
-    let pool = format!("SELECT cl_active, sv_active, sv_idle, pool_mode FROM pools WHERE database = '{name}'");
+    let pool =
+        format!("SELECT cl_active, sv_active, sv_idle, pool_mode FROM pools WHERE database = '{name}'");
     assert_eq!(rows(&mut console, &pool), [["1", "1", "0", "transaction"]]);
     let sizes = format!("SELECT pool_size, current_connections FROM databases WHERE name = '{name}'");
     assert_eq!(rows(&mut console, &sizes), [["2", "1"]]);
@@ -175,7 +176,10 @@ fn what_is_shown_is_true() {
     let errors = rows(&mut console, "SELECT sqlstate, total FROM hawser.errors");
     assert_eq!(errors, [["22012", "1"]]);
     client.execute("CREATE TEMP TABLE pinned (a int)");
-    let pins = rows(&mut console, "SELECT reason, sessions, total FROM hawser.pins WHERE reason = 'temporary_object'");
+    let pins = rows(
+        &mut console,
+        "SELECT reason, sessions, total FROM hawser.pins WHERE reason = 'temporary_object'",
+    );
     assert_eq!(pins, [["temporary_object", "1", "1"]]);
     client.terminate();
     wait_until("the pin is gone", || {
@@ -204,7 +208,10 @@ fn queries_are_counted_by_their_shape() {
         "SELECT calls, rows, errors FROM hawser.fingerprints WHERE query LIKE '%generate_series(?, ?)' ",
     );
     assert_eq!(found, [["3", "3", "0"]]);
-    let found = rows(&mut console, "SELECT calls, errors FROM hawser.fingerprints WHERE query LIKE '%no_such_column'");
+    let found = rows(
+        &mut console,
+        "SELECT calls, errors FROM hawser.fingerprints WHERE query LIKE '%no_such_column'",
+    );
     assert_eq!(found, [["1", "1"]]);
     let found = rows(&mut console, "SELECT calls, rows FROM hawser.fingerprints WHERE query LIKE '%* ?'");
     assert_eq!(found, [["5", "5"]]);
@@ -345,10 +352,7 @@ fn settings_are_set_by_hand_until_the_next_reload_and_mistakes_are_named() {
     assert_eq!(console.query("SET default_pool_size = 7")[0].strings(), ["SET default_pool_size=7"]);
     let shown = "SELECT value, source FROM hawser.settings WHERE name = 'pool.size'";
     assert_eq!(rows(&mut console, shown), [["7", "SET on the console"]]);
-    assert_eq!(
-        rows(&mut console, "SELECT value FROM config WHERE key = 'default_pool_size'"),
-        [["7"]]
-    );
+    assert_eq!(rows(&mut console, "SELECT value FROM config WHERE key = 'default_pool_size'"), [["7"]]);
     let error = console.error("SET query_wait_timeout = 'soon'");
     assert_eq!(error.sqlstate(), "F0000");
     assert_eq!(console.error("SET listen_addr = '0.0.0.0'").sqlstate(), "55P02");
@@ -371,8 +375,7 @@ fn only_operators_come_in_and_those_who_may_look_change_nothing() {
     let site = Site::of(account, &config);
     let refused = Client::connect(site.port).try_login(&operator(&site), &[]).unwrap_err();
     assert_eq!(refused.sqlstate(), "28000");
-    let mut looking =
-        Client::login(site.port, &Account { database: "hawser".to_owned(), ..viewer });
+    let mut looking = Client::login(site.port, &Account { database: "hawser".to_owned(), ..viewer });
     assert_eq!(rows(&mut looking, "SHOW STATE")[0], ["active", "yes"]);
     for order in ["PAUSE", "RELOAD", "SHOW FDS", "SET pool.size = 1", "SHUTDOWN"] {
         assert_eq!(looking.error(order).text(), "admin access needed", "{order}");
@@ -459,7 +462,9 @@ fn hostile_messages_end_one_console_and_nothing_else() {
     // A failed batch is left out up to its Sync, and the console goes on.
     console.send(&[parse("", "SHOW nonsense"), bind("", "", &[]), execute("", 0), sync()].concat());
     assert_eq!(console.expect("EZ")[0].sqlstate(), "42601");
-    console.send(&[parse("", "SHOW LISTS"), bind("", "", &[]), describe(b'P', ""), execute("", 5), sync()].concat());
+    console.send(
+        &[parse("", "SHOW LISTS"), bind("", "", &[]), describe(b'P', ""), execute("", 5), sync()].concat(),
+    );
     console.expect("12TDDDDDsZ");
 }
 
@@ -507,5 +512,9 @@ fn the_exporter_of_debian_scrapes_the_console() {
     let _ = running.wait();
     std::fs::remove_dir_all(&folder).unwrap();
     let name = &site.account.database;
-    assert!(text.contains(&format!("pgbouncer_pools_client_active{{database=\"{name}\"")) || text.contains(name.as_str()), "{text}");
+    assert!(
+        text.contains(&format!("pgbouncer_pools_client_active{{database=\"{name}\""))
+            || text.contains(name.as_str()),
+        "{text}"
+    );
 }

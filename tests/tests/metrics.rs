@@ -3,12 +3,13 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use hawser_admin::metrics::{FAMILIES, Type};
 use hawser_admin::tables;
 use hawser_tests::raw::messages::query;
-use hawser_tests::{Account, Config, Finished, Hawser, Program, Site, binary, cluster, repository, wait_until};
+use hawser_tests::{
+    Account, Config, Finished, Hawser, Program, Site, binary, cluster, repository, wait_until,
+};
 
 /// A Hawser with HTTP on a free port.
 struct Served {
@@ -64,9 +65,15 @@ fn promtool_finds_nothing_wrong_with_a_scrape() {
     assert!(checked.success, "{}{}\n{text}", checked.stdout, checked.stderr);
     let database = &served.site.account.database;
     for expected in [
-        format!("hawser_pool_errors_total{{database=\"{database}\",user=\"{database}\",host=\"primary\",sqlstate=\"22012\"}} 1"),
-        format!("hawser_pool_pinned_sessions{{database=\"{database}\",user=\"{database}\",host=\"primary\",reason=\"temporary_object\"}} 1"),
-        format!("hawser_pool_query_seconds_count{{database=\"{database}\",user=\"{database}\",host=\"primary\"}} 3"),
+        format!(
+            "hawser_pool_errors_total{{database=\"{database}\",user=\"{database}\",host=\"primary\",sqlstate=\"22012\"}} 1"
+        ),
+        format!(
+            "hawser_pool_pinned_sessions{{database=\"{database}\",user=\"{database}\",host=\"primary\",reason=\"temporary_object\"}} 1"
+        ),
+        format!(
+            "hawser_pool_query_seconds_count{{database=\"{database}\",user=\"{database}\",host=\"primary\"}} 3"
+        ),
     ] {
         assert!(text.lines().any(|line| line == expected), "no {expected} in\n{text}");
     }
@@ -166,13 +173,15 @@ fn scrapes_do_not_disturb_who_works() {
             }
         })
     });
-    std::thread::sleep(Duration::ZERO);
 }
 
 /// Names that look like metrics.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    words.filter(|word| word.starts_with("hawser_") || word.starts_with("process_")).map(str::to_owned).collect()
+    words
+        .filter(|word| word.starts_with("hawser_") || word.starts_with("process_"))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -187,7 +196,8 @@ fn dashboard_and_alerts_use_metrics_that_exist_with_labels_that_exist() {
         }
     }
     let read = |path: &str| std::fs::read_to_string(repository().join(path)).unwrap();
-    let (alerts, dashboard) = (read("docker/prometheus/alerts.yml"), read("docker/grafana/dashboards/hawser.json"));
+    let (alerts, dashboard) =
+        (read("docker/prometheus/alerts.yml"), read("docker/grafana/dashboards/hawser.json"));
     for text in [&alerts, &dashboard] {
         let used = metrics_in(text);
         assert!(used.len() > 5);
@@ -205,9 +215,13 @@ fn dashboard_and_alerts_use_metrics_that_exist_with_labels_that_exist() {
                     assert!(labels.contains(label), "{label} in {expression}");
                 }
             }
-            let plain = expression.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$database", ".*");
+            let plain = expression
+                .replace("$__rate_interval", "1m")
+                .replace("$instance", ".*")
+                .replace("$database", ".*");
             let rule = format!("groups:\n- name: a\n  rules:\n  - record: a\n    expr: '{plain}'\n");
-            let file = std::env::temp_dir().join(format!("hawser-rule-{}-{expressions}.yml", std::process::id()));
+            let file =
+                std::env::temp_dir().join(format!("hawser-rule-{}-{expressions}.yml", std::process::id()));
             std::fs::write(&file, rule).unwrap();
             let checked = promtool(&["check", "rules", &file.display().to_string()], "");
             std::fs::remove_file(&file).unwrap();
@@ -235,6 +249,16 @@ fn files_that_are_shipped_are_right() {
         std::fs::write(&copy, text).unwrap();
         let checked = Program::new(binary()).args(["check", &copy.display().to_string()]).run();
         assert!(checked.success, "{file}: {checked:?}");
+    }
+    let unit = std::fs::read_to_string(repository().join("packaging/hawser.service")).unwrap();
+    let unit = unit.replace("/usr/bin/hawser", &binary().display().to_string());
+    let copy = folder.join("hawser.service");
+    std::fs::write(&copy, unit.replace("Documentation=man:hawser(1)\n", "")).unwrap();
+    if std::path::Path::new("/usr/bin/systemd-analyze").exists() {
+        let verified = Program::new("systemd-analyze").args(["verify", &copy.display().to_string()]).run();
+        let complaints: Vec<_> =
+            verified.stderr.lines().filter(|line| line.contains("hawser.service")).collect();
+        assert!(complaints.is_empty(), "{complaints:?}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }
