@@ -18,6 +18,7 @@ pub mod pool;
 pub mod process;
 pub mod relay;
 pub mod report;
+pub mod route;
 pub mod runtime;
 pub mod scratch;
 pub mod server;

@@ -43,6 +43,8 @@ pub struct Facilities {
     pub clients: Arc<Cap>,
     /// Clusters by their hosts.
     pub clusters: Clusters,
+    /// What workers share for choosing hosts.
+    pub routing: Arc<crate::route::Common>,
     /// From this, users that do not exist get their salt.
     pub mock_secret: [u8; 32],
     workers: usize,
@@ -65,6 +67,7 @@ impl Facilities {
             registry: Arc::default(),
             clients: Cap::new(usize::MAX),
             clusters: Clusters::default(),
+            routing: Arc::default(),
             mock_secret: rand::random(),
             workers,
             budgets: DashMap::new(),

@@ -22,6 +22,7 @@ mod ensemble;
 mod hawser;
 mod program;
 pub mod raw;
+pub mod script;
 mod site;
 mod usage;
 mod wait;

@@ -8,4 +8,6 @@ pub mod limits;
 pub mod logging;
 pub mod manual;
 pub mod pid_file;
+pub mod route;
 pub mod run;
+pub mod verdicts;

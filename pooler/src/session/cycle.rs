@@ -4,16 +4,17 @@ use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
 use super::loss::{Aftermath, Circumstances, Then, aftermath};
+use super::notes::Watch;
 use super::refusal::{self, Refusal};
+use super::routing::Errand;
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
-use crate::pool::{Member, PoolPlan, Request, Ticket, count};
+use crate::pool::{Member, Pool, PoolError, PoolPlan, Request, Ticket};
 use crate::relay::{Relay, Stop};
 use crate::report::Doing;
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
-use crate::shapes::{OfBatch, Outcome};
 use crate::stream::buffer::SMALL;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, Severity};
@@ -49,15 +50,29 @@ impl Session {
             if let Err(end) = self.idle().await {
                 return end;
             }
-            let since = Instant::now();
-            self.handle.trace.requested.set(Some(since));
-            let member = match self.link(since).await {
-                Ok(Some(member)) => member,
-                Ok(None) => continue,
-                Err(end) => return end,
-            };
-            if let Err(end) = self.relay(member, since).await {
+            if let Err(end) = self.serve().await {
                 return end;
+            }
+        }
+    }
+
+    /// Has the first batch in the input served, wherever it can be.
+    async fn serve(&mut self) -> Result<(), End> {
+        let since = Instant::now();
+        self.handle.trace.requested.set(Some(since));
+        let mut errand = Errand::new(self.pool.clone());
+        loop {
+            while let Some(proof) = self.route(&mut errand, since) {
+                Box::pin(proof.wait()).await;
+            }
+            let served = match self.link(&errand.pool, since).await? {
+                Linked::Here(member) => self.relay(member, &mut errand, since).await?,
+                Linked::Refused => return Ok(()),
+                Linked::Elsewhere => Served::Again,
+            };
+            match served {
+                Served::Done => return Ok(()),
+                Served::Again => errand.fail(),
             }
         }
     }
@@ -90,40 +105,40 @@ impl Session {
         }
     }
 
-    /// Gets a server connection. `None`: the client was told why there is none, and goes on.
-    async fn link(&mut self, since: Instant) -> Result<Option<Box<Member>>, End> {
-        let ticket = match self.pool.request(since) {
-            Ok(Request::Now(member)) => return Ok(Some(member)),
+    /// Gets a server connection.
+    async fn link(&mut self, pool: &Rc<Pool>, since: Instant) -> Result<Linked, End> {
+        let ticket = match pool.request(since) {
+            Ok(Request::Now(member)) => return Ok(Linked::Here(member)),
             Ok(Request::Wait(ticket)) => ticket,
+            Err(error) if matches!(*error, PoolError::Nowhere) => return Ok(Linked::Elsewhere),
             Err(error) => {
                 let refusal = Refusal::from(&*error);
-                return self.refuse(&refusal).await.map(|()| None);
+                return self.refuse(&refusal).await.map(|()| Linked::Refused);
             }
         };
         self.handle.set_place(Place::Waiting);
-        let outcome = self.wait(&ticket, since).await;
+        let outcome = self.wait(pool, &ticket, since).await;
         self.handle.set_place(Place::Detached);
         self.handle.set_deadline(None);
-        let waited = since.elapsed();
-        self.pool.counters.wait_time.record(waited);
-        self.handle.trace.waited.set(waited);
-        if outcome.is_err() || matches!(outcome, Ok(None)) {
-            self.pool.leave(&ticket);
+        self.note_wait(pool, since.elapsed());
+        if !matches!(outcome, Ok(Linked::Here(_))) {
+            pool.leave(&ticket);
         }
         outcome
     }
 
-    async fn wait(&mut self, ticket: &Rc<Ticket>, since: Instant) -> Result<Option<Box<Member>>, End> {
-        self.set_queue_deadline(since, false);
+    async fn wait(&mut self, pool: &Rc<Pool>, ticket: &Rc<Ticket>, since: Instant) -> Result<Linked, End> {
+        self.set_queue_deadline(pool, since, false);
         loop {
             let refusal = match poll_fn(|cx| self.poll_wait(ticket, cx)).await {
-                Waited::Granted(member) => return Ok(Some(member)),
+                Waited::Granted(member) => return Ok(Linked::Here(member)),
+                Waited::Elsewhere => return Ok(Linked::Elsewhere),
                 Waited::Refused(refusal) => refusal,
                 Waited::Left(end) => return Err(end),
                 Waited::Signal(Signal::TimeOut(Timer::QueueNotice)) => {
-                    self.set_queue_deadline(since, true);
+                    self.set_queue_deadline(pool, since, true);
                     let mut notice = Vec::new();
-                    let words = if self.pool.is_held() {
+                    let words = if pool.is_held() {
                         "no server connection available, still waiting (there is no primary)"
                     } else {
                         "no server connection available, still waiting (the pool is in use)"
@@ -139,9 +154,9 @@ impl Session {
                     continue;
                 }
                 Waited::Signal(Signal::Cut) => continue,
-                Waited::Signal(Signal::TimeOut(_)) if self.pool.is_held() => {
+                Waited::Signal(Signal::TimeOut(_)) if pool.is_held() => {
                     if self.timeouts.hold.is_none_or(|limit| since.elapsed() < limit) {
-                        self.set_queue_deadline(since, true);
+                        self.set_queue_deadline(pool, since, true);
                         continue;
                     }
                     Refusal::NoPrimary
@@ -149,22 +164,22 @@ impl Session {
                 Waited::Signal(Signal::TimeOut(_)) => Refusal::WaitedTooLong,
                 Waited::Signal(Signal::Cancelled) => Refusal::CancelledInQueue,
                 Waited::Signal(Signal::Drain(drain)) => {
-                    self.pool.leave(ticket);
+                    pool.leave(ticket);
                     return Err(self.drain(drain).await);
                 }
                 Waited::Signal(Signal::Kill) => {
-                    self.pool.leave(ticket);
+                    pool.leave(ticket);
                     return Err(self.killed().await);
                 }
             };
             // Before the client is told: one that does not read would be granted a connection meanwhile.
-            self.pool.leave(ticket);
-            return self.refuse(&refusal).await.map(|()| None);
+            pool.leave(ticket);
+            return self.refuse(&refusal).await.map(|()| Linked::Refused);
         }
     }
 
-    fn set_queue_deadline(&self, since: Instant, notified: bool) {
-        let limit = if self.pool.is_held() { self.timeouts.hold } else { self.timeouts.query_wait };
+    fn set_queue_deadline(&self, pool: &Pool, since: Instant, notified: bool) {
+        let limit = if pool.is_held() { self.timeouts.hold } else { self.timeouts.query_wait };
         let limit = limit.map(|limit| (since + limit, Timer::QueryWait));
         let notice = self.timeouts.query_wait_notify.filter(|_| !notified);
         let notice = notice.map(|after| (since + after, Timer::QueueNotice));
@@ -175,6 +190,7 @@ impl Session {
         if let Poll::Ready(outcome) = ticket.poll(cx) {
             return Poll::Ready(match outcome {
                 Ok(member) => Waited::Granted(member),
+                Err(error) if matches!(*error, PoolError::Nowhere) => Waited::Elsewhere,
                 Err(error) => Waited::Refused(Refusal::from(&*error)),
             });
         }
@@ -210,50 +226,93 @@ impl Session {
     }
 
     /// Serves the client with a server connection until that can go back.
-    async fn relay(&mut self, mut member: Box<Member>, since: Instant) -> Result<(), End> {
-        let plan = self.pool.plan();
+    async fn relay(
+        &mut self,
+        mut member: Box<Member>,
+        errand: &mut Errand,
+        since: Instant,
+    ) -> Result<Served, End> {
+        let pool = errand.pool.clone();
+        let plan = pool.plan();
         let mut relay = Box::new(Relay::new(plan.limits, plan.mode == PoolMode::Session));
+        relay.confined = errand.standby.is_some();
+        relay.guess = errand.is_guess();
+        relay.reads = errand.only_reads();
+        if let Some(routing) = self.routing.as_ref().filter(|_| errand.standby.is_none()) {
+            relay.clock = Some(routing.write_clock());
+        }
+        self.begin_errand(errand, since);
         let begun = self.prepare(&mut relay, &mut member);
         self.handle.set_place(Place::Linked(CancelTarget {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
             plan: plan.clone(),
+            origin: pool.cluster().zip(member.origin),
             card: member.card.clone(),
-            pool: self.pool.clone(),
-            origin: self.pool.cluster().zip(member.origin),
+            pool: pool.clone(),
         }));
-        member.card.client.set(Some(self.handle.id));
-        member.card.lent.set(since);
-        // What was read before there was a connection.
-        relay.traffic.received = self.client.input.as_ref().map_or(0, |input| input.len() as u64);
-        relay.pool = self.pool.number;
-        let mut watch = Watch { since, state: None, query: Some(since) };
-        let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
+        let mut watch = self.note_begin(&pool, &mut relay, &member, since);
+        let release =
+            poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &pool, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
-        self.note_end(&mut relay, &member, &watch);
+        self.note_end(&pool, &mut relay, &member, &watch);
+        self.end_errand(errand, since, relay.acknowledged);
         let settled = matches!(release, Release::Settled);
         let needs_reset = relay.keep || !self.client.state.pins.is_empty() || member.server.listens;
         if settled {
-            self.pool.check_in(member, false);
-            return Ok(());
+            pool.check_in(member, false);
+            return Ok(Served::Done);
+        }
+        if may_run_again(&release, errand, begun.is_some()) && relay.is_replayable() {
+            self.take_back(&mut relay, member, errand, begun, &release);
+            return Ok(Served::Again);
         }
         let can_speak = !relay.is_mid_reply();
         if is_loss(&release) && !relay.is_cut() {
             // The client has heard nothing since the BEGIN that we sent for it.
-            let begun = begun && relay.traffic.queries == 0;
-            return self.survive(&mut relay, member, begun).await;
+            let begun = begun.is_some() && relay.traffic.queries == 0;
+            return Box::pin(self.survive(&mut relay, member, &pool, begun)).await.map(|()| Served::Done);
         }
-        self.give_up(&mut relay, member, &release, needs_reset);
-        Err(self.end(release, can_speak).await)
+        self.give_up(&mut relay, member, &pool, &release, needs_reset);
+        Err(Box::pin(self.end(release, can_speak)).await)
+    }
+
+    /// Undoes a relay of which the client has heard nothing, so that its batch can run again.
+    fn take_back(
+        &mut self,
+        relay: &mut Relay,
+        mut member: Box<Member>,
+        errand: &Errand,
+        begun: Option<Box<str>>,
+        release: &Release,
+    ) {
+        relay.abandon(&mut self.client, &mut member.server);
+        if let Some(kept) = &errand.kept {
+            self.put_back(kept);
+        }
+        self.deferred = begun.map(Deferred::Begun);
+        if matches!(release, Release::Stopped(Stop::Misrouted(_))) {
+            self.learn(errand);
+            errand.pool.discard(member, Discard::Unfinished);
+        } else {
+            errand.pool.report_loss(member.origin);
+            errand.pool.discard(member, Discard::Lost);
+        }
     }
 
     /// The server connection is lost, and the session goes on.
-    async fn survive(&mut self, relay: &mut Relay, mut member: Box<Member>, begun: bool) -> Result<(), End> {
+    async fn survive(
+        &mut self,
+        relay: &mut Relay,
+        mut member: Box<Member>,
+        pool: &Rc<Pool>,
+        begun: bool,
+    ) -> Result<(), End> {
         let delivered = self.deliver(relay).await;
         let in_transaction = begun || member.server.status != TransactionStatus::Idle;
         let loss = relay.abandon(&mut self.client, &mut member.server);
-        self.pool.report_loss(member.origin);
-        self.pool.discard(member, Discard::Lost);
+        pool.report_loss(member.origin);
+        pool.discard(member, Discard::Lost);
         delivered?;
         let Aftermath { answer, then, gone } = aftermath(Circumstances { loss, in_transaction });
         self.gone = gone;
@@ -279,70 +338,22 @@ impl Session {
     }
 
     /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
-    /// True when it begins a transaction.
-    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) -> bool {
+    /// The BEGIN, if it begins a transaction.
+    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) -> Option<Box<str>> {
         let server = &mut member.server;
         relay.prepend_settings(&self.client, server);
-        match self.deferred.take() {
-            None | Some(Deferred::Lost) => return false,
-            Some(Deferred::Begun(begin)) => relay.prepend(server, &begin, Effect::Ours),
-            Some(Deferred::Failed(begin)) => {
+        match self.deferred.take()? {
+            Deferred::Lost => None,
+            Deferred::Begun(begin) => {
+                relay.prepend(server, &begin, Effect::Ours);
+                Some(begin)
+            }
+            Deferred::Failed(begin) => {
                 relay.prepend(server, &begin, Effect::Ours);
                 relay.prepend(server, FAILS, Effect::MustFail);
+                Some(begin)
             }
         }
-        true
-    }
-
-    /// Counts a transaction, and leaves its traces for whoever asks.
-    fn note_end(&self, relay: &mut Relay, member: &Member, watch: &Watch) {
-        let counters = &self.pool.counters;
-        let now = Instant::now();
-        self.note_traffic(relay);
-        count(&counters.transactions, 1);
-        counters.transaction_time.record(now.duration_since(watch.since));
-        let pinned = self.note_pins();
-        if let Some(query) = watch.query {
-            self.note_query(relay, now.duration_since(query), pinned);
-        }
-        let (trace, client) = (&self.handle.trace, &self.client);
-        trace.statements.set(u32::try_from(client.statements.len()).unwrap_or(u32::MAX));
-        trace.doing.set(Doing::default());
-        member.card.statements.set(member.server.statements.len());
-        let mut settings = trace.settings.borrow_mut();
-        if !settings.as_ref().is_some_and(|known| Rc::ptr_eq(known, &client.state.settings)) {
-            *settings = Some(client.state.settings.clone());
-        }
-    }
-
-    /// Counts a query, and what it came to for its shape.
-    fn note_query(&self, relay: &mut Relay, took: Duration, pinned: bool) {
-        self.pool.counters.query_time.record(took);
-        let waited = self.handle.trace.waited.take();
-        let (shape, outcome) = relay.take_batch();
-        if let OfBatch::One(shape) = shape {
-            shape.record(Outcome { took, waited, pinned, ..outcome });
-        }
-    }
-
-    /// Counts what has passed since the last time.
-    fn note_traffic(&self, relay: &mut Relay) {
-        self.pool.count_traffic(relay.take_traffic());
-        for sqlstate in relay.errors.drain(..) {
-            self.pool.counters.count_error(sqlstate);
-        }
-    }
-
-    /// Counts reasons that came. True when one did.
-    #[inline]
-    fn note_pins(&self) -> bool {
-        let (known, now) = (&self.handle.trace.pins, self.client.state.pins);
-        if known.get() == now {
-            return false;
-        }
-        let came = self.pool.counters.count_pins(known.get(), now);
-        known.set(now);
-        came
     }
 
     fn poll_relay(
@@ -350,6 +361,7 @@ impl Session {
         cx: &mut Context<'_>,
         relay: &mut Relay,
         member: &mut Member,
+        pool: &Pool,
         plan: &PoolPlan,
         watch: &mut Watch,
     ) -> Poll<Release> {
@@ -388,10 +400,9 @@ impl Session {
                 }
                 // What was flushed without a Sync is a transaction, whatever the last status was.
                 let idle = status == TransactionStatus::Idle && member.server.queue.is_settled();
-                let pinned = self.note_pins();
+                let pinned = self.note_pins(pool);
                 if let Some(took) = self.watch(watch, relay.is_busy(&member.server), idle) {
-                    self.note_traffic(relay);
-                    self.note_query(relay, took, pinned);
+                    self.note_query(pool, relay, took, pinned);
                 }
                 Poll::Pending
             }
@@ -431,7 +442,14 @@ impl Session {
     }
 
     /// Gives a server connection back that is in the middle of something, or closes it.
-    fn give_up(&mut self, relay: &mut Relay, member: Box<Member>, release: &Release, needs_reset: bool) {
+    fn give_up(
+        &mut self,
+        relay: &mut Relay,
+        member: Box<Member>,
+        pool: &Rc<Pool>,
+        release: &Release,
+        needs_reset: bool,
+    ) {
         let broken = matches!(
             release,
             Release::Stopped(
@@ -442,16 +460,17 @@ impl Session {
                     | Stop::ServerViolation(_)
                     | Stop::ServerFraming(_)
                     | Stop::OursFailed(_)
+                    | Stop::Misrouted(_)
             )
         );
         let server = &member.server;
         if broken || relay.is_mid_message() {
-            self.pool.discard(member, Discard::Unfinished);
+            pool.discard(member, Discard::Unfinished);
         } else if server.queue.is_settled() && server.status == TransactionStatus::Idle && relay.is_drained()
         {
-            self.pool.check_in(member, needs_reset);
+            pool.check_in(member, needs_reset);
         } else {
-            self.pool.recover(member, relay.take_input(), needs_reset);
+            pool.recover(member, relay.take_input(), needs_reset);
         }
     }
 
@@ -562,9 +581,38 @@ impl Session {
     }
 }
 
+/// How asking for a server connection ends.
+enum Linked {
+    Here(Box<Member>),
+    /// The client was told why there is none, and goes on.
+    Refused,
+    /// The host cannot be read from any more.
+    Elsewhere,
+}
+
+/// How a relay that the session survives ends.
+enum Served {
+    Done,
+    /// The batch is back in the input, to run elsewhere.
+    Again,
+}
+
+/// Whether a batch may run again whose relay ended like this, provided that the client has heard nothing.
+fn may_run_again(release: &Release, errand: &Errand, begun: bool) -> bool {
+    if errand.kept.is_none() || !errand.may_try_again() {
+        return false;
+    }
+    match release {
+        Release::Stopped(Stop::Misrouted(_)) => true,
+        Release::Stopped(Stop::OursFailed(_)) => errand.standby.is_some(),
+        _ => is_loss(release) && (errand.only_reads() || begun),
+    }
+}
+
 /// How waiting in the queue ends.
 enum Waited {
     Granted(Box<Member>),
+    Elsewhere,
     Refused(Refusal),
     Left(End),
     Signal(Signal),
@@ -588,26 +636,6 @@ const fn is_loss(release: &Release) -> bool {
     )
 }
 
-/// What the deadline of a linked session is about.
-struct Watch {
-    since: Instant,
-    /// Whether it waited for the server, and whether it was between transactions, when the deadline was set.
-    state: Option<(bool, bool)>,
-    /// When the query began that the server works on.
-    query: Option<Instant>,
-}
-
-impl Watch {
-    /// How long a query took, if one is over.
-    fn time_query(&mut self, busy: bool, now: Instant) -> Option<Duration> {
-        if busy {
-            self.query.get_or_insert(now);
-            return None;
-        }
-        self.query.take().map(|began| now.duration_since(began))
-    }
-}
-
 fn end_of(stop: &Stop) -> End {
     match stop {
         Stop::ClientLeft => End::ClientLeft,
@@ -619,7 +647,7 @@ fn end_of(stop: &Stop) -> End {
         | Stop::ServerCut
         | Stop::ServerViolation(_)
         | Stop::ServerFraming(_) => End::ServerLost,
-        Stop::OursFailed(_) => End::SettingsRefused,
+        Stop::OursFailed(_) | Stop::Misrouted(_) => End::SettingsRefused,
         Stop::NotifyQueueFull => End::NotifyQueueFull,
     }
 }

@@ -5,6 +5,7 @@
 //! waits. `refusal` is the only place that turns an internal error into words for the client.
 
 pub mod about;
+mod batch;
 mod cycle;
 pub mod deferral;
 pub mod end;
@@ -13,8 +14,10 @@ pub mod handle;
 mod idle;
 pub mod login;
 mod loss;
+mod notes;
 pub mod refusal;
 mod replication;
+mod routing;
 pub mod services;
 
 use crate::config::settings::Timeouts;
@@ -25,6 +28,7 @@ use end::End;
 use handle::Handle;
 use hawser_wire::encode::Severity;
 use refusal::Refusal;
+use routing::Routing;
 use std::rc::Rc;
 
 /// A client that is logged in.
@@ -38,6 +42,8 @@ pub struct Session {
     /// A transaction that the client was told has begun, and that no server has seen.
     deferred: Option<Deferred>,
     skip: Option<Skip>,
+    /// Where statements go, if there is a choice.
+    routing: Option<Box<Routing>>,
     /// What was lost with a server connection, and the client does not know yet.
     gone: PinReasons,
     _presence: Presence,

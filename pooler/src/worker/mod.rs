@@ -112,7 +112,7 @@ async fn obey(
             Order::Evict(database) => services.pools.evict(&database),
             Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Topology(snapshot) => services.follow(snapshot),
-            Order::Proven(_) => {}
+            Order::Proven(_) => services.router.proven.notify_waiters(),
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(wanted, reply) => drop(reply.send(report(services, wanted))),
             Order::Halt(scope, stance) => services.pools.halt(&scope, stance),

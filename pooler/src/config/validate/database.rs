@@ -8,8 +8,8 @@ use super::super::finding::Finding;
 use super::super::raw::{NamedSection, Raw};
 use super::super::reference::{DATABASE, USER};
 use super::super::settings::{
-    AuthQuery, DatabaseSettings, HealthSettings, HostAddress, HostOrder, Limits, PoolOverrides, PoolSettings,
-    Secret, ServerTls, Target, TimeoutOverrides, UserSettings,
+    AuthQuery, Consistency, DatabaseSettings, HealthSettings, HostAddress, HostOrder, Limits, PoolOverrides,
+    PoolSettings, Route, RoutingOverrides, Secret, ServerTls, Target, TimeoutOverrides, UserSettings,
 };
 use super::reader::Reader;
 use super::{Files, auth, pool_mode, server_tls};
@@ -86,6 +86,7 @@ fn database(
         connect_query: reader.optional_text("connect_query").filter(|query| !query.is_empty()),
         startup_parameters: reader.pairs("startup_parameters"),
         pool,
+        routing: routing(reader, "route", "consistency"),
         max_db_connections: reader.limit_or("max_connections", inherited.max_connections),
         max_db_client_connections: reader
             .limit_or("max_client_connections", inherited.max_client_connections),
@@ -129,6 +130,14 @@ fn overrides(reader: &mut Reader<'_>) -> PoolOverrides {
     }
 }
 
+/// Where statements run and what they must see, by settings of these names.
+pub(super) fn routing(reader: &mut Reader<'_>, route: &str, consistency: &str) -> RoutingOverrides {
+    RoutingOverrides {
+        route: reader.word(route).and_then(Route::from_word),
+        consistency: reader.word(consistency).and_then(Consistency::from_word),
+    }
+}
+
 fn timeouts(reader: &mut Reader<'_>) -> TimeoutOverrides {
     TimeoutOverrides {
         query_wait: reader.optional_duration("query_wait_timeout"),
@@ -153,6 +162,7 @@ pub(super) fn users(
             let settings = UserSettings {
                 secrets: secrets(&mut reader, files),
                 pool: overrides(&mut reader),
+                routing: routing(&mut reader, "route", "consistency"),
                 max_user_connections: reader.limit_or("max_connections", limits.max_user_connections),
                 max_user_client_connections: reader
                     .limit_or("max_client_connections", limits.max_user_client_connections),
