@@ -14,6 +14,7 @@ use crate::mailbox::{Mailboxes, Order};
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -40,6 +41,8 @@ const KEPT_OFFERS: usize = 4;
 pub(super) enum Command {
     /// The settings changed.
     Apply(Arc<Runtime>),
+    /// The operator wants nothing read from this host, or lets it be read from again.
+    Ban(HostId, bool),
 }
 
 /// One host, from here.
@@ -72,6 +75,8 @@ pub(super) struct Watch {
     told: Arc<[Failover]>,
     hosts: Vec<Host>,
     offers: Vec<Offer>,
+    /// Hosts that the operator wants nothing read from.
+    banned: BTreeSet<HostId>,
     round: u64,
     latest: Rc<RefCell<Option<Arc<Snapshot>>>>,
     pursuit: Option<Pursuit>,
@@ -127,6 +132,7 @@ impl Watch {
             told: Arc::from([]),
             hosts: Vec::new(),
             offers: Vec::new(),
+            banned: BTreeSet::new(),
             round: 0,
             latest,
             pursuit: None,
@@ -149,6 +155,7 @@ impl Watch {
                 Some(offer) = ears.offers.recv() => self.take_offer(offer),
                 command = ears.commands.recv() => match command {
                     Some(Command::Apply(runtime)) => self.apply(runtime),
+                    Some(Command::Ban(host, banned)) => self.ban(host, banned),
                     None => return,
                 },
             }
@@ -187,6 +194,13 @@ impl Watch {
             self.act_on(&changes, None);
         }
         self.set_paces();
+    }
+
+    fn ban(&mut self, host: HostId, banned: bool) {
+        let changed = if banned { self.banned.insert(host) } else { self.banned.remove(&host) };
+        if changed {
+            self.publish();
+        }
     }
 
     fn renew_plans(&self) {
@@ -342,7 +356,10 @@ impl Watch {
 
     fn view(&self, id: HostId, host: &Host) -> HostView {
         let answer = self.judge.answer(id);
-        let (state, since) = self.judge.state(id);
+        let (mut state, since) = self.judge.state(id);
+        if self.banned.contains(&id) && state.is_usable() && self.judge.role(id) == Role::Standby {
+            state = HostState::Banned;
+        }
         HostView {
             id,
             address: host.address.clone(),
