@@ -20,6 +20,7 @@ use crate::notify::HubOrder;
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -40,6 +41,8 @@ const KEPT_OFFERS: usize = 4;
 pub(super) enum Command {
     /// The settings changed.
     Apply(Arc<Runtime>),
+    /// The operator wants nothing read from this host, or lets it be read from again.
+    Ban(HostId, bool),
 }
 
 /// One host, from here.
@@ -92,6 +95,8 @@ pub(super) struct Watch {
     pub(super) news: mpsc::UnboundedSender<News>,
     pub(super) moved: mpsc::UnboundedSender<HostId>,
     pub(super) standbys: mpsc::UnboundedSender<Vec<String>>,
+    /// Hosts that the operator wants nothing read from.
+    pub(super) banned: BTreeSet<HostId>,
     pub(super) round: u64,
     pub(super) latest: Rc<RefCell<Option<Arc<Snapshot>>>>,
     pub(super) pursuit: Option<Pursuit>,
@@ -146,6 +151,7 @@ impl Watch {
             news: news_to,
             moved: moved_to,
             standbys: standbys_to,
+            banned: BTreeSet::new(),
             round: 0,
             latest,
             pursuit: None,
@@ -172,6 +178,7 @@ impl Watch {
                 Some(standbys) = ears.standbys.recv() => self.suggest(&standbys),
                 command = ears.commands.recv() => match command {
                     Some(Command::Apply(runtime)) => self.apply(runtime),
+                    Some(Command::Ban(host, banned)) => self.ban(host, banned),
                     None => return,
                 },
             }
@@ -263,6 +270,13 @@ impl Watch {
             self.act_on(&changes, None);
         }
         self.set_paces();
+    }
+
+    fn ban(&mut self, host: HostId, banned: bool) {
+        let changed = if banned { self.banned.insert(host) } else { self.banned.remove(&host) };
+        if changed {
+            self.publish();
+        }
     }
 
     fn renew_plans(&self) {
@@ -429,7 +443,10 @@ impl Watch {
 
     fn view(&self, id: HostId, host: &Host) -> HostView {
         let answer = self.judge.answer(id);
-        let (state, since) = self.judge.state(id);
+        let (mut state, since) = self.judge.state(id);
+        if self.banned.contains(&id) && state.is_usable() && self.judge.role(id) == Role::Standby {
+            state = HostState::Banned;
+        }
         HostView {
             id,
             address: host.address.clone(),
