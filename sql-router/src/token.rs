@@ -39,7 +39,7 @@ pub enum Kind {
     End,
     /// Any other character.
     Other,
-    /// A name that WITH defines. Nothing is cut as this; see [`crate::query`].
+    /// A name that WITH defines. Nothing is cut as this: who looks at queries marks it.
     Label,
 }
 

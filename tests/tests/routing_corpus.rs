@@ -7,6 +7,8 @@
 //! `HAWSER_CORPUS=all` runs every file (ten minutes); `HAWSER_CORPUS=name,name` only these; with `HAWSER_CORPUS_SAY` it
 //! prints what could have been a read. The figures are always printed.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
