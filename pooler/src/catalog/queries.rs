@@ -82,7 +82,7 @@ fn edges() -> String {
            UNION ALL \
            SELECT 'pg_type'::regclass, c.contypid, d.refclassid, d.refobjid \
              FROM pg_constraint c JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid \
-            WHERE c.contypid <> 0 AND d.refclassid <> 'pg_type'::regclass \
+            WHERE c.contypid <> 0 AND (d.refclassid, d.refobjid) <> ('pg_type'::regclass::oid, c.contypid) \
            UNION ALL \
            SELECT 'pg_type'::regclass, t.oid, n.class, n.object FROM pg_type t, LATERAL (VALUES \
              ('pg_type'::regclass, t.typbasetype), ('pg_type'::regclass, t.typelem), \
@@ -123,7 +123,7 @@ fn edges() -> String {
 /// as `:funcid 1574`. A view may also lock rows (`FOR UPDATE`), which only its tree tells.
 pub(super) fn hazards(primary: &[u32]) -> String {
     let pattern = format!(
-        ":(funcid|opfuncid|aggfnoid|winfnoid) ({})\\M|:hasForUpdate true",
+        ":(funcid|opfuncid|aggfnoid|winfnoid) ({}) |:hasForUpdate true",
         if primary.is_empty() { "0".to_owned() } else { joined(primary, "|") }
     );
     format!(

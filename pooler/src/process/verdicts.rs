@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use hawser_sql_router::effects::Effect;
+use hawser_sql_router::effects::{Effect, Thing};
 use hawser_sql_router::hints::Hint;
 use hawser_sql_router::statement::{Access, Modes, Prepared, Reason, TransactionControl, Verdict, Verdicts};
 use serde_json::{Value, json};
@@ -115,9 +115,15 @@ fn effects(verdict: &Verdict) -> Vec<String> {
         Effect::Reset(name) => all.push(format!("reset {name}")),
         Effect::ResetAll => all.push("reset all".to_owned()),
         Effect::Unknown => all.push("sets what cannot be told".to_owned()),
-        Effect::Makes(thing) => all.push(format!("makes {thing:?}").to_lowercase()),
-        Effect::Drops(thing) => all.push(format!("drops {thing:?}").to_lowercase()),
-        other => all.push(format!("{other:?}").to_lowercase()),
+        Effect::Savepoint(name) => all.push(format!("savepoint {name}")),
+        Effect::RollbackTo(name) => all.push(format!("rolls back to {name}")),
+        Effect::Release(name) => all.push(format!("releases {name}")),
+        Effect::Makes(thing) => all.push(format!("makes {}", of_thing(*thing))),
+        Effect::Drops(thing) => all.push(format!("drops every {}", of_thing(*thing))),
+        Effect::Listen(channel) => all.push(format!("listens to {channel}")),
+        Effect::Unlisten(channel) => all.push(format!("stops listening to {channel}")),
+        Effect::UnlistenAll => all.push("stops listening".to_owned()),
+        Effect::Notify => all.push("notifies".to_owned()),
     }
     match &verdict.prepared {
         None => {}
@@ -132,18 +138,33 @@ fn effects(verdict: &Verdict) -> Vec<String> {
     all
 }
 
+const fn of_thing(thing: Thing) -> &'static str {
+    match thing {
+        Thing::Temporary => "temporary object",
+        Thing::HoldableCursor => "holdable cursor",
+        Thing::AdvisoryLock => "advisory lock",
+    }
+}
+
 /// A text on one line, and not all of a long one.
 fn shortened(text: &str) -> String {
-    let words = text.split_whitespace().take(LONGEST_PIECE).collect::<Vec<_>>().join(" ");
-    let piece: String =
-        words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_PIECE).collect();
-    if piece.chars().count() < text.trim().chars().take(LONGEST_PIECE + 1).count()
-        && piece.chars().count() == LONGEST_PIECE
-    {
-        format!("{piece}...")
-    } else {
-        piece
+    let mut words = text.split_whitespace();
+    let mut line = String::new();
+    let mut count = 0;
+    while let Some(word) = words.next() {
+        let blank = usize::from(count > 0);
+        let room = LONGEST_PIECE.saturating_sub(count + blank);
+        let length = word.chars().take(room + 1).count();
+        if blank > 0 {
+            line.push(' ');
+        }
+        line.extend(word.chars().filter(|c| !c.is_control()).take(room));
+        if length > room || (count + blank + length == LONGEST_PIECE && words.clone().next().is_some()) {
+            return line + "...";
+        }
+        count += blank + length;
     }
+    line
 }
 
 #[cfg(test)]
