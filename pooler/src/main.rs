@@ -2,6 +2,7 @@
 
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -16,6 +17,7 @@ use hawser::process::pid_file::PidFile;
 use hawser::process::route::{self, Question, RouteError};
 use hawser::process::run::{Reload, run};
 use hawser::process::{demo, limits};
+use hawser::topology::checkup::Wanted;
 
 fn main() -> ExitCode {
     let CommandLine { command, server } = CommandLine::parse();
@@ -26,6 +28,14 @@ fn main() -> ExitCode {
         Some(Command::Check { file }) => print(commands::check(&file, &environment)),
         Some(Command::Convert { file, secrets }) => print(commands::convert_file(&file, secrets.as_deref())),
         Some(Command::Route(question)) => answer(&question, &environment),
+        Some(Command::Health { url, primary, standby, timeout }) => {
+            let wanted = match (primary, standby) {
+                (true, _) => Wanted::Primary,
+                (_, true) => Wanted::Standby,
+                _ => Wanted::Service,
+            };
+            health(url.as_deref(), wanted, timeout, &environment)
+        }
         Some(Command::Reference) => {
             print(Ok(Printed { result: reference::markdown(), remarks: String::new() }))
         }
@@ -63,6 +73,26 @@ fn answer(question: &Question, environment: &Environment) -> anyhow::Result<Exit
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Err(error).context("route"),
+    }
+}
+
+/// Says whether a Hawser serves.
+fn health(
+    url: Option<&str>,
+    wanted: Wanted,
+    timeout: Duration,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let outcome = commands::health(url, wanted, timeout, environment)?;
+    match outcome {
+        Ok(words) => {
+            let _ = writeln!(std::io::stdout(), "{words}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            Ok(ExitCode::FAILURE)
+        }
     }
 }
 

@@ -134,6 +134,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::process",
         ],
     ),
+    ("route", &["crate::session", "crate::relay", "crate::worker", "crate::listener", "crate::process"]),
     (
         "topology",
         &[

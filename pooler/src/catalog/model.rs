@@ -132,6 +132,12 @@ impl Catalog {
         self.everything_is_doubtful = true;
     }
 
+    /// Whether this is what the database's catalogue says in that state.
+    #[must_use]
+    pub fn is_of(&self, mark: &Mark) -> bool {
+        self.generation == Self::new(mark).generation
+    }
+
     /// Names of functions, and names that are dangerous to mention.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
