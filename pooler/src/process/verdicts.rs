@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use hawser_sql_router::effects::{Effect, Thing};
+use hawser_sql_router::effects::Effect;
 use hawser_sql_router::hints::Hint;
 use hawser_sql_router::statement::{Access, Modes, Prepared, Reason, TransactionControl, Verdict, Verdicts};
 use serde_json::{Value, json};
@@ -111,19 +111,23 @@ fn effects(verdict: &Verdict) -> Vec<String> {
     match &verdict.effect {
         Effect::None => {}
         Effect::Set(name, _) => all.push(format!("set {name}")),
-        Effect::SetLocal => all.push("set until the transaction ends".to_owned()),
+        Effect::SetLocal(_) => all.push("set until the transaction ends".to_owned()),
         Effect::Reset(name) => all.push(format!("reset {name}")),
         Effect::ResetAll => all.push("reset all".to_owned()),
         Effect::Unknown => all.push("sets what cannot be told".to_owned()),
+        Effect::Characteristics(parameters) => {
+            all.extend(parameters.iter().map(|(name, _)| format!("set {name}")));
+        }
+        Effect::DiscardAll => all.push("discard all".to_owned()),
         Effect::Savepoint(name) => all.push(format!("savepoint {name}")),
-        Effect::RollbackTo(name) => all.push(format!("rolls back to {name}")),
-        Effect::Release(name) => all.push(format!("releases {name}")),
-        Effect::Makes(thing) => all.push(format!("makes {}", of_thing(*thing))),
-        Effect::Drops(thing) => all.push(format!("drops every {}", of_thing(*thing))),
-        Effect::Listen(channel) => all.push(format!("listens to {channel}")),
-        Effect::Unlisten(channel) => all.push(format!("stops listening to {channel}")),
-        Effect::UnlistenAll => all.push("stops listening".to_owned()),
+        Effect::RollbackTo(name) => all.push(format!("rollback to {name}")),
+        Effect::Release(name) => all.push(format!("release {name}")),
+        Effect::Listen(channel) => all.push(format!("listen {channel}")),
+        Effect::Unlisten(channel) => all.push(format!("unlisten {channel}")),
+        Effect::UnlistenAll => all.push("unlisten all".to_owned()),
         Effect::Notify => all.push("notifies".to_owned()),
+        // Told by what the statement has to do with prepared statements, below.
+        Effect::Prepare { .. } | Effect::Execute(_) | Effect::Deallocate(_) | Effect::DeallocateAll => {}
     }
     match &verdict.prepared {
         None => {}
@@ -136,14 +140,6 @@ fn effects(verdict: &Verdict) -> Vec<String> {
         all.push("may change the catalogue".to_owned());
     }
     all
-}
-
-const fn of_thing(thing: Thing) -> &'static str {
-    match thing {
-        Thing::Temporary => "temporary object",
-        Thing::HoldableCursor => "holdable cursor",
-        Thing::AdvisoryLock => "advisory lock",
-    }
 }
 
 /// A text on one line, and not all of a long one.
