@@ -91,9 +91,6 @@ const USUAL_FILES: &[&str] = &[
     "namespace",
     "matview",
     "lock",
-    "identity",
-    "groupingsets",
-    "generated",
     "tablesample",
     "async",
     "misc_functions",
@@ -109,7 +106,6 @@ const USUAL_FILES: &[&str] = &[
     "limit",
     "prepare",
     "sequence",
-    "rowtypes",
     "returning",
     "xml",
 ];
