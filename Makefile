@@ -11,15 +11,17 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Debian's names; where there is no apt, `make deps` says what to install instead.
 PACKAGES := postgresql postgresql-contrib pgbouncer libpq-dev libpostgresql-jdbc-java default-jdk-headless \
 	nodejs npm python3-venv openssl procps gcc
+# Tools that promote standbys: scenarios beside them are left out where they cannot be had.
+TOOLS := pg-auto-failover-cli postgresql-15-auto-failover patroni python3-pysyncobj
 # What proves that a package is there, in the same order of thought.
 PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java/postgresql.jar
 
-.PHONY: help deps packages drivers build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs clean
+.PHONY: help deps packages tools drivers build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-deps: packages drivers ## install what tests and demo need (Debian packages, drivers)
+deps: packages tools drivers ## install what tests and demo need (Debian packages, drivers)
 
 packages:
 	@missing=; \
@@ -40,6 +42,13 @@ packages:
 		done; \
 		$(SUDO) apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$wanted; \
+	fi
+
+tools:
+	@if command -v apt-get >/dev/null && ! { command -v pg_autoctl && command -v patroni; } >/dev/null; then \
+		$(SUDO) apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(TOOLS) \
+			|| echo "no $(TOOLS) here: scenarios beside them are left out"; \
 	fi
 
 drivers: $(VENV)/.done tests/drivers/node/node_modules/.done

@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use hawser_tests::Ensemble;
+use hawser_tests::{Account, Config, Ensemble, Hawser, own_cluster};
 
 #[test]
 fn the_end_of_a_primary_and_the_promotion_of_a_standby_are_seen() {
@@ -23,4 +23,15 @@ fn a_primary_that_wakes_up_after_a_promotion_is_fenced() {
     ensemble.wait_for_primary(1, 2);
     ensemble.hosts[0].sigcont();
     ensemble.wait_for(0, "host is fenced: it is a primary on timeline 1, and the cluster is on 2");
+}
+
+#[test]
+fn a_standby_that_nobody_has_named_is_suggested_and_not_used() {
+    let primary = own_cluster(&[]);
+    let account = Account::new(&primary);
+    let (named, other) = (primary.standby().expect("a standby"), primary.standby().expect("another one"));
+    let hosts = [&primary, &named].map(|host| format!("127.0.0.1:{}", host.port()));
+    let hawser = Hawser::start(&Config::new(&primary, &account).hosts(&hosts));
+    hawser.wait_for_log("streams to 2 standbys, of which 1 are known here");
+    assert!(!hawser.log().contains(&other.port().to_string()));
 }
