@@ -94,6 +94,23 @@ impl Topology {
         Handle { commands, latest, task }
     }
 
+    /// The operator is about to move the primary of a cluster, with whatever tool: nothing new is begun on it until
+    /// there is another one, or [`Self::release`] is called.
+    pub fn hold(&self, cluster: ClusterId) {
+        self.command(cluster, Command::Hold(true));
+    }
+
+    /// What was held by [`Self::hold`] goes on.
+    pub fn release(&self, cluster: ClusterId) {
+        self.command(cluster, Command::Hold(false));
+    }
+
+    fn command(&self, cluster: ClusterId, command: Command) {
+        if let Some(watch) = self.watches.get(&cluster) {
+            let _ = watch.commands.send(command);
+        }
+    }
+
     /// The newest snapshot of each cluster.
     #[must_use]
     pub fn snapshots(&self) -> Vec<Arc<Snapshot>> {

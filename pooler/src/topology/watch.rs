@@ -10,7 +10,7 @@ use super::names;
 use super::probe::{Common, Probe, Rein, Report};
 use super::providers::News;
 use super::pursuit::Pursuit;
-use super::snapshot::{Gauge, HostState, PrimaryView, Role, Snapshot};
+use super::snapshot::{Gauge, HostState, PrimaryView, Role, Sign, Snapshot};
 use super::sources::Source;
 use super::survey;
 use crate::config::settings::{HealthSettings, HostAddress};
@@ -39,6 +39,8 @@ const KEPT_OFFERS: usize = 4;
 pub(super) enum Command {
     /// The settings changed.
     Apply(Arc<Runtime>),
+    /// The operator holds new work, or lets it go.
+    Hold(bool),
 }
 
 /// One host, from here.
@@ -171,6 +173,7 @@ impl Watch {
                 Some(standbys) = ears.standbys.recv() => self.suggest(&standbys),
                 command = ears.commands.recv() => match command {
                     Some(Command::Apply(runtime)) => self.apply(runtime),
+                    Some(Command::Hold(hold)) => self.hold(hold),
                     None => return,
                 },
             }
@@ -238,6 +241,14 @@ impl Watch {
     pub(super) fn start_probe(&self, host: HostId, address: &HostAddress, rein: &Rc<Rein>) -> AbortHandle {
         let (address, rein, common) = (address.clone(), rein.clone(), self.common.clone());
         spawn_local(Probe { host, address, rein, common }.run()).abort_handle()
+    }
+
+    /// As if the primary were about to hand over.
+    fn hold(&mut self, hold: bool) {
+        let before = self.judge.primary();
+        let leaving = self.judge.incumbent().filter(|_| hold);
+        let changes = self.judge.announce(leaving, Sign::Operator, Moment::now());
+        self.act_on(&changes, Some(before));
     }
 
     fn apply(&mut self, runtime: Arc<Runtime>) {
