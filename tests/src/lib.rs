@@ -28,6 +28,7 @@ pub mod raw;
 mod site;
 mod usage;
 mod wait;
+mod writer;
 
 use std::sync::OnceLock;
 
@@ -44,6 +45,7 @@ pub use programs::Programs;
 pub use site::Site;
 pub use usage::{Usage, raise_file_limit};
 pub use wait::{wait_for, wait_long_until, wait_until};
+pub use writer::Writer;
 
 /// Users that have a client certificate.
 pub const CERTIFICATE_USERS: [&str; 2] = ["bob", "certified"];
