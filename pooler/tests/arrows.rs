@@ -84,13 +84,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "catalog",
         &[
-            "tokio",
             "crate::relay",
             "crate::session",
             "crate::pool",
             "crate::route",
             "crate::topology",
-            "crate::config",
             "crate::runtime",
             "crate::mailbox",
             "crate::worker",

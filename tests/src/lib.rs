@@ -25,6 +25,7 @@ mod patroni;
 mod program;
 mod programs;
 pub mod raw;
+pub mod script;
 mod site;
 mod usage;
 mod wait;

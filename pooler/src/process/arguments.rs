@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::route::Question;
 use crate::config::Arguments;
 
 /// A PostgreSQL connection pooler and router that applications need not know about.
@@ -49,6 +50,10 @@ pub enum Command {
         #[arg(long, value_name = "FOLDER")]
         secrets: Option<PathBuf>,
     },
+    /// Say where each statement would go, and why
+    ///
+    /// Functions beyond PostgreSQL's own are not known without --url, and calls of them are taken for writes.
+    Route(Question),
     /// Say by the exit status whether a Hawser serves, for keepalived, Docker and systemd
     ///
     /// Without a user in the URL it is enough that a client is greeted. With one it logs in, and runs a statement.

@@ -243,9 +243,9 @@ impl Relay {
         if self.reads && !self.up.beyond {
             return;
         }
-        if let Some((newest, now)) = &self.clock {
-            self.acknowledged = now();
-            newest.fetch_max(self.acknowledged, std::sync::atomic::Ordering::AcqRel);
+        if let Some(clock) = &self.clock {
+            self.acknowledged = (clock.now)();
+            clock.newest.fetch_max(self.acknowledged, std::sync::atomic::Ordering::AcqRel);
         }
     }
 

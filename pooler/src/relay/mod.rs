@@ -178,7 +178,7 @@ pub struct Relay {
     /// Nothing is told to the client before it is clear that the standby can serve the batch.
     pub guess: bool,
     /// Told when the server is ready after something that may have written, before the client is; and the clock.
-    pub clock: Option<(Arc<AtomicU64>, fn() -> u64)>,
+    pub clock: Option<WriteClock>,
     /// When that was last.
     pub acknowledged: u64,
     /// The first batch surely writes nothing.
@@ -190,6 +190,15 @@ pub struct Relay {
     pub traffic: Traffic,
     /// What was sent and is not answered may end the transaction.
     ending: Option<Ending>,
+}
+
+/// Where the moment is kept at which the last write of any session was acknowledged.
+#[derive(Debug)]
+pub struct WriteClock {
+    /// That moment.
+    pub newest: Arc<AtomicU64>,
+    /// The present.
+    pub now: fn() -> u64,
 }
 
 /// What a client was waiting for when its server connection was lost.

@@ -45,7 +45,7 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
-            desk: Desk::new(crate::ids::WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
+            desk: Desk::new(crate::ids::WorkerId(0), crate::mailbox::Mailboxes::new(vec![])),
         };
         let settings = shared.local.interner.intern(ParameterSet::default());
         let client = ClientSide {

@@ -200,15 +200,14 @@ impl Router {
         })
     }
 
-    /// Waits until a standby may have proven `moment`. False: it took too long, and nobody should wait for a while.
-    pub async fn wait(&self, snapshot: &Snapshot, moment: Moment, until: Instant) -> bool {
+    /// Waits until a standby may have proven `moment`. When that took too long, nobody waits for a while.
+    pub async fn wait(&self, snapshot: &Snapshot, moment: Moment, until: Instant) {
         let proven = self.proven.notified();
         snapshot.bell.want_proof(self.worker, moment);
         let heard = tokio::time::timeout_at(until.into(), proven).await.is_ok();
         if !heard {
             self.hopeless.set(Moment::now().plus(HOPELESS));
         }
-        heard
     }
 
     /// Something is sent to a standby.

@@ -59,7 +59,9 @@ impl Session {
         let since = Instant::now();
         let mut errand = Errand::new(self.pool.clone());
         loop {
-            self.route(&mut errand, since).await;
+            while let Some(proof) = self.route(&mut errand, since) {
+                Box::pin(proof.wait()).await;
+            }
             let served = match self.link(&errand.pool, since).await? {
                 Linked::Here(member) => self.relay(member, &mut errand, since).await?,
                 Linked::Refused => return Ok(()),
@@ -260,10 +262,10 @@ impl Session {
         if is_loss(&release) && !relay.is_cut() {
             // The client has heard nothing since the BEGIN that we sent for it.
             let begun = begun.is_some() && relay.traffic.queries == 0;
-            return self.survive(&mut relay, member, &pool, begun).await.map(|()| Served::Done);
+            return Box::pin(self.survive(&mut relay, member, &pool, begun)).await.map(|()| Served::Done);
         }
         self.give_up(&mut relay, member, &pool, &release, needs_reset);
-        Err(self.end(release, can_speak).await)
+        Err(Box::pin(self.end(release, can_speak)).await)
     }
 
     /// Undoes a relay of which the client has heard nothing, so that its batch can run again.

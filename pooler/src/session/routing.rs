@@ -7,12 +7,13 @@ use crate::config::settings::{PoolMode, RoutingSettings};
 use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::parameters::ParameterSet;
 use crate::pool::Pool;
+use crate::relay::WriteClock;
 use crate::route::decide::{Decision, Nature};
 use crate::route::wishes::Wishes;
-use crate::route::{Attempt, Scope};
+use crate::route::{Attempt, Router, Scope};
 use crate::runtime::Runtime;
 use crate::stream::Buffer;
-use crate::topology::Moment;
+use crate::topology::{Moment, Snapshot};
 use hawser_sql_router::fingerprint;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -51,6 +52,22 @@ pub(super) struct Errand {
     changes_catalog: bool,
     attempts: u32,
     avoid: Option<HostId>,
+}
+
+/// What a read waits for.
+#[derive(Debug)]
+pub(super) struct Proof {
+    router: Rc<Router>,
+    snapshot: Arc<Snapshot>,
+    moment: Moment,
+    until: Instant,
+}
+
+impl Proof {
+    /// Waits until a standby may have it, or it has taken too long.
+    pub(super) async fn wait(self) {
+        self.router.wait(&self.snapshot, self.moment, self.until).await;
+    }
 }
 
 impl Routing {
@@ -102,8 +119,8 @@ impl Routing {
     }
 
     /// What stamps the moment at which writes are acknowledged.
-    pub(super) fn write_clock(&self) -> (Arc<std::sync::atomic::AtomicU64>, fn() -> u64) {
-        (self.scope.writes().clone(), || Moment::now().0)
+    pub(super) fn write_clock(&self) -> WriteClock {
+        WriteClock { newest: self.scope.writes().clone(), now: || Moment::now().0 }
     }
 }
 
@@ -156,28 +173,38 @@ impl Errand {
 }
 
 impl Session {
-    /// Finds out where the first batch in the input goes.
-    pub(super) async fn route(&mut self, errand: &mut Errand, since: Instant) {
+    /// Finds out where the first batch in the input goes, or what has to be waited for first.
+    pub(super) fn route(&mut self, errand: &mut Errand, since: Instant) -> Option<Proof> {
         errand.pool = self.pool.clone();
         errand.standby = None;
         (errand.nature, errand.kept) = (None, None);
         if matches!(self.deferred, Some(super::Deferred::Failed(_))) {
-            return;
+            return None;
         }
         let Some(mut routing) = self.routing.take() else {
             if self.has_begun() {
                 errand.kept = self.keep(None);
             }
-            return;
+            return None;
         };
         self.look(&mut routing, errand);
-        if let Some(host) = self.choose(&routing, errand, since).await
-            && let Some(pool) = routing.standby(host, &self.pool)
-        {
-            errand.pool = pool;
-            errand.standby = Some(host);
+        let mut proof = None;
+        match self.choose(&routing, errand, since) {
+            Some(Decision::Standby(host)) => {
+                if let Some(pool) = routing.standby(host, &self.pool) {
+                    errand.pool = pool;
+                    errand.standby = Some(host);
+                }
+            }
+            Some(Decision::Wait(moment)) => {
+                let until = since + routing.scope.settings.wait;
+                let router = routing.services.router.clone();
+                proof = self.pool.snapshot().map(|snapshot| Proof { router, snapshot, moment, until });
+            }
+            Some(Decision::Primary(_)) | None => {}
         }
         self.routing = Some(routing);
+        proof
     }
 
     /// Looks at the batch, and keeps it if it can run again.
@@ -231,27 +258,21 @@ impl Session {
         (length <= LONGEST_KEPT).then(|| input.get(..length).map(<[u8]>::to_vec)).flatten()
     }
 
-    /// The standby that the batch goes to, if it goes to one.
-    async fn choose(&self, routing: &Routing, errand: &Errand, since: Instant) -> Option<HostId> {
+    /// Where the batch goes, if there is a choice.
+    fn choose(&self, routing: &Routing, errand: &Errand, since: Instant) -> Option<Decision> {
         let nature = errand.nature?;
         let (_, wishes) = routing.wishes.as_ref()?;
         let router = &routing.services.router;
-        let until = since + routing.scope.settings.wait;
-        loop {
-            let snapshot = self.pool.snapshot()?;
-            if snapshot.hosts.len() < 2 || !errand.may_try_again() {
-                return None;
-            }
-            let attempt = Attempt { avoid: errand.avoid, may_wait: Instant::now() < until };
-            let scope = &routing.scope;
-            let decision = router.decide(nature, wishes, routing.last_write, scope, &snapshot, attempt);
-            router.count(decision);
-            match decision {
-                Decision::Standby(host) => return Some(host),
-                Decision::Primary(_) => return None,
-                Decision::Wait(moment) => _ = router.wait(&snapshot, moment, until).await,
-            }
+        let snapshot = self.pool.snapshot()?;
+        if snapshot.hosts.len() < 2 || !errand.may_try_again() {
+            return None;
         }
+        let scope = &routing.scope;
+        let may_wait = since.elapsed() < scope.settings.wait;
+        let attempt = Attempt { avoid: errand.avoid, may_wait };
+        let decision = router.decide(nature, wishes, routing.last_write, scope, &snapshot, attempt);
+        router.count(decision);
+        Some(decision)
     }
 
     /// Puts the batch back where it came from: it runs again.

@@ -96,7 +96,7 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
-            desk: crate::notify::Desk::new(WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
+            desk: crate::notify::Desk::new(WorkerId(0), Mailboxes::new(vec![])),
         });
         let surroundings = Surroundings {
             worker: WorkerId(0),

@@ -7,6 +7,7 @@ use super::snapshot::{HostState, HostView, PrimaryView, Role, Snapshot};
 use super::watch::{Host, PATIENCE, Watch};
 use crate::ids::{HostId, WorkerId};
 use crate::mailbox::Order;
+use crate::notify::HubOrder;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -93,6 +94,7 @@ impl Watch {
         for worker in 0..self.mailboxes.workers() {
             self.mailboxes.send(WorkerId(worker), Order::Topology(snapshot.clone()));
         }
+        self.mailboxes.send_hub(HubOrder::Follow(snapshot));
     }
 
     fn view(&self, id: HostId, host: &Host) -> HostView {

@@ -5,7 +5,7 @@
 use crate::ids::{SessionId, WorkerId};
 use crate::listener::Door;
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
-use crate::notify::{Desk, HubOrder};
+use crate::notify::Desk;
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
@@ -41,7 +41,6 @@ pub fn run(
     worker: WorkerId,
     mailboxes: Mailboxes,
     mailbox: mpsc::UnboundedReceiver<Order>,
-    hub: mpsc::UnboundedSender<HubOrder>,
     runtime: Arc<Runtime>,
     listeners: Vec<std::net::TcpListener>,
 ) -> std::io::Result<()> {
@@ -51,7 +50,7 @@ pub fn run(
             buffers: Buffers::default(),
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
-            desk: Desk::new(worker, hub),
+            desk: Desk::new(worker, mailboxes.clone()),
         });
         let surroundings = Rc::new(Surroundings {
             worker,
