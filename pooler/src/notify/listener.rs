@@ -156,6 +156,12 @@ impl Listener {
         Self { desk, station, post }
     }
 
+    /// Which listening connection it hears from.
+    #[cfg(test)]
+    pub(super) const fn station(&self) -> &Arc<Station> {
+        &self.station
+    }
+
     /// Has `cx` woken when the hub tells something.
     pub fn register(&self, cx: &Context<'_>) {
         let mut known = self.post.waker.borrow_mut();
