@@ -1,5 +1,6 @@
 //! Server to client: walks the headers, drops what is ours, passes the rest on untouched.
 
+use super::gate::{self, Look};
 use super::outbox::Outbox;
 use super::{ClientSide, Relay, Shared, Stop, state, undo};
 use crate::parameters;
@@ -25,6 +26,10 @@ pub(super) struct Downstream {
     pub(super) piece: usize,
     /// What happens to them.
     piece_dropped: bool,
+    /// The client has been told something.
+    pub(super) told: bool,
+    /// It is clear that a standby serves the batch.
+    served: bool,
     /// A ReadyForQuery waits until the client's own notifications are there.
     pub(super) held: bool,
 }
@@ -39,6 +44,7 @@ impl Relay {
         shared: &Shared,
     ) -> Poll<Result<(), Stop>> {
         if !self.down.out.is_empty() {
+            self.down.told = true;
             let drained = self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut());
             ready!(drained).map_err(Stop::ClientLost)?;
             return Poll::Ready(Ok(()));
@@ -107,6 +113,9 @@ impl Relay {
                 self.pass_or_drop(count, self.down.piece_dropped);
                 continue;
             }
+            if self.guess && !self.down.served && !self.is_served(rest, server)? {
+                break;
+            }
             let Some(header) = frame::header(rest).map_err(Stop::ServerFraming)? else { break };
             let present = rest.len().min(header.total());
             if present < header.total() && is_read(header) {
@@ -123,6 +132,22 @@ impl Relay {
             self.down.piece_dropped = dropped;
         }
         Ok(())
+    }
+
+    /// Whether the client may be told what a standby says next. Not before it is clear that it can serve the batch.
+    fn is_served(&mut self, replies: &[u8], server: &ServerConnection) -> Result<bool, Stop> {
+        if server.queue.is_empty() || server.queue.fate() != Fate::Forward {
+            return Ok(true);
+        }
+        self.down.served = match gate::look(replies).map_err(Stop::ServerFraming)? {
+            Look::More => replies.len() >= BLOCK,
+            Look::Served => true,
+            Look::Refused(body) if is_farewell(backend::ERROR_RESPONSE, body) => {
+                return Err(Stop::ServerEnds(body.to_vec()));
+            }
+            Look::Refused(body) => return Err(Stop::Misrouted(body.to_vec())),
+        };
+        Ok(self.down.served)
     }
 
     fn pass_or_drop(&mut self, count: usize, dropped: bool) {
@@ -179,6 +204,7 @@ impl Relay {
                     self.ending = None;
                 }
                 if fate == Fate::Forward {
+                    self.note_acknowledged();
                     self.traffic.queries += 1;
                     let idle = server.status == TransactionStatus::Idle;
                     state::ready(idle, client, server);
@@ -210,6 +236,17 @@ impl Relay {
             return Ok(!self.is_for_client(body, client));
         }
         Ok(fate == Fate::Swallow)
+    }
+
+    /// The server is ready after something that may have written.
+    fn note_acknowledged(&mut self) {
+        if self.reads && !self.up.beyond {
+            return;
+        }
+        if let Some(clock) = &self.clock {
+            self.acknowledged = (clock.now)();
+            clock.newest.fetch_max(self.acknowledged, std::sync::atomic::Ordering::AcqRel);
+        }
     }
 
     /// Gives the client back its own names in an error. True when our version was put in the outbox.

@@ -148,6 +148,7 @@ impl Scene {
             timeouts: Rc::new(timeouts),
             deferred: None,
             skip: None,
+            routing: None,
             gone: Default::default(),
         };
         (far, handle, session)

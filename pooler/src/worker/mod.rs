@@ -105,7 +105,7 @@ async fn obey(
             Order::Evict(database) => services.pools.evict(&database),
             Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Topology(snapshot) => services.follow(snapshot),
-            Order::Proven(_) => {}
+            Order::Proven(_) => services.router.proven.notify_waiters(),
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(reply) => {
                 let report = services.pools.all().iter().map(|pool| pool.report()).collect();

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Fetches the SQL of PostgreSQL's own regression tests into the folder $1, from Debian's source package of the
+# version that is installed. They are PostgreSQL's: they are not kept in this repository.
+set -euo pipefail
+target=$1
+[ "$target/.done" -nt "$0" ] && exit 0
+command -v apt-get >/dev/null || {
+	echo "no apt-get here; put src/test/regress/{sql,data,parallel_schedule} of PostgreSQL's sources into $target" >&2
+	exit 1
+}
+major=$(ls /usr/lib/postgresql | sort -V | tail -n 1)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+
+# The machine's own sources, for source packages, in folders of their own: nothing of the machine is changed.
+mkdir -p "$work"/{parts,lists/partial,cache/archives/partial}
+for file in /etc/apt/sources.list.d/{debian,ubuntu}.sources; do
+	[ -e "$file" ] && sed 's/^Types:.*/Types: deb-src/' "$file" >"$work/parts/${file##*/}"
+done
+[ -e /etc/apt/sources.list ] && sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$work/parts/main.list"
+options=(-o "Dir::Etc::sourcelist=/dev/null" -o "Dir::Etc::sourceparts=$work/parts" -o "Dir::State::lists=$work/lists"
+	-o "Dir::Cache=$work/cache" -o "APT::Sandbox::User=root" -qq)
+apt-get "${options[@]}" update
+cd "$work"
+for version in $(apt-cache "${options[@]}" showsrc "postgresql-$major" | sed -n 's/^Version: //p' | sort -Vru); do
+	# A mirror may have the index of a version and not the version.
+	apt-get "${options[@]}" source --download-only "postgresql-$major=$version" 2>/dev/null && break
+done
+mkdir sources
+tar -xf postgresql-"$major"_*.orig.tar.* -C sources --strip-components=1 --wildcards \
+	'*/src/test/regress/sql/*.sql' '*/src/test/regress/data/*' '*/src/test/regress/parallel_schedule'
+mkdir -p "$target"
+cp -r sources/src/test/regress/. "$target"
+touch "$target/.done"
