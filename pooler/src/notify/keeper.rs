@@ -122,6 +122,8 @@ impl Keeper {
                     let error = dial::explain(&error);
                     tracing::warn!(dbname, error, "cannot open the listening connection");
                     self.refuse_waiting();
+                    // Who is still here listens already.
+                    gap = true;
                 }
             }
             if began.elapsed() >= SETTLED {
