@@ -24,6 +24,7 @@ use crate::config::settings::PoolMode;
 use crate::ids::{ClusterId, PoolKey, WorkerId};
 use crate::mailbox::Mailboxes;
 use crate::parameters::Interner;
+use crate::pins::{PinReason, REASONS};
 use crate::relay::{RelayLimits, Traffic};
 use crate::server::checkin::{self, Circumstances, Verdict};
 use crate::server::connection::ServerConnection;
@@ -142,6 +143,18 @@ pub struct Counters {
     pub opened: Cell<u64>,
     /// Server connections closed.
     pub closed: Cell<u64>,
+    /// Microseconds for which sessions were pinned, by reason, in the order of [`PinReason::ALL`]; each pin counts
+    /// when it ends.
+    pub pinned: [Cell<u64>; REASONS],
+}
+
+impl Counters {
+    /// A pin has ended.
+    pub fn count_pin(&self, reason: PinReason, time: Duration) {
+        if let Some(counter) = self.pinned.get(reason as usize) {
+            count(counter, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
 }
 
 /// Adds to a counter.
@@ -337,6 +350,22 @@ impl Pool {
             return Ok(Request::Now(member));
         }
         self.queue(now).map(Request::Wait)
+    }
+
+    /// The idle connection to this server process, if it is there and fit.
+    pub fn request_that(&self, process: u32, now: Instant) -> Option<Box<Member>> {
+        let fits = |member: &mut Box<Member>| {
+            member.server.cancel_key.pid == process
+                && !member.server.stream.has_arrivals()
+                && !self.needs_check(&member.server, now)
+        };
+        if self.shut.get() || self.counts().waiting > 0 {
+            return None;
+        }
+        let member = self.ledger.borrow_mut().lend_that(fits)?;
+        self.note_idle();
+        count(&self.counters.assignments, 1);
+        Some(member)
     }
 
     #[cold]

@@ -96,6 +96,7 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            proven: Default::default(),
             desk: crate::notify::Desk::new(WorkerId(0), Mailboxes::new(vec![])),
         });
         let surroundings = Surroundings {

@@ -8,7 +8,7 @@ use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
 use crate::notify::Desk;
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
-use crate::relay::Shared;
+use crate::relay::{Proven, Shared};
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use crate::session::Session;
@@ -50,6 +50,7 @@ pub fn run(
             buffers: Buffers::default(),
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
+            proven: Proven::default(),
             desk: Desk::new(worker, mailboxes.clone()),
         });
         let surroundings = Rc::new(Surroundings {
