@@ -55,9 +55,11 @@ impl Session {
                 Err(end) => return end,
             };
             let mut lent = Some(member);
+            let linked = since;
+            let mut since = since;
             while let Some(member) = lent.take() {
-                match self.relay(member, since).await {
-                    Ok(kept) => lent = kept,
+                match self.relay(member, since, linked).await {
+                    Ok(kept) => (lent, since) = (kept, Instant::now()),
                     Err(end) => return end,
                 }
             }
@@ -210,7 +212,12 @@ impl Session {
     }
 
     /// Serves the client with a server connection until that can go back, or until the client should go on with it.
-    async fn relay(&mut self, mut member: Box<Member>, since: Instant) -> Result<Option<Box<Member>>, End> {
+    async fn relay(
+        &mut self,
+        mut member: Box<Member>,
+        since: Instant,
+        linked: Instant,
+    ) -> Result<Option<Box<Member>>, End> {
         let plan = self.pool.plan();
         let mut relay = Box::new(Relay::new(plan.limits, plan.mode == PoolMode::Session));
         let begun = self.prepare(&mut relay, &mut member);
@@ -232,9 +239,10 @@ impl Session {
         let needs_reset =
             relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
         if settled {
-            if self.client.state.take_linger() && Box::pin(self.speaks_soon()).await {
+            if self.client.state.lingers() && Box::pin(self.speaks_soon(linked)).await {
                 return Ok(Some(member));
             }
+            self.client.state.leave();
             self.pool.check_in(member, false);
             return Ok(None);
         }
