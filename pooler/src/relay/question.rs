@@ -9,7 +9,7 @@ use hawser_sql_router::calls::Ask;
 use hawser_sql_router::effects::Effects;
 use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// So often must a text have proved clean before it is asked about only now and then.
 const PROOFS: u32 = 8;
@@ -25,6 +25,8 @@ const MOST_TEXTS: usize = 10_000;
 pub struct Proven {
     /// By fingerprint of the text.
     texts: RefCell<HashMap<u64, u32>>,
+    /// Settings of applications that some client has set by their names. No view shows them.
+    custom: RefCell<BTreeSet<String>>,
 }
 
 impl Proven {
@@ -40,6 +42,14 @@ impl Proven {
         }
     }
 
+    /// A client has set this.
+    pub(super) fn learn(&self, name: &str) {
+        let mut custom = self.custom.borrow_mut();
+        if custom.len() < MOST_CUSTOM && !custom.contains(name) {
+            custom.insert(name.to_owned());
+        }
+    }
+
     fn judge(&self, text: u64, clean: bool) {
         let mut texts = self.texts.borrow_mut();
         if texts.len() >= MOST_TEXTS {
@@ -49,6 +59,9 @@ impl Proven {
         *proofs = if clean { proofs.saturating_add(u32::from(*proofs < PROOFS)) } else { 0 };
     }
 }
+
+/// Names of applications' settings that are kept per worker.
+const MOST_CUSTOM: usize = 100;
 
 /// What is to be asked, and why.
 #[derive(Debug, Default)]
@@ -105,17 +118,21 @@ impl Question {
 
     /// The statement that asks. `expected` is what we believe to be set.
     #[must_use]
-    pub(super) fn text(&self, expected: &ParameterSet) -> String {
+    pub(super) fn text(&self, expected: &ParameterSet, proven: &Proven) -> String {
         let mut text = String::with_capacity(2048);
         text.push_str(SETTINGS);
         array(&mut text, expected.iter().map(|(name, _)| name));
         text.push_str(")))");
         text.push_str(THINGS);
-        if !self.custom.is_empty() {
+        let known = proven.custom.borrow();
+        let mut custom: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+        custom.extend(self.custom.iter().map(String::as_str));
+        custom.extend(expected.iter().map(|(name, _)| name).filter(|name| name.contains('.')));
+        if !custom.is_empty() {
             text.push_str(
                 " UNION ALL SELECT 'custom', n, pg_catalog.current_setting(n, true), NULL FROM pg_catalog.unnest(",
             );
-            array(&mut text, self.custom.iter().map(String::as_str));
+            array(&mut text, custom.into_iter());
             text.push_str(") AS n");
         }
         text

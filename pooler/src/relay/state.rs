@@ -129,10 +129,10 @@ impl SessionState {
     }
 
     /// What is to be asked now, as SQL.
-    pub(super) fn put_question(&mut self) -> Option<String> {
+    pub(super) fn put_question(&mut self, shared: &Shared) -> Option<String> {
         let questions = self.questions.as_mut()?;
         questions.asked = questions.next.take();
-        let text = questions.asked.as_ref().map(|question| question.text(&self.settings));
+        let text = questions.asked.as_ref().map(|question| question.text(&self.settings, &shared.proven));
         self.tidy_questions();
         text
     }
@@ -443,6 +443,9 @@ fn apply(
 
 fn set(name: &str, value: &str, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
     let state = &mut client.state;
+    if name.contains('.') {
+        shared.proven.learn(name);
+    }
     match name {
         "seed" => return state.pins.add(PinReason::RandomSeed),
         "hawser.pin" if is_true(value) => state.pins.add(PinReason::Requested),
