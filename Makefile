@@ -7,6 +7,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 # Where the Python of the driver tests lives; the tests look there too.
 VENV := target/venv
+# PostgreSQL's own regression suite; the tests look there too.
+REGRESS := target/regress
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Debian's names; where there is no apt, `make deps` says what to install instead.
 PACKAGES := postgresql postgresql-contrib pgbouncer libpq-dev libpostgresql-jdbc-java default-jdk-headless \
@@ -19,7 +21,7 @@ PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-deps: packages drivers ## install what tests and demo need (Debian packages, drivers)
+deps: packages drivers $(REGRESS)/.done ## install what tests and demo need (Debian packages, drivers)
 
 packages:
 	@missing=; \
@@ -52,6 +54,9 @@ $(VENV)/.done: tests/drivers/python/requirements.txt
 tests/drivers/node/node_modules/.done: tests/drivers/node/package-lock.json
 	cd tests/drivers/node && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
+
+$(REGRESS)/.done: | packages
+	tests/regress/fetch.sh $(REGRESS)
 
 build:
 	$(CARGO) build -p hawser

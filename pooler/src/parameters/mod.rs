@@ -442,7 +442,11 @@ mod tests {
         assert_eq!(statements(&[("role", "r")], &[("role", "s")]), "RESET ROLE;SET \"role\" TO 's';");
         assert_eq!(statements(&[("role", "r")], &[]), "RESET ROLE;");
         let mut within = String::new();
-        difference_within(&mut within, &set(&[("role", "r"), ("a", "1")]), &set(&[("role", "r"), ("b", "2")]));
+        difference_within(
+            &mut within,
+            &set(&[("role", "r"), ("a", "1")]),
+            &set(&[("role", "r"), ("b", "2")]),
+        );
         assert_eq!(within, "RESET \"a\";SET \"b\" TO '2';");
         let mut out = String::new();
         everything(&mut out, "", &set(&[("role", "r"), ("a", "1")]));

@@ -11,8 +11,12 @@ use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 
-/// So often must a text have proved clean before it is asked about only now and then.
-const PROOFS: u32 = 8;
+/// So often must a text have proved clean, and never anything else, before it is asked about only now and then.
+const PROOFS: u32 = 16;
+
+/// What stands for the proofs of a text that has left something behind. It may have nothing to change for a while,
+/// because it has been changed already.
+const NEVER: u32 = u32::MAX;
 
 /// One in so many executions of a proven text is asked about.
 const SAMPLE: u32 = 64;
@@ -34,8 +38,8 @@ impl Proven {
     fn is_due(&self, text: u64) -> bool {
         let mut texts = self.texts.borrow_mut();
         match texts.get_mut(&text) {
-            Some(proofs) if *proofs >= PROOFS => {
-                *proofs += 1;
+            Some(proofs) if (PROOFS..NEVER).contains(proofs) => {
+                *proofs = (*proofs + 1).min(NEVER - 1);
                 (*proofs - PROOFS).is_multiple_of(SAMPLE)
             }
             _ => true,
@@ -56,7 +60,7 @@ impl Proven {
             texts.clear();
         }
         let proofs = texts.entry(text).or_default();
-        *proofs = if clean { proofs.saturating_add(u32::from(*proofs < PROOFS)) } else { 0 };
+        *proofs = if clean { *proofs + u32::from(*proofs < PROOFS) } else { NEVER };
     }
 }
 
@@ -308,6 +312,9 @@ mod tests {
         let mut question = Question::default();
         question.note(2, &effects, &proven);
         question.judge(false, &proven);
-        assert!(proven.is_due(2));
+        for _ in 0..2 * PROOFS {
+            assert!(proven.is_due(2));
+            proven.judge(2, true);
+        }
     }
 }
