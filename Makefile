@@ -7,26 +7,24 @@ SHELL := /bin/bash
 CARGO ?= cargo
 # Where the Python of the driver tests lives; the tests look there too.
 VENV := target/venv
-# PostgreSQL's own regression suite; the tests look there too.
-REGRESS := target/regress
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Debian's names; where there is no apt, `make deps` says what to install instead.
 PACKAGES := postgresql postgresql-contrib pgbouncer libpq-dev libpostgresql-jdbc-java default-jdk-headless \
-	nodejs npm python3-venv openssl procps gcc
+	nodejs npm python3-venv openssl procps gcc bzip2
 # What proves that a package is there, in the same order of thought.
 PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java/postgresql.jar
 
-.PHONY: help deps packages drivers build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs clean
+.PHONY: help deps packages drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-deps: packages drivers $(REGRESS)/.done ## install what tests and demo need (Debian packages, drivers)
+deps: packages drivers regress ## install what tests and demo need (Debian packages, drivers, PostgreSQL's own tests)
 
 packages:
 	@missing=; \
 	ls $(PROOFS) >/dev/null 2>&1 || missing=1; \
-	for program in psql pgbench openssl cc pg_config ps java node npm python3; do \
+	for program in psql pgbench openssl cc pg_config ps java node npm python3 bzip2; do \
 		command -v $$program >/dev/null || missing=1; \
 	done; \
 	if [ -n "$$missing" ]; then \
@@ -55,8 +53,12 @@ tests/drivers/node/node_modules/.done: tests/drivers/node/package-lock.json
 	cd tests/drivers/node && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
-$(REGRESS)/.done: | packages
-	tests/regress/fetch.sh $(REGRESS)
+# PostgreSQL's own tests, which ours of routing and of sessions run; they stay outside the repository.
+regress: packages target/regress/.done
+
+target/regress/.done: tests/regress/fetch.sh
+	tests/regress/fetch.sh target/regress
+	touch $@
 
 build:
 	$(CARGO) build -p hawser
@@ -83,7 +85,7 @@ unit: ## unit and property tests
 	$(CARGO) test -p hawser --test arrows --locked
 
 # One process per file: its tests share a scratch cluster.
-scenarios: build drivers ## real clusters, real drivers, the real program
+scenarios: build drivers regress ## real clusters, real drivers, the real program
 	$(CARGO) test -p hawser-tests --tests --locked --no-fail-fast
 
 fuzz: ## a short run of each fuzz target over its corpus (FUZZ_SECONDS each)

@@ -16,6 +16,7 @@ pub mod pins;
 pub mod pool;
 pub mod process;
 pub mod relay;
+pub mod route;
 pub mod runtime;
 pub mod scratch;
 pub mod server;

@@ -1,6 +1,7 @@
 //! What threads say to each other. A worker has one mailbox; nothing is shared but what is sent.
 
 use crate::ids::{ClusterId, PoolKey, SessionId, WorkerId};
+use crate::notify::{HubOrder, News};
 use crate::pool::budget::{Cap, Permit};
 use crate::pool::lead::Origin;
 use crate::runtime::Runtime;
@@ -34,7 +35,7 @@ pub enum Order {
     /// Somebody needs a place under a limit that several pools share: close an idle connection of this database.
     Evict(String),
     /// What the LISTEN hub tells.
-    Notify(Box<crate::notify::News>),
+    Notify(Box<News>),
     /// Something changed in a cluster that matters for where statements go.
     Topology(Arc<Snapshot>),
     /// A standby of this cluster has proven more, and sessions of this worker wait for that (see
@@ -96,17 +97,31 @@ impl Drop for ClientPlace {
     }
 }
 
-/// The mailboxes of all workers.
+/// The mailboxes of all workers, and of the LISTEN hub.
 #[derive(Debug, Clone)]
 pub struct Mailboxes {
     senders: Arc<[mpsc::UnboundedSender<Order>]>,
+    hub: Option<mpsc::UnboundedSender<HubOrder>>,
 }
 
 impl Mailboxes {
     /// One sender for each worker, in order.
     #[must_use]
     pub fn new(senders: Vec<mpsc::UnboundedSender<Order>>) -> Self {
-        Self { senders: senders.into() }
+        Self { senders: senders.into(), hub: None }
+    }
+
+    /// The same, with a hub.
+    #[must_use]
+    pub fn with_hub(self, hub: mpsc::UnboundedSender<HubOrder>) -> Self {
+        Self { hub: Some(hub), ..self }
+    }
+
+    /// Sends an order to the hub, if there is one.
+    pub fn send_hub(&self, order: HubOrder) {
+        if let Some(hub) = &self.hub {
+            let _ = hub.send(order);
+        }
     }
 
     /// Sends an order; a worker that has gone does not mind.

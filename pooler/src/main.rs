@@ -1,7 +1,8 @@
 //! Arguments -> settings -> run.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -13,8 +14,10 @@ use hawser::process::arguments::{Command, CommandLine};
 use hawser::process::commands::{self, Printed};
 use hawser::process::logging::Log;
 use hawser::process::pid_file::PidFile;
+use hawser::process::route::{self, Question, RouteError};
 use hawser::process::run::{Reload, run};
 use hawser::process::{demo, limits};
+use hawser::topology::checkup::Wanted;
 
 fn main() -> ExitCode {
     let CommandLine { command, server } = CommandLine::parse();
@@ -24,6 +27,15 @@ fn main() -> ExitCode {
         Some(Command::Demo { check }) => demo::run(check).context("demo"),
         Some(Command::Check { file }) => print(commands::check(&file, &environment)),
         Some(Command::Convert { file, secrets }) => print(commands::convert_file(&file, secrets.as_deref())),
+        Some(Command::Route(question)) => answer(&question, &environment),
+        Some(Command::Health { url, primary, standby, timeout }) => {
+            let wanted = match (primary, standby) {
+                (true, _) => Wanted::Primary,
+                (_, true) => Wanted::Standby,
+                _ => Wanted::Service,
+            };
+            health(url.as_deref(), wanted, timeout, &environment)
+        }
         Some(Command::Reference) => {
             print(Ok(Printed { result: reference::markdown(), remarks: String::new() }))
         }
@@ -45,6 +57,40 @@ fn print(printed: Result<Printed, Problems>) -> anyhow::Result<ExitCode> {
         }
         Err(problems) => {
             let _ = writeln!(std::io::stderr(), "{problems}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Says where statements would go. What is no question makes the command fail in the end.
+fn answer(question: &Question, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let mut output = BufWriter::new(std::io::stdout().lock());
+    match route::route(question, environment, &mut std::io::stdin().lock(), &mut output) {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        // Who reads may have read enough, as `head` does.
+        Err(RouteError::Stream(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(error).context("route"),
+    }
+}
+
+/// Says whether a Hawser serves.
+fn health(
+    url: Option<&str>,
+    wanted: Wanted,
+    timeout: Duration,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let outcome = commands::health(url, wanted, timeout, environment)?;
+    match outcome {
+        Ok(words) => {
+            let _ = writeln!(std::io::stdout(), "{words}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
             Ok(ExitCode::FAILURE)
         }
     }

@@ -5,8 +5,8 @@
 
 use crate::auth::server_login::Credential;
 use crate::config::settings::{
-    AuthQuery, DatabaseSettings, HostAddress, PoolMode, ServerTls, Settings, TimeoutOverrides, Timeouts,
-    UserSettings,
+    AuthQuery, DatabaseSettings, HostAddress, HostSource, PoolMode, ServerTls, Settings, TimeoutOverrides,
+    Timeouts, UserSettings,
 };
 use crate::ids::{PoolHost, PoolKey};
 use crate::pool::budget::{Budget, Cap};
@@ -42,6 +42,8 @@ pub struct Facilities {
     pub clients: Arc<Cap>,
     /// Clusters by their hosts.
     pub clusters: Clusters,
+    /// What workers share for choosing hosts.
+    pub routing: Arc<crate::route::Common>,
     /// From this, users that do not exist get their salt.
     pub mock_secret: [u8; 32],
     workers: usize,
@@ -62,6 +64,7 @@ impl Facilities {
             registry: Arc::default(),
             clients: Cap::new(usize::MAX),
             clusters: Clusters::default(),
+            routing: Arc::default(),
             mock_secret: rand::random(),
             workers,
             budgets: DashMap::new(),
@@ -114,6 +117,11 @@ impl Runtime {
         let mut connectors = Connectors::default();
         for database in settings.databases.values().chain(&settings.wildcard_database) {
             connectors.connector(&database.tls)?;
+            for source in &database.sources {
+                if let HostSource::Monitor(monitor) = source {
+                    connectors.connector(&monitor.tls)?;
+                }
+            }
         }
         facilities.clients.set_limit(settings.limits.max_client_connections);
         Ok(Self { settings, acceptor, facilities, connectors })
@@ -287,7 +295,17 @@ impl Runtime {
         }
     }
 
-    fn connector(&self, tls: &ServerTls) -> Option<Connector> {
+    /// Who else knows the cluster with these hosts: what the first of its databases says that says anything.
+    #[must_use]
+    pub fn sources(&self, hosts: &[HostAddress]) -> Vec<HostSource> {
+        let mut databases = self.settings.databases.values().chain(&self.settings.wildcard_database);
+        let found = databases.find(|database| database.hosts == hosts && !database.sources.is_empty());
+        found.map(|database| database.sources.clone()).unwrap_or_default()
+    }
+
+    /// What makes TLS connections so.
+    #[must_use]
+    pub fn connector(&self, tls: &ServerTls) -> Option<Connector> {
         self.connectors.known(tls)
     }
 }

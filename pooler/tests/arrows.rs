@@ -84,13 +84,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "catalog",
         &[
-            "tokio",
             "crate::relay",
             "crate::session",
             "crate::pool",
             "crate::route",
             "crate::topology",
-            "crate::config",
             "crate::runtime",
             "crate::mailbox",
             "crate::worker",
@@ -136,6 +134,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::process",
         ],
     ),
+    ("route", &["crate::session", "crate::relay", "crate::worker", "crate::listener", "crate::process"]),
     (
         "topology",
         &[

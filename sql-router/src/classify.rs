@@ -293,7 +293,9 @@ impl<'a> Judge<'a> {
                 at += 1;
             }
         }
-        if at >= to || !self.begins_query(at) {
+        // Nothing is run, so a plan of a write only takes locks that a standby gives.
+        let only_planned = depth == Depth::Plan && self.is_any(at, &["insert", "update", "delete", "merge"]);
+        if at >= to || !(self.begins_query(at) || only_planned) {
             let Finding { reason, .. } = self.plain_write(at);
             return Finding::write(Reason::Inner(reason.into()));
         }

@@ -59,8 +59,8 @@ pub trait Knowledge {
         false
     }
 
-    /// Whether values may be cast by a volatile function without a word in the statement.
-    fn has_volatile_implicit_casts(&self) -> bool {
+    /// Whether nothing is certain: there is more that is dangerous than could be remembered.
+    fn is_doubtful(&self) -> bool {
         false
     }
 

@@ -12,7 +12,8 @@ use crate::token::{Kind, Token};
 pub(crate) enum Depth {
     /// It is run.
     Run,
-    /// It is only planned: functions are not called, except immutable ones.
+    /// It is only planned: functions are not called, except immutable ones, and nothing is written or locked that a
+    /// standby could not lock.
     Plan,
 }
 
@@ -99,8 +100,8 @@ const OPERATORS_OF_WORDS: &[(&str, &[&str])] = &[
 impl Judge<'_> {
     /// Why tokens `from..to` are not a query that a standby may run; `None` if they are.
     pub(crate) fn objection(&self, from: usize, to: usize, depth: Depth) -> Option<Reason> {
-        if depth == Depth::Run && self.knowledge.has_volatile_implicit_casts() {
-            return Some(Reason::ImplicitCast);
+        if depth == Depth::Run && self.knowledge.is_doubtful() {
+            return Some(Reason::Doubtful);
         }
         let operators = depth == Depth::Run && self.knowledge.has_volatile_operators();
         let mut at = from;
@@ -160,7 +161,10 @@ impl Judge<'_> {
         let labelled = self.is(previous, "as");
         if self.kind(at) == Some(Kind::Word) {
             let word = self.name(at);
-            if !labelled && let Some(reason) = self.keyword(at, word.bytes()) {
+            if !labelled
+                && depth == Depth::Run
+                && let Some(reason) = self.keyword(at, word.bytes())
+            {
                 return (Some(reason), at + 1);
             }
             if operators && let Some(reason) = self.operators_of(word.bytes()) {

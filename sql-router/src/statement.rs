@@ -282,8 +282,8 @@ pub enum Reason {
     Type(Box<str>),
     /// Uses an operator that reaches a volatile function.
     Operator(Box<str>),
-    /// Values may be cast by a volatile function.
-    ImplicitCast,
+    /// Nothing in the database is certain to read.
+    Doubtful,
     /// Asks about the host or its processes: a relation, function or setting.
     AsksHost(Box<str>),
     /// Mentions an object of the session's own schema.
@@ -332,7 +332,7 @@ impl Reason {
             Self::Unlogged(_) => "unlogged",
             Self::Type(_) => "type",
             Self::Operator(_) => "operator",
-            Self::ImplicitCast => "implicit_cast",
+            Self::Doubtful => "doubtful",
             Self::AsksHost(_) => "asks_host",
             Self::Temporary => "temporary",
             Self::Executes(_) => "executes",
@@ -357,7 +357,7 @@ impl Reason {
                 | Self::View(_)
                 | Self::Type(_)
                 | Self::Operator(_)
-                | Self::ImplicitCast
+                | Self::Doubtful
                 | Self::AsksHost(_)
                 | Self::Obscure
         )
@@ -390,7 +390,7 @@ impl fmt::Display for Reason {
             Self::Unlogged(name) => write!(f, "{name} can be read on the primary only"),
             Self::Type(name) => write!(f, "type {name} reaches a volatile function"),
             Self::Operator(name) => write!(f, "operator {name} reaches a volatile function"),
-            Self::ImplicitCast => f.write_str("the database casts values by a volatile function"),
+            Self::Doubtful => f.write_str("too little is known of the database"),
             Self::AsksHost(name) => write!(f, "{name} tells about the host"),
             Self::Temporary => f.write_str("temporary objects are on the primary"),
             Self::Executes(name) => write!(f, "what {name} runs is not in the text"),

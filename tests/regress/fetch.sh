@@ -1,37 +1,38 @@
 #!/usr/bin/env bash
-# Puts PostgreSQL's own regression suite into a folder: the tests from the source package of the installed server's
-# major version, and regress.so compiled against the server's headers. Nothing of it is part of this repository.
-#
-#   tests/regress/fetch.sh FOLDER
+# Fetches PostgreSQL's own regression tests into the folder $1, from Debian's source package of the version that is
+# installed, and compiles what they load into a server. They are PostgreSQL's: they are not kept in this repository.
 set -euo pipefail
-folder=$(realpath -m "$1")
-[ -f "$folder/.done" ] && exit 0
-command -v apt-get >/dev/null || { echo "no apt-get here: PostgreSQL's regression suite is not fetched"; exit 0; }
-major=$(ls /usr/lib/postgresql | sort -n | tail -1)
-work=$folder/work
-mkdir -p "$work/lists/partial" "$work/archives/partial"
+target=$(realpath -m "$1")
+[ "$target/.done" -nt "$0" ] && exit 0
+command -v apt-get >/dev/null || {
+	echo "no apt-get here; put src/test/regress of PostgreSQL's sources into $target, and regress.so into $target/lib" >&2
+	exit 1
+}
+major=$(ls /usr/lib/postgresql | sort -V | tail -n 1)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
 
-# Sources of the same archives that the machine's packages come from, in lists of our own.
-apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-	sort -u >"$work/sources.list"
-options=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
-	-o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work" -o APT::Get::List-Cleanup=0 -o APT::Sandbox::User=root)
-apt-get "${options[@]}" update -qq || true
-cd "$work"
-# The newest that can be had: an archive may have dropped the very version that is installed.
-for version in $(apt-cache "${options[@]}" showsrc "postgresql-$major" | sed -n 's/^Version: //p' | sort -rV); do
-	apt-get "${options[@]}" source -qq --download-only "postgresql-$major=$version" && break
+# The machine's own sources, for source packages, in folders of their own: nothing of the machine is changed.
+mkdir -p "$work"/{parts,lists/partial,cache/archives/partial}
+for file in /etc/apt/sources.list.d/{debian,ubuntu}.sources; do
+	[ -e "$file" ] && sed 's/^Types:.*/Types: deb-src/' "$file" >"$work/parts/${file##*/}"
 done
-tarball=$(ls postgresql-"$major"_*.orig.tar.* | head -1)
-tar xf "$tarball" --strip-components=1 --wildcards '*/src/test/regress/*'
-
-apt-get -o APT::Sandbox::User=root download -qq "postgresql-server-dev-$major"
+[ -e /etc/apt/sources.list ] && sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$work/parts/main.list"
+options=(-o "Dir::Etc::sourcelist=/dev/null" -o "Dir::Etc::sourceparts=$work/parts" -o "Dir::State::lists=$work/lists"
+	-o "Dir::Cache=$work/cache" -o "APT::Sandbox::User=root" -qq)
+apt-get "${options[@]}" update
+cd "$work"
+for version in $(apt-cache "${options[@]}" showsrc "postgresql-$major" | sed -n 's/^Version: //p' | sort -Vru); do
+	# A mirror may have the index of a version and not the version.
+	apt-get "${options[@]}" source --download-only "postgresql-$major=$version" 2>/dev/null && break
+done
+mkdir -p sources "$target/lib"
+tar -xf postgresql-"$major"_*.orig.tar.* -C sources --strip-components=1 --wildcards '*/src/test/regress/*'
+apt-get -o APT::Sandbox::User=root -qq download "postgresql-server-dev-$major"
 dpkg-deb -x postgresql-server-dev-"$major"_*.deb headers
-mkdir -p "$folder/lib"
 cc -O1 -fPIC -shared -w -I "headers/usr/include/postgresql/$major/server" -I /usr/include/postgresql \
-	-I src/test/regress src/test/regress/regress.c -o "$folder/lib/regress.so"
-cp /usr/lib/postgresql/"$major"/lib/{autoinc,refint}.so "$folder/lib/"
-rm -rf "$folder/regress"
-mv src/test/regress "$folder/regress"
-rm -rf "$work"
-touch "$folder/.done"
+	-I sources/src/test/regress sources/src/test/regress/regress.c -o "$target/lib/regress.so"
+cp /usr/lib/postgresql/"$major"/lib/{autoinc,refint}.so "$target/lib"
+cp -r sources/src/test/regress/. "$target"
+touch "$target/.done"

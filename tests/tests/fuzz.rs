@@ -186,6 +186,49 @@ fn sql() {
 
 #[test]
 #[ignore = "run by make fuzz"]
+fn verdicts() {
+    use hawser_sql_router::classify::classify;
+    use hawser_sql_router::knowledge::{Nothing, SearchPath};
+    use hawser_sql_router::statement::{Host, Reason, Verdict};
+    let corpus: [&[u8]; 12] = [
+        b"SELECT lower(a), count(*) FROM t AS x(a) WHERE b IN (1, 2) /* hawser: standby */ FOR UPDATE",
+        b"WITH RECURSIVE a(n) AS (SELECT 1), b AS NOT MATERIALIZED (DELETE FROM t RETURNING 1) TABLE b",
+        b"EXPLAIN (ANALYZE, COSTS OFF) SELECT DISTINCT ON (a) nextval('s') INTO t",
+        b"COPY (SELECT U&\"d\\0061t\" FROM t) TO STDOUT; COPY t(a) FROM STDIN",
+        b"BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY; SET transaction_read_only = off; COMMIT AND CHAIN",
+        b"PREPARE p (int) AS SELECT $1; EXECUTE p(1); DEALLOCATE ALL",
+        b"CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END; SELECT 3",
+        b"CREATE RULE r AS ON INSERT TO t DO ALSO (SELECT 1; SELECT 2)",
+        b"SELECT E'a\\'b' 'c', $x$ ; $x$, 'd\\', B'1', \"e\"\"f\", (g).h[1]::numeric(1, 2) OPERATOR(s.+) 1.5e-3",
+        b"DECLARE c CURSOR WITH HOLD FOR SELECT 1; FETCH ALL FROM c; CLOSE c",
+        b"INSERT INTO t (a, b) VALUES (1, 'x'), (2, 'y') ON CONFLICT DO NOTHING",
+        b"SELECT pg_catalog.set_config('transaction_read_only', 'off', false), current_setting('in_hot_standby')",
+    ];
+    let path = SearchPath::parse("a, pg_catalog", "u");
+    fuzz(&corpus, |input| {
+        let verdicts = classify(input, &Nothing, &path);
+        let _ = (verdicts.host(), verdicts.access(), verdicts.decisive().map(|one| one.reason.to_string()));
+        let _ = hawser::process::verdicts::as_json(&verdicts);
+        assert!(
+            hawser_sql_router::fingerprint::of(input).text.len()
+                <= 3 * hawser_sql_router::fingerprint::LONGEST
+        );
+        // A write behind whatever comes first is seen, and so is one in front of it.
+        let behind = [input, b"\n; INSERT INTO t VALUES (1)"].concat();
+        assert_eq!(classify(&behind, &Nothing, &path).host(), Host::Primary);
+        let before = [b"INSERT INTO t VALUES (1);\n", input].concat();
+        assert_eq!(classify(&before, &Nothing, &path).host(), Host::Primary);
+        // A call that writes is seen behind whatever reads.
+        let reads = |verdict: &Verdict| verdict.reason == Reason::Reads && verdict.hint.is_none();
+        if verdicts.statements().last().is_some_and(reads) {
+            let called = [input, b"\nUNION ALL SELECT nextval('s')"].concat();
+            assert_eq!(classify(&called, &Nothing, &path).host(), Host::Primary, "{}", text(&called));
+        }
+    });
+}
+
+#[test]
+#[ignore = "run by make fuzz"]
 fn configuration() {
     let corpus: [&[u8]; 6] = [
         b"[listen]\naddress = \"127.0.0.1:6432\"\n[databases.app]\nhosts = [\"a:1\"]\n",

@@ -55,12 +55,7 @@ impl Place {
         let path = std::env::temp_dir().join(format!("hawser-regress-{}", &password()[..10]));
         std::fs::create_dir(&path).unwrap();
         let keeper = Keeper::start("rm -rf \"$1\"", &[&path.display().to_string()]).unwrap();
-        let copied = Command::new("cp")
-            .arg("-r")
-            .arg(suite.join("regress"))
-            .arg(suite.join("lib"))
-            .arg(&path)
-            .status();
+        let copied = Command::new("cp").arg("-r").arg(suite).arg(path.join("regress")).status();
         assert!(copied.unwrap().success());
         let opened = Command::new("chmod").args(["-R", "a+rwX"]).arg(&path).status();
         assert!(opened.unwrap().success());
@@ -111,7 +106,7 @@ fn run(place: &Place, name: &str, cluster: &Cluster, account: &Account, port: u1
     command.current_dir(&out).env("PGPASSWORD", &account.password).stdin(Stdio::null());
     command.arg(format!("--inputdir={}", suite.display())).arg(format!("--outputdir={}", out.display()));
     command.arg(format!("--bindir={}", bin.display()));
-    command.arg(format!("--dlpath={}", place.path.join("lib").display()));
+    command.arg(format!("--dlpath={}", suite.join("lib").display()));
     command.arg(format!("--schedule={}", schedule.display()));
     command.args(["--host=127.0.0.1", "--max-concurrent-tests=20"]);
     command.arg(format!("--port={port}")).arg(format!("--user={}", account.user));

@@ -1,12 +1,14 @@
 //! What a database knows of its functions, views, operators, types and casts, so that a statement which calls or
-//! mentions them can be told to be a read. [`load`] asks a server, [`Catalog`] answers the classifier, [`Catalogs`]
+//! mentions them can be told to be a read. [`load`] asks a server ([`Live`] connects to one), [`Catalog`] answers the classifier, [`Catalogs`]
 //! keeps one for each database.
 
+mod live;
 mod load;
 mod model;
 mod queries;
 mod shelf;
 
+pub use live::{Live, LiveError};
 pub use load::{LoadError, load, mark};
 pub use model::{Catalog, Mark};
 pub use shelf::{Catalogs, DatabaseKey};

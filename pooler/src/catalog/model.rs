@@ -33,7 +33,7 @@ pub struct Catalog {
     attributes: HashSet<Box<[u8]>>,
     hazards: HashMap<Box<[u8]>, Hazard>,
     operators: HashSet<Box<[u8]>>,
-    volatile_implicit_casts: bool,
+    everything_is_doubtful: bool,
     /// A name of `hazards` or `attributes` is not in ASCII. A client may send it in another encoding.
     foreign_letters: bool,
     generation: u64,
@@ -116,10 +116,7 @@ impl Catalog {
                 ]);
                 return;
             }
-            _ => {
-                self.volatile_implicit_casts = true;
-                return;
-            }
+            _ => return self.give_up(),
         };
         self.foreign_letters |= !name.is_ascii();
         match self.hazards.entry(name.as_bytes().into()) {
@@ -132,7 +129,13 @@ impl Catalog {
 
     /// There is more than what is remembered: nothing is safe.
     pub(super) fn give_up(&mut self) {
-        self.volatile_implicit_casts = true;
+        self.everything_is_doubtful = true;
+    }
+
+    /// Whether this is what the database's catalogue says in that state.
+    #[must_use]
+    pub fn is_of(&self, mark: &Mark) -> bool {
+        self.generation == Self::new(mark).generation
     }
 
     /// Names of functions, and names that are dangerous to mention.
@@ -189,8 +192,8 @@ impl Knowledge for Catalog {
         !self.operators.is_empty()
     }
 
-    fn has_volatile_implicit_casts(&self) -> bool {
-        self.volatile_implicit_casts
+    fn is_doubtful(&self) -> bool {
+        self.everything_is_doubtful
     }
 
     fn generation(&self) -> u64 {

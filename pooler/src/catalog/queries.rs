@@ -47,16 +47,17 @@ pub(super) const MARK: &str = "SELECT concat_ws(' ', \
 pub(super) fn functions(primary: &[u32]) -> String {
     format!(
         "SELECT n.nspname, p.proname, \
-         CASE WHEN p.prokind = 'a' THEN EXISTS ( \
-             SELECT FROM pg_aggregate a, pg_proc s \
-              WHERE a.aggfnoid = p.oid AND s.oid IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, \
-                    a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn) \
-                AND (s.provolatile = 'v' AND s.oid >= {FIRST_USER_OID} OR s.oid = ANY ('{oids}'))) \
-         ELSE p.provolatile = 'v' END, \
+         CASE WHEN p.prokind = 'a' THEN w.oid IS NOT NULL ELSE p.provolatile = 'v' END, \
          p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1, \
          EXISTS (SELECT FROM pg_proc b WHERE b.proname = p.proname AND b.proargtypes = p.proargtypes \
                     AND b.pronamespace = 'pg_catalog'::regnamespace AND b.oid <> p.oid) \
-         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace LEFT JOIN ( \
+           SELECT DISTINCT a.aggfnoid::oid FROM pg_aggregate a, LATERAL (VALUES (a.aggtransfn::oid), (a.aggfinalfn), \
+                  (a.aggcombinefn), (a.aggserialfn), (a.aggdeserialfn), (a.aggmtransfn), (a.aggminvtransfn), \
+                  (a.aggmfinalfn)) AS f (oid) JOIN pg_proc s ON s.oid = f.oid \
+            WHERE a.aggfnoid >= {FIRST_USER_OID} \
+              AND (s.provolatile = 'v' AND s.oid >= {FIRST_USER_OID} OR s.oid = ANY ('{oids}'))) AS w (oid) \
+           ON w.oid = p.oid \
          WHERE p.prokind <> 'p' AND (p.oid >= {FIRST_USER_OID} OR n.nspname <> 'pg_catalog') \
          LIMIT {limit}",
         oids = array(primary),
@@ -65,14 +66,19 @@ pub(super) fn functions(primary: &[u32]) -> String {
 }
 
 /// What reaches a volatile function without a call that one can see: kind (v: view, u: unlogged, t: type,
-/// o: operator, c: implicit cast, s: comparison of a type) and name.
+/// o: operator, s: comparison of a type) and name.
+///
+/// A volatile implicit cast can be meant only where a value of its target is wanted: by a relation that has a column of
+/// that type, or a function or operator that takes or gives it. Those are dangerous to mention. Functions and operators
+/// that share the name of one of PostgreSQL's own are left out: those are meant nearly always.
 ///
 /// Views, policies and constraints of domains are followed through `pg_depend`. PostgreSQL's own functions are pinned
 /// and have no rows there, so those that need the primary are looked for in the stored trees, where a call is written
-/// as `:funcid 1574`.
+/// as `:funcid 1574`. A view may also lock rows (`FOR UPDATE`), which only its tree tells.
+#[expect(clippy::too_many_lines, reason = "one statement of SQL")]
 pub(super) fn hazards(primary: &[u32]) -> String {
     let pattern = format!(
-        ":(funcid|opfuncid|aggfnoid|winfnoid) ({})\\M",
+        ":(funcid|opfuncid|aggfnoid|winfnoid) ({})\\M|:hasForUpdate true",
         if primary.is_empty() { "0".to_owned() } else { joined(primary, "|") }
     );
     format!(
@@ -129,7 +135,12 @@ pub(super) fn hazards(primary: &[u32]) -> String {
            UNION \
            SELECT 'pg_type'::regclass, contypid FROM pg_constraint WHERE contypid <> 0 AND conbin::text ~ '{pattern}' \
            UNION \
-           SELECT e.class, e.object FROM reached r JOIN edge e ON (e.needed_class, e.needed) = (r.class, r.object)) \
+           SELECT e.class, e.object FROM reached r JOIN edge e ON (e.needed_class, e.needed) = (r.class, r.object)), \
+         silent (oid) AS ( \
+           SELECT c.casttarget FROM reached r JOIN pg_cast c ON r.class = 'pg_proc'::regclass AND c.castfunc = r.object \
+            WHERE c.castcontext = 'i' AND c.oid >= {FIRST_USER_OID} \
+           UNION \
+           SELECT d.oid FROM silent s JOIN pg_type d ON s.oid IN (d.typbasetype, d.typelem)) \
          SELECT * FROM ( \
            SELECT CASE WHEN c.relpersistence = 'u' THEN 'u' ELSE 'v' END AS kind, c.relname AS name \
              FROM reached r JOIN pg_class c ON r.class = 'pg_class'::regclass AND c.oid = r.object \
@@ -139,8 +150,16 @@ pub(super) fn hazards(primary: &[u32]) -> String {
            SELECT 'o', o.oprname \
              FROM reached r JOIN pg_operator o ON r.class = 'pg_operator'::regclass AND o.oid = r.object \
            UNION ALL \
-           SELECT 'c', 'cast' FROM reached r JOIN pg_cast c ON r.class = 'pg_proc'::regclass AND c.castfunc = r.object \
-            WHERE c.castcontext = 'i' AND c.oid >= {FIRST_USER_OID} \
+           SELECT 'v', c.relname FROM pg_attribute a JOIN silent t ON t.oid = a.atttypid \
+             JOIN pg_class c ON c.oid = a.attrelid WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') \
+           UNION ALL \
+           SELECT 't', p.proname FROM pg_proc p WHERE p.oid >= {FIRST_USER_OID} \
+              AND EXISTS (SELECT FROM silent t WHERE t.oid = p.prorettype OR t.oid = ANY (p.proargtypes)) \
+              AND NOT EXISTS (SELECT FROM pg_proc b WHERE b.proname = p.proname AND b.oid < {FIRST_USER_OID}) \
+           UNION ALL \
+           SELECT 'o', o.oprname FROM pg_operator o WHERE o.oid >= {FIRST_USER_OID} \
+              AND EXISTS (SELECT FROM silent t WHERE t.oid IN (o.oprleft, o.oprright, o.oprresult)) \
+              AND NOT EXISTS (SELECT FROM pg_operator b WHERE b.oprname = o.oprname AND b.oid < {FIRST_USER_OID}) \
            UNION ALL \
            SELECT 's', 'support' FROM reached r JOIN pg_amproc s ON r.class = 'pg_proc'::regclass \
               AND s.amproc = r.object JOIN pg_opfamily f ON f.oid = s.amprocfamily AND f.opfmethod IN (403, 405)) AS all_of_them \

@@ -138,6 +138,10 @@ const TLS_VERSIONS: Kind = Kind::Word(&["1.2", "1.3"]);
 /// How TLS begins.
 const TLS_NEGOTIATION: Kind = Kind::Word(&["postgres", "direct"]);
 /// Pool modes.
+const ROUTES: Kind = Kind::Word(&["auto", "primary", "standby"]);
+
+const CONSISTENCIES: Kind = Kind::Word(&["session", "cluster", "eventual"]);
+
 const POOL_MODES: Kind = Kind::Word(&["session", "transaction", "statement"]);
 
 const fn live(
@@ -167,6 +171,10 @@ use Preset::{Unset, Value};
 pub const GLOBAL: &[Setting] = &[
     live("cluster.url", Kind::Secret, Unset("none"), "",
         "The cluster as a URL, `postgres://user:password@host1,host2/dbname`. Its user may log in with its password; its database and every other database name lead to its hosts. `DATABASE_URL` means the same when nothing is named on the command line."),
+    live("cluster.patroni", Kind::List, Unset("none"), "",
+        "Addresses of Patroni's REST API, `http://HOST:8008`, of the cluster that `cluster.url` names. Hosts that Patroni adds are taken up without a restart; a switchover that it has scheduled is waited for."),
+    live("cluster.monitor", Kind::Secret, Unset("none"), "",
+        "URL of the monitor of pg_auto_failover, `postgres://autoctl_node@HOST/pg_auto_failover`, of the cluster that `cluster.url` names. Nodes that it adds are taken up without a restart; a switchover is known when it begins."),
     fixed("listen.address", Kind::List, Value("127.0.0.1:6432"), "listen_addr",
         "TCP addresses, `ADDRESS:PORT`; `*:6432` is every address. `listen = \"…\"` at the top is short for it. An address that is not loopback needs `client_tls.mode` of `require` or better, or `listen.allow_plaintext`."),
     fixed("listen.allow_plaintext", Kind::Switch, Value("false"), "",
@@ -296,6 +304,19 @@ pub const GLOBAL: &[Setting] = &[
     live("pool.user_timeout", Kind::DurationOrOff, Value("0"), "tcp_user_timeout",
         "How long sent bytes may stay unacknowledged; 0: the system's."),
 
+    live("routing.route", ROUTES, Value("auto"), "",
+        "Where statements of databases with several hosts run: reads on standbys and everything else on the primary (auto), or all on one of them. A session says otherwise with `SET hawser.route`, a statement with `/* hawser: primary */`."),
+    live("routing.consistency", CONSISTENCIES, Value("session"), "",
+        "What a read on a standby must see: every write of its own session, every write that any client of this process was told of (cluster), or whatever is there (eventual). A session says otherwise with `SET hawser.consistency`."),
+    live("routing.wait", Kind::Duration, Value("50ms"), "",
+        "A read waits so long for a standby that has seen enough; then the primary serves it."),
+    live("routing.max_lag", Kind::DurationOrOff, Value("10s"), "",
+        "A standby that is further behind serves nothing; 0: however far."),
+    live("routing.max_lag_bytes", Kind::Size { least: 0 }, Value("0"), "",
+        "The same in bytes of write-ahead log; 0: however far."),
+    live("routing.weights", Kind::Pairs, Unset("1 for each"), "",
+        "Shares of the standbys: `{ \"db2:5432\" = \"2\" }` gives that host twice the reads of one that is not named, and 0 none while there is another."),
+
     live("timeouts.login", Kind::Duration, Value("60s"), "client_login_timeout",
         "From accept to the end of the login."),
     live("timeouts.query_wait", Kind::DurationOrOff, Value("30s"), "query_wait_timeout",
@@ -385,9 +406,13 @@ pub const DATABASE: &[Setting] = &[
         "Hosts, database, user, password and TLS as a URL, instead of the keys below."),
     live("hosts", Kind::List, Unset("those of `url`"), "host",
         "Hosts, `HOST` or `HOST:PORT`, `[::1]:5432`, or the folder of a Unix socket, `/run/postgresql` or `/run/postgresql:5433`."),
+    live("patroni", Kind::List, Unset("none"), "",
+        "As `cluster.patroni`, for the cluster of this database."),
+    live("monitor", Kind::Secret, Unset("none"), "",
+        "As `cluster.monitor`, for the cluster of this database."),
     live("host_order", Kind::Word(&["round-robin", "in-order"]), Value("round-robin"), "load_balance_hosts",
         "Which of several hosts a new server connection tries first."),
-    live("target", Kind::Word(&["primary", "any"]), Unset("primary with several hosts, any with one"), "",
+    live("target", Kind::Word(&["primary", "any"]), Unset("primary with several hosts, or with `patroni` or `monitor`; else any"), "",
         "Which of the hosts serve: the one that is primary, or any."),
     live("dbname", Kind::Text, Unset("the name that the client asked for"), "dbname",
         "Name on the server."),
@@ -415,6 +440,10 @@ pub const DATABASE: &[Setting] = &[
         "Server connections of the database, all users together; 0: no limit."),
     live("max_client_connections", ANY, Unset("`limits.max_db_client_connections`"), "max_db_client_connections",
         "Client connections to the database; 0: no limit."),
+    live("route", ROUTES, Unset("`routing.route`"), "",
+        "Instead of `routing.route`: `standby` makes a database name that only reads."),
+    live("consistency", CONSISTENCIES, Unset("`routing.consistency`"), "",
+        "Instead of `routing.consistency`."),
     live("query_wait_timeout", Kind::DurationOrOff, Unset("`timeouts.query_wait`"), "",
         "Instead of `timeouts.query_wait`."),
     live("query_timeout", Kind::DurationOrOff, Unset("`timeouts.query`"), "",
@@ -470,6 +499,10 @@ pub const USER: &[Setting] = &[
         "Server connections of the user, all databases together; 0: no limit."),
     live("max_client_connections", ANY, Unset("`limits.max_user_client_connections`"), "max_user_client_connections",
         "Client connections of the user; 0: no limit."),
+    live("route", ROUTES, Unset("that of the database"), "",
+        "Instead of the database's and `routing.route`."),
+    live("consistency", CONSISTENCIES, Unset("that of the database"), "",
+        "Instead of the database's and `routing.consistency`."),
     live("query_wait_timeout", Kind::DurationOrOff, Unset("that of the database"), "",
         "Instead of the database's and `timeouts.query_wait`."),
     live("query_timeout", Kind::DurationOrOff, Unset("that of the database"), "query_timeout",

@@ -31,6 +31,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// What is true of each pool unless its database or user says otherwise.
     pub pool: PoolSettings,
+    /// Which host statements go to.
+    pub routing: RoutingSettings,
     /// Startup parameters that are accepted and dropped (`ignore_startup_parameters`).
     pub ignore_startup_parameters: Vec<String>,
     /// How hosts are asked what they are.
@@ -218,11 +220,37 @@ impl std::fmt::Display for HostAddress {
     }
 }
 
+/// Who knows the hosts of a cluster, and what is about to happen to them, besides the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostSource {
+    /// Patroni: any of these addresses of its REST API, host and port.
+    Patroni(Vec<(String, u16)>),
+    /// The monitor of pg_auto_failover.
+    Monitor(Box<MonitorSettings>),
+}
+
+/// Where the monitor of pg_auto_failover is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonitorSettings {
+    /// Its addresses; never empty.
+    pub hosts: Vec<HostAddress>,
+    /// User there.
+    pub user: String,
+    /// The user's secret, if it needs one.
+    pub password: Option<Secret>,
+    /// Its database.
+    pub dbname: String,
+    /// TLS to it.
+    pub tls: ServerTls,
+}
+
 /// One database as clients see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatabaseSettings {
     /// Where its cluster is; never empty.
     pub hosts: Vec<HostAddress>,
+    /// Who else knows the hosts of the cluster.
+    pub sources: Vec<HostSource>,
     /// Which host comes first.
     pub host_order: HostOrder,
     /// Which of the hosts serve.
@@ -243,6 +271,8 @@ pub struct DatabaseSettings {
     pub startup_parameters: Vec<(String, String)>,
     /// Overrides of `Settings::pool`.
     pub pool: PoolOverrides,
+    /// Instead of [`Settings::routing`].
+    pub routing: RoutingOverrides,
     /// Server connections of the database, all users together.
     pub max_db_connections: Option<usize>,
     /// Client connections to the database.
@@ -260,6 +290,8 @@ pub struct UserSettings {
     pub secrets: Vec<Secret>,
     /// Overrides of the pool.
     pub pool: PoolOverrides,
+    /// Instead of [`Settings::routing`].
+    pub routing: RoutingOverrides,
     /// Server connections of the user, all databases together.
     pub max_user_connections: Option<usize>,
     /// Client connections of the user.
@@ -287,6 +319,99 @@ impl std::fmt::Debug for Secret {
             Self::Md5(_) => "Md5(hidden)",
         })
     }
+}
+
+/// Where statements run whose session does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Route {
+    /// Reads on standbys, everything else on the primary.
+    #[default]
+    Auto,
+    /// All on the primary.
+    Primary,
+    /// All on a standby.
+    Standby,
+}
+
+impl Route {
+    /// The word for it, in any case.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [("auto", Self::Auto), ("primary", Self::Primary), ("standby", Self::Standby)]
+            .into_iter()
+            .find_map(|(known, route)| word.eq_ignore_ascii_case(known).then_some(route))
+    }
+}
+
+/// What a read on a standby must see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Consistency {
+    /// Whatever the standby has.
+    Eventual,
+    /// Every write of its own session.
+    #[default]
+    Session,
+    /// Every write that any session of this process was told of.
+    Cluster,
+}
+
+impl Consistency {
+    /// The word for it, in any case.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [("eventual", Self::Eventual), ("session", Self::Session), ("cluster", Self::Cluster)]
+            .into_iter()
+            .find_map(|(known, consistency)| word.eq_ignore_ascii_case(known).then_some(consistency))
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Eventual => "eventual",
+            Self::Session => "session",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
+/// Which host statements go to, for databases with several.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoutingSettings {
+    /// Where statements run.
+    pub route: Route,
+    /// What reads must see.
+    pub consistency: Consistency,
+    /// A read waits so long for a standby that has seen enough; then the primary serves.
+    pub wait: Duration,
+    /// A standby that is further behind serves nothing.
+    pub max_lag: Option<Duration>,
+    /// The same in bytes of log.
+    pub max_lag_bytes: Option<usize>,
+    /// Shares of the hosts; 1 for those that are not named.
+    pub weights: Vec<(HostAddress, f64)>,
+}
+
+impl Default for RoutingSettings {
+    fn default() -> Self {
+        Self {
+            route: Route::default(),
+            consistency: Consistency::default(),
+            wait: Duration::from_millis(50),
+            max_lag: Some(Duration::from_secs(10)),
+            max_lag_bytes: None,
+            weights: Vec::new(),
+        }
+    }
+}
+
+/// Overrides of [`RoutingSettings`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RoutingOverrides {
+    /// See [`RoutingSettings::route`].
+    pub route: Option<Route>,
+    /// See [`RoutingSettings::consistency`].
+    pub consistency: Option<Consistency>,
 }
 
 /// What is true of each pool.

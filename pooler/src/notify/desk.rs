@@ -1,15 +1,15 @@
 //! A worker's end of the hub: who of its sessions listens on what, and what is passed on to whom.
 
 use super::listener::{Listener, Post};
-use super::news::{Ask, HubOrder, Item, News, Station};
+use super::news::{Ask, HubOrder, Item, News, Question, Station};
 use crate::config::settings::Target;
 use crate::ids::{SessionId, WorkerId};
+use crate::mailbox::Mailboxes;
 use crate::server::dial::DialPlan;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::mpsc::UnboundedSender;
 
 /// Sessions of this worker that listen on one channel.
 type Readers = BTreeMap<SessionId, Rc<Post>>;
@@ -25,7 +25,7 @@ struct Local {
 #[derive(Debug)]
 pub struct Desk {
     worker: WorkerId,
-    hub: UnboundedSender<HubOrder>,
+    mailboxes: Mailboxes,
     stations: RefCell<HashMap<Arc<Station>, Local>>,
     posts: RefCell<HashMap<SessionId, Rc<Post>>>,
 }
@@ -33,8 +33,8 @@ pub struct Desk {
 impl Desk {
     /// For a worker that begins.
     #[must_use]
-    pub fn new(worker: WorkerId, hub: UnboundedSender<HubOrder>) -> Rc<Self> {
-        Rc::new(Self { worker, hub, stations: RefCell::default(), posts: RefCell::default() })
+    pub fn new(worker: WorkerId, mailboxes: Mailboxes) -> Rc<Self> {
+        Rc::new(Self { worker, mailboxes, stations: RefCell::default(), posts: RefCell::default() })
     }
 
     /// A session begins to listen. `plan` is how its pool opens connections, `limit` how many bytes may wait for
@@ -93,8 +93,8 @@ impl Desk {
             Ask::Listen(..) => self.stations.borrow().get(station).map(|local| local.plan.clone()),
             Ask::Forget(_) | Ask::Mark(_) => None,
         };
-        // Without a hub the process is at its end.
-        let _ = self.hub.send(HubOrder { worker: self.worker, station: station.clone(), plan, ask });
+        let question = Question { worker: self.worker, station: station.clone(), plan, ask };
+        self.mailboxes.send_hub(HubOrder::Question(question));
     }
 
     /// Passes on what the hub tells.

@@ -27,8 +27,8 @@ pub enum Gate {
 /// What a mark is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// What arrived before it on a channel of the open transaction was committed before that transaction.
-    Early,
+    /// What arrived before it was committed before the client's message.
+    Sort,
     /// What this server process sent until then is not the client's.
     Begin(u32),
     /// What the client has sent has arrived.
@@ -46,11 +46,11 @@ enum Sending {
     Arrived(Option<u32>),
 }
 
-/// Whether what is early was looked at since the client's last message.
+/// Whether all that was committed before the client's next message has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Early {
+enum Past {
     Unknown,
-    Dropped,
+    Known,
 }
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ struct State {
     next: u32,
     mark: Option<(u32, Purpose)>,
     sending: Sending,
-    early: Early,
+    past: Past,
 }
 
 /// What the desk and the session share.
@@ -79,7 +79,7 @@ impl Post {
             next: 0,
             mark: None,
             sending: Sending::Nothing,
-            early: Early::Unknown,
+            past: Past::Unknown,
         };
         Rc::new(Self { session, state: RefCell::new(state), waker: RefCell::default() })
     }
@@ -109,7 +109,7 @@ impl Post {
     /// Notifications may have been lost.
     pub(super) fn push_gap(&self) {
         let mut state = self.state.borrow_mut();
-        if state.subscriptions.is_listening() {
+        if !state.subscriptions.is_empty() {
             state.inbox.push_gap();
             self.wake();
         }
@@ -123,10 +123,14 @@ impl Post {
             return state.subscriptions.answer(number, reached);
         };
         match purpose {
-            Purpose::Early => {
-                let State { subscriptions, inbox, early, .. } = &mut *state;
-                inbox.keep_due(|channel| subscriptions.delivery(channel));
-                *early = Early::Dropped;
+            Purpose::Sort => {
+                let State { subscriptions, inbox, past, .. } = &mut *state;
+                if subscriptions.is_beginning() {
+                    inbox.keep_due(|channel| subscriptions.delivery(channel));
+                } else {
+                    inbox.settle_due(|channel| subscriptions.delivery(channel));
+                }
+                *past = Past::Known;
             }
             Purpose::Begin(pid) => state.sending = Sending::Notifying(reached.then_some(pid)),
             Purpose::End => {
@@ -196,22 +200,34 @@ impl Listener {
         self.mark(Purpose::Begin(pid))
     }
 
-    /// The client has said something, and nothing else is under way. In a transaction in which it has said LISTEN,
-    /// what arrives before its next word was committed before the transaction.
+    /// The client has said something, and nothing else is under way. In a transaction in which it has said its first
+    /// LISTEN, what arrives before its next word was committed before the transaction, and is dropped.
     #[must_use]
     pub fn begin_message(&self) -> Gate {
         {
             let state = self.post.state.borrow();
-            if !state.subscriptions.is_pending() || state.early == Early::Dropped {
+            if !state.subscriptions.is_beginning() || state.past == Past::Known {
                 return Gate::Open;
             }
         }
-        self.mark(Purpose::Early)
+        self.mark(Purpose::Sort)
+    }
+
+    /// The client is about to UNLISTEN: what was committed before is still for it.
+    #[must_use]
+    pub fn begin_unlisten(&self) -> Gate {
+        {
+            let state = self.post.state.borrow();
+            if !state.subscriptions.is_listening() || state.past == Past::Known {
+                return Gate::Open;
+            }
+        }
+        self.mark(Purpose::Sort)
     }
 
     /// The client's message is on its way.
     pub fn end_message(&self) {
-        self.post.state.borrow_mut().early = Early::Unknown;
+        self.post.state.borrow_mut().past = Past::Unknown;
     }
 
     /// The server is ready, outside a transaction: the client hears of that when its own notifications are there.

@@ -185,10 +185,11 @@ impl Subscriptions {
         left
     }
 
-    /// LISTEN was said in the transaction that is under way.
+    /// LISTEN was said in the transaction that is under way, by a client that listened on nothing before. A server
+    /// then leaves out what was committed before that transaction; to one that listens already it tells that too.
     #[must_use]
-    pub fn is_pending(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Listen(_)))
+    pub fn is_beginning(&self) -> bool {
+        self.active.is_empty() && self.actions.iter().any(|action| matches!(action, Action::Listen(_)))
     }
 
     /// The client listens on something.
@@ -286,7 +287,7 @@ mod tests {
         listen(&mut book, "b");
         book.roll_back_to("older");
         book.commit();
-        assert!(!book.is_listening());
+        assert_eq!(book.delivery("a"), Delivery::Early);
     }
 
     #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::route::Question;
 use crate::config::Arguments;
 
 /// A PostgreSQL connection pooler and router that applications need not know about.
@@ -48,6 +49,27 @@ pub enum Command {
         /// Make the files with the passwords in this folder
         #[arg(long, value_name = "FOLDER")]
         secrets: Option<PathBuf>,
+    },
+    /// Say where each statement would go, and why
+    ///
+    /// Functions beyond PostgreSQL's own are not known without --url, and calls of them are taken for writes.
+    Route(Question),
+    /// Say by the exit status whether a Hawser serves, for keepalived, Docker and systemd
+    ///
+    /// Without a user in the URL it is enough that a client is greeted. With one it logs in, and runs a statement.
+    Health {
+        /// Where it listens, postgres://USER:PASSWORD@HOST:PORT/DATABASE or less of it; PGPASSWORD works too
+        #[arg(value_name = "URL")]
+        url: Option<String>,
+        /// Only if there is a primary that takes writes (needs a user)
+        #[arg(long, conflicts_with = "standby")]
+        primary: bool,
+        /// Only if reads reach a standby (needs a user)
+        #[arg(long)]
+        standby: bool,
+        /// How long it may take
+        #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = crate::config::units::parse_duration)]
+        timeout: std::time::Duration,
     },
     /// Print every setting, as Markdown
     Reference,

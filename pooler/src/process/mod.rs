@@ -6,4 +6,6 @@ pub mod demo;
 pub mod limits;
 pub mod logging;
 pub mod pid_file;
+pub mod route;
 pub mod run;
+pub mod verdicts;

@@ -1,5 +1,6 @@
 //! Server to client: walks the headers, drops what is ours, passes the rest on untouched.
 
+use super::gate::{self, Look, REVALIDATE};
 use super::outbox::Outbox;
 use super::{ClientSide, Relay, Shared, Stop, confirm, state, undo, wording};
 use crate::ids::StatementId;
@@ -29,6 +30,10 @@ pub(super) struct Downstream {
     pub(super) piece: usize,
     /// What happens to them.
     piece_dropped: bool,
+    /// The client has been told something.
+    pub(super) told: bool,
+    /// It is clear that a standby serves the batch.
+    served: bool,
     /// A ReadyForQuery waits until the client's own notifications are there.
     pub(super) held: bool,
     /// The error of a statement of ours that went ahead of the client's query, which will fail by it.
@@ -45,6 +50,7 @@ impl Relay {
         shared: &Shared,
     ) -> Poll<Result<(), Stop>> {
         if !self.down.out.is_empty() {
+            self.down.told = true;
             let drained = self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut());
             ready!(drained).map_err(Stop::ClientLost)?;
             return Poll::Ready(Ok(()));
@@ -129,6 +135,9 @@ impl Relay {
                 self.pass_or_drop(count, self.down.piece_dropped);
                 continue;
             }
+            if self.guess && !self.down.served && !self.is_served(rest, server)? {
+                break;
+            }
             let Some(header) = frame::header(rest).map_err(Stop::ServerFraming)? else { break };
             let present = rest.len().min(header.total());
             let asked = header.tag == backend::DATA_ROW
@@ -147,6 +156,22 @@ impl Relay {
             self.down.piece_dropped = dropped;
         }
         Ok(())
+    }
+
+    /// Whether the client may be told what a standby says next. Not before it is clear that it can serve the batch.
+    fn is_served(&mut self, replies: &[u8], server: &ServerConnection) -> Result<bool, Stop> {
+        if server.queue.is_empty() || server.queue.fate() != Fate::Forward {
+            return Ok(true);
+        }
+        self.down.served = match gate::look(replies).map_err(Stop::ServerFraming)? {
+            Look::More => replies.len() >= BLOCK,
+            Look::Served => true,
+            Look::Refused(body) if is_farewell(backend::ERROR_RESPONSE, body) => {
+                return Err(Stop::ServerEnds(body.to_vec()));
+            }
+            Look::Refused(body) => return Err(Stop::Misrouted(body.to_vec())),
+        };
+        Ok(self.down.served)
     }
 
     fn pass_or_drop(&mut self, count: usize, dropped: bool) {
@@ -197,6 +222,7 @@ impl Relay {
                     self.ending = None;
                 }
                 if fate == Fate::Forward {
+                    self.note_acknowledged();
                     self.traffic.queries += 1;
                     self.down.ahead = None;
                     let idle = server.status == TransactionStatus::Idle;
@@ -226,6 +252,17 @@ impl Relay {
             return Ok(!self.is_for_client(body, client));
         }
         Ok(fate == Fate::Swallow)
+    }
+
+    /// The server is ready after something that may have written.
+    fn note_acknowledged(&mut self) {
+        if self.reads && !self.up.beyond {
+            return;
+        }
+        if let Some(clock) = &self.clock {
+            self.acknowledged = (clock.now)();
+            clock.newest.fetch_max(self.acknowledged, std::sync::atomic::Ordering::AcqRel);
+        }
     }
 
     /// Accounts for one message in the queue, with what that settles.
@@ -350,9 +387,6 @@ fn stale(server: &ServerConnection, body: &[u8]) -> Option<Stale> {
         _ => None,
     }
 }
-
-/// The function of PostgreSQL's in which a cached plan turns out not to fit any more.
-const REVALIDATE: &[u8] = b"RevalidateCachedQuery";
 
 /// Messages that are read must be there whole; the others may pass in pieces. An error that does not fit into a
 /// block passes unread.

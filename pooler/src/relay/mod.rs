@@ -5,6 +5,7 @@
 //! reads only when it has nothing left to write, and neither waits for the other.
 
 mod downstream;
+mod gate;
 mod listening;
 mod naming;
 mod outbox;
@@ -30,6 +31,7 @@ use hawser_wire::reply_queue::{Fate, Request, Unexpected};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
@@ -134,6 +136,9 @@ pub enum Stop {
     /// The server broke the protocol.
     #[error("the server sent something that was not asked for")]
     ServerViolation(#[from] Unexpected),
+    /// A standby cannot serve the batch. The body of its ErrorResponse.
+    #[error("the standby cannot serve this")]
+    Misrouted(Vec<u8>),
     /// The server's framing is broken.
     #[error("the server sent an impossible message")]
     ServerFraming(#[source] FrameError),
@@ -175,6 +180,16 @@ pub enum Violation {
 pub struct Relay {
     /// Keep the server connection when it is settled (session mode).
     pub keep: bool,
+    /// It leads to a standby: what comes behind the batch may have to go elsewhere, so it is not sent.
+    pub confined: bool,
+    /// Nothing is told to the client before it is clear that the standby can serve the batch.
+    pub guess: bool,
+    /// Told when the server is ready after something that may have written, before the client is; and the clock.
+    pub clock: Option<WriteClock>,
+    /// When that was last.
+    pub acknowledged: u64,
+    /// The first batch surely writes nothing.
+    pub reads: bool,
     up: upstream::Upstream,
     down: downstream::Downstream,
     replay: replay::Replay,
@@ -183,6 +198,15 @@ pub struct Relay {
     pub traffic: Traffic,
     /// What was sent and is not answered may end the transaction.
     ending: Option<Ending>,
+}
+
+/// Where the moment is kept at which the last write of any session was acknowledged.
+#[derive(Debug)]
+pub struct WriteClock {
+    /// That moment.
+    pub newest: Arc<AtomicU64>,
+    /// The present.
+    pub now: fn() -> u64,
 }
 
 /// What a client was waiting for when its server connection was lost.
@@ -231,6 +255,11 @@ impl Relay {
     pub fn new(limits: RelayLimits, keep: bool) -> Self {
         Self {
             keep,
+            confined: false,
+            guess: false,
+            clock: None,
+            acknowledged: 0,
+            reads: false,
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),
             replay: replay::Replay::default(),
@@ -335,6 +364,20 @@ impl Relay {
     /// Delivers the whole messages that came before the loss of the server connection.
     pub fn poll_deliver(&mut self, cx: &mut Context<'_>, client: &mut ClientSide) -> Poll<io::Result<()>> {
         self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut())
+    }
+
+    /// Whether the first batch can run again: it was sent as a whole and nothing behind it, it has committed nothing, and
+    /// the client has heard nothing of it.
+    #[must_use]
+    pub fn is_replayable(&self) -> bool {
+        let kept = self.reads || self.ending != Some(Ending::Commit);
+        kept && self.up.ended == 1 && !self.up.beyond && !self.down.told && self.down.out.is_empty()
+    }
+
+    /// Whether something was sent behind the first batch.
+    #[must_use]
+    pub const fn is_beyond(&self) -> bool {
+        self.up.beyond
     }
 
     /// Whether the client has part of a message whose rest will not come.

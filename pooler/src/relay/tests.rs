@@ -46,7 +46,7 @@ impl Scene {
             local: Local::default(),
             registry: Arc::default(),
             proven: Proven::default(),
-            desk: Desk::new(crate::ids::WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
+            desk: Desk::new(crate::ids::WorkerId(0), crate::mailbox::Mailboxes::new(vec![])),
         };
         let settings = shared.local.interner.intern(ParameterSet::default());
         let client = ClientSide {

@@ -20,6 +20,10 @@ pub(super) struct Upstream {
     pub(super) out: Outbox,
     /// Bytes of a message that are still to come and to be passed on.
     pub(super) piece: usize,
+    /// Batches whose end was sent.
+    pub(super) ended: u32,
+    /// Something was sent behind the first of them.
+    pub(super) beyond: bool,
     /// So much is owed that the server was asked for the replies that it holds back.
     asked: bool,
     /// Nothing more of the client's is planned before the server has answered: what was planned decides what the rest
@@ -98,6 +102,10 @@ impl Relay {
             self.up.out.fixed(encode::FLUSH);
             return Poll::Ready(Ok(()));
         }
+        // What comes behind the batch waits here, and no more of it than a block.
+        if self.confined && client.input.as_ref().is_some_and(|input| input.len() >= BLOCK) {
+            return Poll::Pending;
+        }
         if client.input.is_none() {
             ready!(client.stream.poll_readable(cx)).map_err(Stop::ClientLost)?;
         }
@@ -164,7 +172,15 @@ impl Relay {
                 self.up.out.pass(count);
                 continue;
             }
+            if self.confined && self.up.ended > 0 {
+                if !server.queue.is_settled() || server.status == TransactionStatus::Idle {
+                    break;
+                }
+                // The transaction goes on where it is.
+                self.up.beyond = true;
+            }
             let Some(header) = first_message(rest, self.limits.max_message)? else { break };
+            self.up.beyond |= self.up.ended > 0;
             let body = rest.get(HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
             if self.is_barred(header.tag, server) {
                 break;
@@ -179,6 +195,9 @@ impl Relay {
                     self.up.held = true;
                     break;
                 }
+            }
+            if matches!(header.tag, frontend::QUERY | frontend::SYNC | frontend::FUNCTION_CALL) {
+                self.up.ended += 1;
             }
         }
         Ok(())

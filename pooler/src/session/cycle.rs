@@ -5,11 +5,12 @@ use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
 use super::loss::{Aftermath, Circumstances, Then, aftermath};
 use super::refusal::{self, Refusal};
+use super::routing::Errand;
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
 use crate::pins::PinReasons;
-use crate::pool::{Member, PoolPlan, Request, Ticket, count};
+use crate::pool::{Member, Pool, PoolError, PoolPlan, Request, Ticket, count};
 use crate::relay::{Relay, Stop};
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
@@ -48,20 +49,32 @@ impl Session {
             if let Err(end) = self.idle().await {
                 return end;
             }
-            let since = Instant::now();
-            let member = match self.link(since).await {
-                Ok(Some(member)) => member,
-                Ok(None) => continue,
-                Err(end) => return end,
+            if let Err(end) = self.serve().await {
+                return end;
+            }
+        }
+    }
+
+    /// Has the first batch in the input served, wherever it can be.
+    async fn serve(&mut self) -> Result<(), End> {
+        let since = Instant::now();
+        let mut errand = Errand::new(self.pool.clone());
+        loop {
+            while let Some(proof) = self.route(&mut errand, since) {
+                Box::pin(proof.wait()).await;
+            }
+            let mut served = match self.link(&errand.pool, since).await? {
+                Linked::Here(member) => self.relay(member, &mut errand, since).await?,
+                Linked::Refused => return Ok(()),
+                Linked::Elsewhere => Served::Again,
             };
-            let mut lent = Some(member);
-            let linked = since;
-            let mut since = since;
-            while let Some(member) = lent.take() {
-                match self.relay(member, since, linked).await {
-                    Ok(kept) => (lent, since) = (kept, Instant::now()),
-                    Err(end) => return end,
-                }
+            while let Served::Lingers(member) = served {
+                errand = Errand::new(self.pool.clone());
+                served = self.relay(member, &mut errand, since).await?;
+            }
+            match served {
+                Served::Done | Served::Lingers(_) => return Ok(()),
+                Served::Again => errand.fail(),
             }
         }
     }
@@ -80,56 +93,59 @@ impl Session {
                     self.begin_idle();
                 }
                 Idle::Refuse(refusal) => {
-                    self.refuse(&refusal).await?;
+                    Box::pin(self.refuse(&refusal)).await?;
                     self.begin_idle();
                 }
                 Idle::Left(end) => return Err(end),
                 Idle::NotifyQueueFull => return Err(self.fail(&Stop::NotifyQueueFull).await),
                 Idle::Violation(violation) => return Err(self.fail(&violation.into()).await),
                 Idle::Signal(Signal::Cancelled | Signal::Cut) => {}
-                Idle::Signal(Signal::TimeOut(timer)) => return Err(self.time_out(timer).await),
-                Idle::Signal(Signal::Drain(drain)) => return Err(self.drain(drain).await),
+                Idle::Signal(Signal::TimeOut(timer)) => return Err(Box::pin(self.time_out(timer)).await),
+                Idle::Signal(Signal::Drain(drain)) => return Err(Box::pin(self.drain(drain)).await),
             }
         }
     }
 
-    /// Gets a server connection. `None`: the client was told why there is none, and goes on.
-    async fn link(&mut self, since: Instant) -> Result<Option<Box<Member>>, End> {
+    /// Gets a server connection.
+    async fn link(&mut self, pool: &Rc<Pool>, since: Instant) -> Result<Linked, End> {
         if self.client.state.home.is_some()
+            && Rc::ptr_eq(pool, &self.pool)
             && let Some(member) = Box::pin(self.go_home()).await
         {
-            return Ok(Some(member));
+            return Ok(Linked::Here(member));
         }
-        let ticket = match self.pool.request(since) {
-            Ok(Request::Now(member)) => return Ok(Some(member)),
+        let ticket = match pool.request(since) {
+            Ok(Request::Now(member)) => return Ok(Linked::Here(member)),
             Ok(Request::Wait(ticket)) => ticket,
+            Err(error) if matches!(*error, PoolError::Nowhere) => return Ok(Linked::Elsewhere),
             Err(error) => {
                 let refusal = Refusal::from(&*error);
-                return self.refuse(&refusal).await.map(|()| None);
+                return Box::pin(self.refuse(&refusal)).await.map(|()| Linked::Refused);
             }
         };
         self.handle.set_place(Place::Waiting);
-        let outcome = self.wait(&ticket, since).await;
+        let outcome = self.wait(pool, &ticket, since).await;
         self.handle.set_place(Place::Detached);
         self.handle.set_deadline(None);
-        count(&self.pool.counters.wait_time, micros(since));
-        if outcome.is_err() || matches!(outcome, Ok(None)) {
-            self.pool.leave(&ticket);
+        count(&pool.counters.wait_time, micros(since));
+        if !matches!(outcome, Ok(Linked::Here(_))) {
+            pool.leave(&ticket);
         }
         outcome
     }
 
-    async fn wait(&mut self, ticket: &Rc<Ticket>, since: Instant) -> Result<Option<Box<Member>>, End> {
-        self.set_queue_deadline(since, false);
+    async fn wait(&mut self, pool: &Rc<Pool>, ticket: &Rc<Ticket>, since: Instant) -> Result<Linked, End> {
+        self.set_queue_deadline(pool, since, false);
         loop {
             let refusal = match poll_fn(|cx| self.poll_wait(ticket, cx)).await {
-                Waited::Granted(member) => return Ok(Some(member)),
+                Waited::Granted(member) => return Ok(Linked::Here(member)),
+                Waited::Elsewhere => return Ok(Linked::Elsewhere),
                 Waited::Refused(refusal) => refusal,
                 Waited::Left(end) => return Err(end),
                 Waited::Signal(Signal::TimeOut(Timer::QueueNotice)) => {
-                    self.set_queue_deadline(since, true);
+                    self.set_queue_deadline(pool, since, true);
                     let mut notice = Vec::new();
-                    let words = if self.pool.is_held() {
+                    let words = if pool.is_held() {
                         "no server connection available, still waiting (there is no primary)"
                     } else {
                         "no server connection available, still waiting (the pool is in use)"
@@ -145,9 +161,9 @@ impl Session {
                     continue;
                 }
                 Waited::Signal(Signal::Cut) => continue,
-                Waited::Signal(Signal::TimeOut(_)) if self.pool.is_held() => {
+                Waited::Signal(Signal::TimeOut(_)) if pool.is_held() => {
                     if self.timeouts.hold.is_none_or(|limit| since.elapsed() < limit) {
-                        self.set_queue_deadline(since, true);
+                        self.set_queue_deadline(pool, since, true);
                         continue;
                     }
                     Refusal::NoPrimary
@@ -155,18 +171,18 @@ impl Session {
                 Waited::Signal(Signal::TimeOut(_)) => Refusal::WaitedTooLong,
                 Waited::Signal(Signal::Cancelled) => Refusal::CancelledInQueue,
                 Waited::Signal(Signal::Drain(drain)) => {
-                    self.pool.leave(ticket);
-                    return Err(self.drain(drain).await);
+                    pool.leave(ticket);
+                    return Err(Box::pin(self.drain(drain)).await);
                 }
             };
             // Before the client is told: one that does not read would be granted a connection meanwhile.
-            self.pool.leave(ticket);
-            return self.refuse(&refusal).await.map(|()| None);
+            pool.leave(ticket);
+            return Box::pin(self.refuse(&refusal)).await.map(|()| Linked::Refused);
         }
     }
 
-    fn set_queue_deadline(&self, since: Instant, notified: bool) {
-        let limit = if self.pool.is_held() { self.timeouts.hold } else { self.timeouts.query_wait };
+    fn set_queue_deadline(&self, pool: &Pool, since: Instant, notified: bool) {
+        let limit = if pool.is_held() { self.timeouts.hold } else { self.timeouts.query_wait };
         let limit = limit.map(|limit| (since + limit, Timer::QueryWait));
         let notice = self.timeouts.query_wait_notify.filter(|_| !notified);
         let notice = notice.map(|after| (since + after, Timer::QueueNotice));
@@ -177,6 +193,7 @@ impl Session {
         if let Poll::Ready(outcome) = ticket.poll(cx) {
             return Poll::Ready(match outcome {
                 Ok(member) => Waited::Granted(member),
+                Err(error) if matches!(*error, PoolError::Nowhere) => Waited::Elsewhere,
                 Err(error) => Waited::Refused(Refusal::from(&*error)),
             });
         }
@@ -215,54 +232,96 @@ impl Session {
     async fn relay(
         &mut self,
         mut member: Box<Member>,
+        errand: &mut Errand,
         since: Instant,
-        linked: Instant,
-    ) -> Result<Option<Box<Member>>, End> {
-        let plan = self.pool.plan();
+    ) -> Result<Served, End> {
+        let pool = errand.pool.clone();
+        let plan = pool.plan();
         let mut relay = Box::new(Relay::new(plan.limits, plan.mode == PoolMode::Session));
+        relay.confined = errand.standby.is_some();
+        relay.guess = errand.is_guess();
+        relay.reads = errand.only_reads();
+        if let Some(routing) = self.routing.as_ref().filter(|_| errand.standby.is_none()) {
+            relay.clock = Some(routing.write_clock());
+        }
+        self.begin_errand(errand, since);
         let begun = self.prepare(&mut relay, &mut member);
         self.handle.set_place(Place::Linked(CancelTarget {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
             plan: plan.clone(),
-            origin: self.pool.cluster().zip(member.origin),
+            origin: pool.cluster().zip(member.origin),
         }));
         let mut watch = Watch { since, state: None };
         let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
         self.note_pins(PinReasons::default());
-        self.pool.count_traffic(relay.traffic);
-        count(&self.pool.counters.transactions, 1);
-        count(&self.pool.counters.transaction_time, micros(since));
+        pool.count_traffic(relay.traffic);
+        count(&pool.counters.transactions, 1);
+        count(&pool.counters.transaction_time, micros(since));
+        self.end_errand(errand, since, relay.acknowledged);
         let settled = matches!(release, Release::Settled);
         let state = &self.client.state;
         let needs_reset =
             relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
         if settled {
-            if self.client.state.lingers() && Box::pin(self.speaks_soon(linked)).await {
-                return Ok(Some(member));
+            if self.client.state.lingers() && Box::pin(self.speaks_soon(since)).await {
+                return Ok(Served::Lingers(member));
             }
             self.client.state.leave();
-            self.pool.check_in(member, false);
-            return Ok(None);
+            pool.check_in(member, false);
+            return Ok(Served::Done);
+        }
+        if may_run_again(&release, errand, begun.is_some()) && relay.is_replayable() {
+            self.take_back(&mut relay, member, errand, begun, &release);
+            return Ok(Served::Again);
         }
         let can_speak = !relay.is_mid_reply();
         if is_loss(&release) && !relay.is_cut() {
             // The client has heard nothing since the BEGIN that we sent for it.
-            let begun = begun && relay.traffic.queries == 0;
-            return self.survive(&mut relay, member, begun).await.map(|()| None);
+            let begun = begun.is_some() && relay.traffic.queries == 0;
+            return Box::pin(self.survive(&mut relay, member, &pool, begun)).await.map(|()| Served::Done);
         }
-        self.give_up(&mut relay, member, &release, needs_reset);
-        Err(self.end(release, can_speak).await)
+        self.give_up(&mut relay, member, &pool, &release, needs_reset);
+        Err(Box::pin(self.end(release, can_speak)).await)
+    }
+
+    /// Undoes a relay of which the client has heard nothing, so that its batch can run again.
+    fn take_back(
+        &mut self,
+        relay: &mut Relay,
+        mut member: Box<Member>,
+        errand: &Errand,
+        begun: Option<Box<str>>,
+        release: &Release,
+    ) {
+        relay.abandon(&mut self.client, &mut member.server);
+        if let Some(kept) = &errand.kept {
+            self.put_back(kept);
+        }
+        self.deferred = begun.map(Deferred::Begun);
+        if matches!(release, Release::Stopped(Stop::Misrouted(_))) {
+            self.learn(errand);
+            errand.pool.discard(member, Discard::Unfinished);
+        } else {
+            errand.pool.report_loss(member.origin);
+            errand.pool.discard(member, Discard::Lost);
+        }
     }
 
     /// The server connection is lost, and the session goes on.
-    async fn survive(&mut self, relay: &mut Relay, mut member: Box<Member>, begun: bool) -> Result<(), End> {
+    async fn survive(
+        &mut self,
+        relay: &mut Relay,
+        mut member: Box<Member>,
+        pool: &Rc<Pool>,
+        begun: bool,
+    ) -> Result<(), End> {
         let delivered = self.deliver(relay).await;
         let in_transaction = begun || member.server.status != TransactionStatus::Idle;
         let loss = relay.abandon(&mut self.client, &mut member.server);
-        self.pool.report_loss(member.origin);
-        self.pool.discard(member, Discard::Lost);
+        pool.report_loss(member.origin);
+        pool.discard(member, Discard::Lost);
         delivered?;
         let Aftermath { answer, then, gone } = aftermath(Circumstances { loss, in_transaction });
         self.gone = gone;
@@ -287,19 +346,22 @@ impl Session {
     }
 
     /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
-    /// True when it begins a transaction.
-    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) -> bool {
+    /// The BEGIN, if it begins a transaction.
+    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) -> Option<Box<str>> {
         let server = &mut member.server;
         relay.prepend_settings(&self.client, server);
-        match self.deferred.take() {
-            None | Some(Deferred::Lost) => return false,
-            Some(Deferred::Begun(begin)) => relay.prepend(server, &begin, Effect::Ours),
-            Some(Deferred::Failed(begin)) => {
+        match self.deferred.take()? {
+            Deferred::Lost => None,
+            Deferred::Begun(begin) => {
+                relay.prepend(server, &begin, Effect::Ours);
+                Some(begin)
+            }
+            Deferred::Failed(begin) => {
                 relay.prepend(server, &begin, Effect::Ours);
                 relay.prepend(server, FAILS, Effect::MustFail);
+                Some(begin)
             }
         }
-        true
     }
 
     fn poll_relay(
@@ -390,7 +452,14 @@ impl Session {
     }
 
     /// Gives a server connection back that is in the middle of something, or closes it.
-    fn give_up(&mut self, relay: &mut Relay, member: Box<Member>, release: &Release, needs_reset: bool) {
+    fn give_up(
+        &mut self,
+        relay: &mut Relay,
+        member: Box<Member>,
+        pool: &Rc<Pool>,
+        release: &Release,
+        needs_reset: bool,
+    ) {
         let broken = matches!(
             release,
             Release::Stopped(
@@ -401,16 +470,17 @@ impl Session {
                     | Stop::ServerViolation(_)
                     | Stop::ServerFraming(_)
                     | Stop::OursFailed(_)
+                    | Stop::Misrouted(_)
             )
         );
         let server = &member.server;
         if broken || relay.is_mid_message() {
-            self.pool.discard(member, Discard::Unfinished);
+            pool.discard(member, Discard::Unfinished);
         } else if server.queue.is_settled() && server.status == TransactionStatus::Idle && relay.is_drained()
         {
-            self.pool.check_in(member, needs_reset);
+            pool.check_in(member, needs_reset);
         } else {
-            self.pool.recover(member, relay.take_input(), needs_reset);
+            pool.recover(member, relay.take_input(), needs_reset);
         }
     }
 
@@ -514,9 +584,40 @@ impl Session {
     }
 }
 
+/// How asking for a server connection ends.
+enum Linked {
+    Here(Box<Member>),
+    /// The client was told why there is none, and goes on.
+    Refused,
+    /// The host cannot be read from any more.
+    Elsewhere,
+}
+
+/// How a relay that the session survives ends.
+enum Served {
+    Done,
+    /// The batch is back in the input, to run elsewhere.
+    Again,
+    /// The client goes on with the server connection.
+    Lingers(Box<Member>),
+}
+
+/// Whether a batch may run again whose relay ended like this, provided that the client has heard nothing.
+fn may_run_again(release: &Release, errand: &Errand, begun: bool) -> bool {
+    if errand.kept.is_none() || !errand.may_try_again() {
+        return false;
+    }
+    match release {
+        Release::Stopped(Stop::Misrouted(_)) => true,
+        Release::Stopped(Stop::OursFailed(_)) => errand.standby.is_some(),
+        _ => is_loss(release) && (errand.only_reads() || begun),
+    }
+}
+
 /// How waiting in the queue ends.
 enum Waited {
     Granted(Box<Member>),
+    Elsewhere,
     Refused(Refusal),
     Left(End),
     Signal(Signal),
@@ -557,7 +658,7 @@ fn end_of(stop: &Stop) -> End {
         | Stop::ServerCut
         | Stop::ServerViolation(_)
         | Stop::ServerFraming(_) => End::ServerLost,
-        Stop::OursFailed(_) => End::SettingsRefused,
+        Stop::OursFailed(_) | Stop::Misrouted(_) => End::SettingsRefused,
         Stop::NotifyQueueFull => End::NotifyQueueFull,
     }
 }

@@ -3,6 +3,7 @@
 use super::end::End;
 use super::refusal::Refusal;
 use super::replication;
+use super::routing::Routing;
 use super::services::{Registration, Services};
 use super::{Presence, Session, say};
 use crate::auth::client_login::{
@@ -313,6 +314,7 @@ impl Candidate {
         };
         let session = Session {
             client,
+            routing: Routing::new(services, &pool, self.startup.user()),
             _presence: Presence::new(pool.clone()),
             pool,
             shared: services.shared.clone(),

@@ -4,6 +4,7 @@
 //! idle -> link -> relay -> release. One task per session; it borrows, decides, drops the borrow, and only then
 //! waits. `refusal` is the only place that turns an internal error into words for the client.
 
+mod batch;
 mod cycle;
 pub mod deferral;
 pub mod end;
@@ -15,6 +16,7 @@ pub mod login;
 mod loss;
 pub mod refusal;
 mod replication;
+mod routing;
 pub mod services;
 
 use crate::config::settings::Timeouts;
@@ -25,6 +27,7 @@ use end::End;
 use handle::Handle;
 use hawser_wire::encode::Severity;
 use refusal::Refusal;
+use routing::Routing;
 use std::rc::Rc;
 
 /// A client that is logged in.
@@ -38,6 +41,8 @@ pub struct Session {
     /// A transaction that the client was told has begun, and that no server has seen.
     deferred: Option<Deferred>,
     skip: Option<Skip>,
+    /// Where statements go, if there is a choice.
+    routing: Option<Box<Routing>>,
     /// What was lost with a server connection, and the client does not know yet.
     gone: PinReasons,
     _presence: Presence,

@@ -97,7 +97,7 @@ impl Scene {
             local: Local::default(),
             registry: Arc::default(),
             proven: Default::default(),
-            desk: crate::notify::Desk::new(WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
+            desk: crate::notify::Desk::new(WorkerId(0), Mailboxes::new(vec![])),
         });
         let surroundings = Surroundings {
             worker: WorkerId(0),
@@ -149,6 +149,7 @@ impl Scene {
             timeouts: Rc::new(timeouts),
             deferred: None,
             skip: None,
+            routing: None,
             gone: Default::default(),
         };
         (far, handle, session)

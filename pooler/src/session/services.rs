@@ -7,6 +7,7 @@ use crate::ids::{SessionId, WorkerId};
 use crate::mailbox::{Drain, Mailboxes};
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
+use crate::route::Router;
 use crate::runtime::Runtime;
 use crate::topology::Snapshot;
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,8 @@ pub struct Services {
     pub mailboxes: Mailboxes,
     /// Server connections.
     pub pools: Pools,
+    /// Which host a statement goes to.
+    pub router: Rc<Router>,
     /// Blocks, tracked parameters, statements.
     pub shared: Rc<Shared>,
     /// Secrets that servers told.
@@ -60,6 +63,7 @@ impl Services {
             worker,
             mailboxes,
             pools,
+            router: Rc::new(Router::new(worker, runtime.facilities.routing.clone())),
             shared,
             secrets: RefCell::new(SecretCache::new(SECRETS)),
             throttle: RefCell::new(Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED)),

@@ -2,10 +2,11 @@
 
 use super::bell::Offer;
 use crate::auth::server_login::Credential;
-use crate::config::settings::{DatabaseSettings, HostAddress};
+use crate::config::settings::{DatabaseSettings, HostAddress, HostOrder, MonitorSettings, Target};
 use crate::ids::{PoolHost, PoolKey};
 use crate::runtime::Runtime;
 use crate::server::dial::DialPlan;
+use std::sync::Arc;
 
 /// A database that every cluster has.
 const USUAL_DATABASE: &str = "postgres";
@@ -58,6 +59,34 @@ pub(super) fn plans(runtime: &Runtime, hosts: &[HostAddress], offers: &[Offer]) 
     plans
 }
 
+/// How the monitor of pg_auto_failover is reached.
+pub(super) fn monitor_plan(runtime: &Runtime, monitor: &MonitorSettings) -> Option<DialPlan> {
+    let pool = &runtime.settings.pool;
+    Some(DialPlan {
+        hosts: monitor.hosts.clone(),
+        order: HostOrder::InOrder,
+        target: Target::Any,
+        preferred: Arc::default(),
+        tls: runtime.connector(&monitor.tls)?,
+        user: monitor.user.clone(),
+        dbname: monitor.dbname.clone(),
+        credential: monitor.password.as_ref().map_or(Credential::None, Credential::from),
+        parameters: parameters(),
+        connect_query: None,
+        keepalive: pool.keepalive,
+        timeout: pool.server_connect_timeout,
+        lifetime: None,
+    })
+}
+
+/// Whoever looks at the sessions of a server knows what this one is.
+fn parameters() -> Vec<(String, String)> {
+    vec![
+        ("application_name".to_owned(), "hawser health".to_owned()),
+        ("search_path".to_owned(), "pg_catalog".to_owned()),
+    ]
+}
+
 fn plan(
     runtime: &Runtime,
     database: &DatabaseSettings,
@@ -70,10 +99,7 @@ fn plan(
     Some(DialPlan {
         dbname: dbname.to_owned(),
         credential,
-        parameters: vec![
-            ("application_name".to_owned(), "hawser health".to_owned()),
-            ("search_path".to_owned(), "pg_catalog".to_owned()),
-        ],
+        parameters: parameters(),
         connect_query: None,
         lifetime: None,
         ..plan

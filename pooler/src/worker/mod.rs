@@ -5,7 +5,7 @@
 use crate::ids::{SessionId, WorkerId};
 use crate::listener::Door;
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
-use crate::notify::{Desk, HubOrder};
+use crate::notify::Desk;
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
 use crate::relay::{Proven, Shared};
@@ -41,7 +41,6 @@ pub fn run(
     worker: WorkerId,
     mailboxes: Mailboxes,
     mailbox: mpsc::UnboundedReceiver<Order>,
-    hub: mpsc::UnboundedSender<HubOrder>,
     runtime: Arc<Runtime>,
     listeners: Vec<std::net::TcpListener>,
 ) -> std::io::Result<()> {
@@ -52,7 +51,7 @@ pub fn run(
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
             proven: Proven::default(),
-            desk: Desk::new(worker, hub),
+            desk: Desk::new(worker, mailboxes.clone()),
         });
         let surroundings = Rc::new(Surroundings {
             worker,
@@ -107,7 +106,7 @@ async fn obey(
             Order::Evict(database) => services.pools.evict(&database),
             Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Topology(snapshot) => services.follow(snapshot),
-            Order::Proven(_) => {}
+            Order::Proven(_) => services.router.proven.notify_waiters(),
             Order::Apply(runtime) => services.apply(runtime),
             Order::Report(reply) => {
                 let report = services.pools.all().iter().map(|pool| pool.report()).collect();

@@ -87,6 +87,7 @@ const BEFORE_PARENTHESES: &[&str] = &[
     "rollup",
     "row",
     "rows",
+    "second",
     "sets",
     "similar",
     "smallint",

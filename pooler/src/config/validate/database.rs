@@ -8,11 +8,11 @@ use super::super::finding::Finding;
 use super::super::raw::{NamedSection, Raw};
 use super::super::reference::{DATABASE, USER};
 use super::super::settings::{
-    AuthQuery, DatabaseSettings, HealthSettings, HostAddress, HostOrder, Limits, PoolOverrides, PoolSettings,
-    Secret, ServerTls, Target, TimeoutOverrides, UserSettings,
+    AuthQuery, Consistency, DatabaseSettings, HealthSettings, HostAddress, HostOrder, Limits, PoolOverrides,
+    PoolSettings, Route, RoutingOverrides, Secret, ServerTls, Target, TimeoutOverrides, UserSettings,
 };
 use super::reader::Reader;
-use super::{Files, auth, pool_mode, server_tls};
+use super::{Files, auth, pool_mode, server_tls, source};
 use crate::auth::secret;
 
 /// What holds for a database unless it says otherwise.
@@ -50,12 +50,13 @@ fn database(
     inherited: &Inherited<'_>,
 ) -> DatabaseSettings {
     let hosts = hosts(name, section, reader);
+    let sources = source::of_database(name, reader, &inherited.server_tls);
     // Read for its kind; `expand` has put its parts where they belong.
     let _url = reader.optional_text("url");
     let target = match reader.word("target") {
         Some("any") => Target::Any,
         Some(_) => Target::Primary,
-        None if hosts.len() > 1 => Target::Primary,
+        None if hosts.len() > 1 || !sources.is_empty() => Target::Primary,
         None => Target::Any,
     };
     let user = reader.optional_text("user");
@@ -76,6 +77,7 @@ fn database(
     }
     DatabaseSettings {
         hosts,
+        sources,
         host_order: if order == Some("in-order") { HostOrder::InOrder } else { HostOrder::RoundRobin },
         target,
         dbname: reader.optional_text("dbname"),
@@ -86,6 +88,7 @@ fn database(
         connect_query: reader.optional_text("connect_query").filter(|query| !query.is_empty()),
         startup_parameters: reader.pairs("startup_parameters"),
         pool,
+        routing: routing(reader, "route", "consistency"),
         max_db_connections: reader.limit_or("max_connections", inherited.max_connections),
         max_db_client_connections: reader
             .limit_or("max_client_connections", inherited.max_client_connections),
@@ -129,6 +132,14 @@ fn overrides(reader: &mut Reader<'_>) -> PoolOverrides {
     }
 }
 
+/// Where statements run and what they must see, by settings of these names.
+pub(super) fn routing(reader: &mut Reader<'_>, route: &str, consistency: &str) -> RoutingOverrides {
+    RoutingOverrides {
+        route: reader.word(route).and_then(Route::from_word),
+        consistency: reader.word(consistency).and_then(Consistency::from_word),
+    }
+}
+
 fn timeouts(reader: &mut Reader<'_>) -> TimeoutOverrides {
     TimeoutOverrides {
         query_wait: reader.optional_duration("query_wait_timeout"),
@@ -153,6 +164,7 @@ pub(super) fn users(
             let settings = UserSettings {
                 secrets: secrets(&mut reader, files),
                 pool: overrides(&mut reader),
+                routing: routing(&mut reader, "route", "consistency"),
                 max_user_connections: reader.limit_or("max_connections", limits.max_user_connections),
                 max_user_client_connections: reader
                     .limit_or("max_client_connections", limits.max_user_client_connections),

@@ -5,6 +5,7 @@
 mod auth;
 mod database;
 mod reader;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +20,8 @@ use super::finding::{Finding, Problems, Source};
 use super::raw::{Manners, Raw};
 use super::reference::{GLOBAL, Setting};
 use super::settings::{
-    ClientTls, DatabaseSettings, Keepalive, Limits, Listen, LogSettings, PoolMode, PoolSettings, ServerTls,
-    Settings, Timeouts, TlsMode, TlsVersion, UserSettings,
+    ClientTls, DatabaseSettings, HostAddress, Keepalive, Limits, Listen, LogSettings, PoolMode, PoolSettings,
+    RoutingSettings, ServerTls, Settings, Timeouts, TlsMode, TlsVersion, UserSettings,
 };
 use reader::Reader;
 pub(super) use reader::resolve;
@@ -86,6 +87,7 @@ pub fn validate(
     let server_tls = server_tls(&mut reader, None);
     let pool = pool(&mut reader);
     let timeouts = timeouts(&mut reader);
+    let routing = routing(&mut reader);
     let limits = limits(&mut reader);
     let max_db_connections = reader.limit("limits.max_db_connections");
     let max_db_client_connections = reader.limit("limits.max_db_client_connections");
@@ -96,6 +98,7 @@ pub fn validate(
     let ignore = reader.list("ignore_startup_parameters");
     // Read for SHOW CONFIG; `expand` has put its parts where they belong.
     let _url = reader.optional_text("cluster.url");
+    source::of_cluster(&mut reader);
     let auth = auth::settings(&mut reader, files, &client_tls);
     let inherited = database::Inherited {
         server_tls,
@@ -136,6 +139,7 @@ pub fn validate(
         limits,
         timeouts,
         pool,
+        routing,
         ignore_startup_parameters: ignore.into_iter().map(|(name, _)| name).collect(),
         health,
         log,
@@ -336,6 +340,34 @@ fn pool(reader: &mut Reader<'_>) -> PoolSettings {
         reader.problem("pool.min_size", &what, "");
     }
     pool
+}
+
+fn routing(reader: &mut Reader<'_>) -> RoutingSettings {
+    let overrides = database::routing(reader, "routing.route", "routing.consistency");
+    let bytes = reader.size("routing.max_lag_bytes");
+    RoutingSettings {
+        route: overrides.route.unwrap_or_default(),
+        consistency: overrides.consistency.unwrap_or_default(),
+        wait: reader.duration("routing.wait"),
+        max_lag: reader.duration_or_off("routing.max_lag"),
+        max_lag_bytes: (bytes > 0).then_some(bytes),
+        weights: weights(reader),
+    }
+}
+
+fn weights(reader: &mut Reader<'_>) -> Vec<(HostAddress, f64)> {
+    let mut weights = Vec::new();
+    for (host, weight) in reader.pairs("routing.weights") {
+        let number = weight.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+        match (super::expand::parse_host(&host), number) {
+            (Ok(host), Some(number)) => weights.push((host, number)),
+            (Err(error), _) => reader.problem("routing.weights", &format!("{host:?}: {error}"), ""),
+            (_, None) => {
+                reader.problem("routing.weights", &format!("{weight:?} is no share"), "write 0, 1, 2.5")
+            }
+        }
+    }
+    weights
 }
 
 fn timeouts(reader: &mut Reader<'_>) -> Timeouts {

@@ -1,0 +1,263 @@
+//! What one worker needs to choose hosts.
+
+use super::balance::Balance;
+use super::decide::{Circumstances, Decision, Nature, Seen, Why, decide};
+use super::knowledge::{Rounds, refresh};
+use super::wishes::Wishes;
+use crate::catalog::{Catalog, Catalogs, DatabaseKey};
+use crate::config::settings::RoutingSettings;
+use crate::ids::{ClusterId, HostId, WorkerId};
+use crate::pool::Pool;
+use crate::topology::{Moment, Snapshot};
+use hawser_sql_router::cache::Cache;
+use hawser_sql_router::knowledge::{Knowledge, Nothing, SearchPath};
+use hawser_sql_router::statement::Verdicts;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Texts whose verdicts a worker remembers.
+const TEXTS: usize = 8192;
+
+/// Texts that a standby refused, by their hashes.
+const MOST_LEARNED: usize = 10_000;
+
+/// After a wait that was in vain nobody waits for so long.
+const HOPELESS: Duration = Duration::from_millis(500);
+
+/// What the workers share.
+#[derive(Debug, Default)]
+pub struct Common {
+    /// What databases know.
+    pub catalogs: Catalogs,
+    rounds: Rounds,
+    writes: dashmap::DashMap<ClusterId, Arc<AtomicU64>>,
+}
+
+/// Decisions that were made, by where they led.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// To a standby.
+    pub standby: Cell<u64>,
+    /// To the primary because it is no read.
+    pub write: Cell<u64>,
+    /// To the primary because session or settings ask for it.
+    pub asked: Cell<u64>,
+    /// To the primary because of SERIALIZABLE.
+    pub serializable: Cell<u64>,
+    /// To the primary for want of a standby.
+    pub no_standby: Cell<u64>,
+    /// To the primary because standbys are behind.
+    pub lag: Cell<u64>,
+    /// To the primary because no standby had seen enough.
+    pub not_fresh: Cell<u64>,
+    /// Sent to a standby, refused there, and run again.
+    pub rerun: Cell<u64>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Router {
+    worker: WorkerId,
+    common: Arc<Common>,
+    cache: RefCell<Cache>,
+    balance: RefCell<Balance>,
+    learned: RefCell<HashSet<u64>>,
+    known: RefCell<HashMap<DatabaseKey, Arc<Catalog>>>,
+    epoch: Cell<u64>,
+    hopeless: Cell<Moment>,
+    /// Told whenever a standby of some cluster has proven more.
+    pub proven: tokio::sync::Notify,
+    /// What was decided.
+    pub counts: Counts,
+}
+
+/// What a session has to know for its choices, made once and kept.
+#[derive(Debug)]
+pub struct Scope {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The database on it.
+    pub database: DatabaseKey,
+    /// When any session of the process was last told of a write; see [`Router::scope`].
+    writes: Arc<AtomicU64>,
+    /// What the settings say for this session.
+    pub settings: RoutingSettings,
+}
+
+impl Scope {
+    /// When the last write of any session was acknowledged.
+    #[must_use]
+    pub fn last_write(&self) -> Moment {
+        Moment(self.writes.load(Ordering::Acquire))
+    }
+
+    /// Where that moment is kept, for who sees writes acknowledged.
+    #[must_use]
+    pub const fn writes(&self) -> &Arc<AtomicU64> {
+        &self.writes
+    }
+
+    fn weight(&self, snapshot: &Snapshot, host: HostId) -> f64 {
+        let address = snapshot.host(host).map(|host| &host.address);
+        let named = self.settings.weights.iter().find(|(known, _)| Some(known) == address);
+        named.map_or(1.0, |(_, weight)| *weight)
+    }
+}
+
+impl Router {
+    /// For one worker.
+    #[must_use]
+    pub fn new(worker: WorkerId, common: Arc<Common>) -> Self {
+        Self {
+            worker,
+            common,
+            cache: RefCell::new(Cache::new(TEXTS)),
+            balance: RefCell::default(),
+            learned: RefCell::default(),
+            known: RefCell::default(),
+            epoch: Cell::new(0),
+            hopeless: Cell::new(Moment::NEVER),
+            proven: tokio::sync::Notify::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// What a session of this cluster and database needs.
+    #[must_use]
+    pub fn scope(&self, cluster: ClusterId, database: &str, settings: RoutingSettings) -> Scope {
+        let database =
+            DatabaseKey { cluster: cluster.to_string().into(), database: database.to_owned().into() };
+        let writes = self.common.writes.entry(cluster).or_default().clone();
+        Scope { cluster, database, writes, settings }
+    }
+
+    /// What each statement of `text` does.
+    #[must_use]
+    pub fn classify(&self, text: &[u8], scope: &Scope, path: &SearchPath) -> Arc<Verdicts> {
+        let catalog = self.catalog(&scope.database);
+        let knowledge: &dyn Knowledge = match &catalog {
+            Some(catalog) => &**catalog,
+            None => &Nothing,
+        };
+        self.cache.borrow_mut().classify(text, knowledge, path)
+    }
+
+    fn catalog(&self, key: &DatabaseKey) -> Option<Arc<Catalog>> {
+        let epoch = self.common.catalogs.epoch();
+        if self.epoch.replace(epoch) != epoch {
+            self.known.borrow_mut().clear();
+        }
+        if let Some(known) = self.known.borrow().get(key) {
+            return Some(known.clone());
+        }
+        let catalog = self.common.catalogs.get(key)?;
+        self.known.borrow_mut().insert(key.clone(), catalog.clone());
+        Some(catalog)
+    }
+
+    /// Has the catalogue looked at if it is time.
+    pub fn refresh_catalog(&self, pool: &Rc<Pool>, scope: &Scope, now: Moment) {
+        if self.common.rounds.take(&scope.database, now) {
+            let catalogs = self.common.catalogs.clone();
+            tokio::task::spawn_local(refresh(pool.clone(), scope.database.clone(), catalogs));
+        }
+    }
+
+    /// A statement ran that may have changed the catalogue.
+    pub fn note_catalog_change(&self, scope: &Scope, now: Moment) {
+        self.common.rounds.hurry(&scope.database, now);
+    }
+
+    /// Chooses a host.
+    #[must_use]
+    pub fn decide(
+        &self,
+        nature: Nature,
+        wishes: &Wishes,
+        own_write: Moment,
+        scope: &Scope,
+        snapshot: &Snapshot,
+        attempt: Attempt,
+    ) -> Decision {
+        let now = Moment::now();
+        let circumstances = Circumstances {
+            nature,
+            wishes,
+            seen: Seen { own_write, any_write: scope.last_write() },
+            snapshot,
+            settings: &scope.settings,
+            avoid: attempt.avoid,
+            may_wait: attempt.may_wait && self.hopeless.get() <= now,
+            now,
+        };
+        decide(&circumstances, |hosts| {
+            let weight = |host| scope.weight(snapshot, host);
+            self.balance.borrow_mut().choose(scope.cluster, hosts, weight, Instant::now())
+        })
+    }
+
+    /// Waits until a standby may have proven `moment`. When that took too long, nobody waits for a while.
+    pub async fn wait(&self, snapshot: &Snapshot, moment: Moment, until: Instant) {
+        let proven = self.proven.notified();
+        snapshot.bell.want_proof(self.worker, moment);
+        let heard = tokio::time::timeout_at(until.into(), proven).await.is_ok();
+        if !heard {
+            self.hopeless.set(Moment::now().plus(HOPELESS));
+        }
+    }
+
+    /// Something is sent to a standby.
+    pub fn begin(&self, scope: &Scope, host: HostId, now: Instant) {
+        self.balance.borrow_mut().begin(scope.cluster, host, now);
+    }
+
+    /// It was answered.
+    pub fn end(&self, scope: &Scope, host: HostId, since: Instant) {
+        let now = Instant::now();
+        self.balance.borrow_mut().end(scope.cluster, host, now.duration_since(since), now);
+    }
+
+    /// A standby refused this batch: the next time it goes to the primary at once.
+    pub fn learn(&self, shape: u64) {
+        let mut learned = self.learned.borrow_mut();
+        if learned.len() >= MOST_LEARNED {
+            learned.clear();
+        }
+        learned.insert(shape);
+    }
+
+    /// Whether a standby has refused such a text.
+    #[must_use]
+    pub fn has_learned(&self, shape: impl FnOnce() -> u64) -> bool {
+        let learned = self.learned.borrow();
+        !learned.is_empty() && learned.contains(&shape())
+    }
+
+    /// Counts a decision.
+    pub fn count(&self, decision: Decision) {
+        let counter = match decision {
+            Decision::Standby(_) => &self.counts.standby,
+            Decision::Primary(Why::Write) => &self.counts.write,
+            Decision::Primary(Why::Asked) => &self.counts.asked,
+            Decision::Primary(Why::Serializable) => &self.counts.serializable,
+            Decision::Primary(Why::NoStandby) => &self.counts.no_standby,
+            Decision::Primary(Why::Lag) => &self.counts.lag,
+            Decision::Primary(Why::NotFresh) => &self.counts.not_fresh,
+            Decision::Wait(_) => return,
+        };
+        counter.set(counter.get() + 1);
+    }
+}
+
+/// What has happened to a batch before.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    /// A host that has just failed to serve it.
+    pub avoid: Option<HostId>,
+    /// It may wait for a standby.
+    pub may_wait: bool,
+}

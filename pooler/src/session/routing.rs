@@ -1,0 +1,325 @@
+//! Where the next batch goes, and what is kept so that it can run again elsewhere.
+
+use super::Session;
+use super::batch::{Batch, Defaults, first_batch};
+use super::services::Services;
+use crate::config::settings::{PoolMode, RoutingSettings};
+use crate::ids::{HostId, PoolHost, PoolKey};
+use crate::parameters::ParameterSet;
+use crate::pool::Pool;
+use crate::relay::WriteClock;
+use crate::route::decide::{Decision, Nature};
+use crate::route::wishes::Wishes;
+use crate::route::{Attempt, Router, Scope};
+use crate::runtime::Runtime;
+use crate::stream::Buffer;
+use crate::topology::{Moment, Snapshot};
+use hawser_sql_router::fingerprint;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Longest batch that is kept so that it can run again.
+const LONGEST_KEPT: usize = 16 * 1024;
+
+/// Hosts that are tried for one batch before it goes to the primary for good.
+const MOST_ATTEMPTS: u32 = 3;
+
+/// What a session needs to choose among several hosts.
+#[derive(Debug)]
+pub(super) struct Routing {
+    services: Rc<Services>,
+    runtime: Arc<Runtime>,
+    scope: Scope,
+    user: Box<str>,
+    wishes: Option<(Rc<ParameterSet>, Wishes)>,
+    last_write: Moment,
+    standbys: Vec<(HostId, Rc<Pool>)>,
+}
+
+/// One batch on its way.
+#[derive(Debug)]
+pub(super) struct Errand {
+    /// Where it goes.
+    pub pool: Rc<Pool>,
+    /// The standby, if it goes to one.
+    pub standby: Option<HostId>,
+    /// What it does, if anybody looked.
+    pub nature: Option<Nature>,
+    /// Its bytes, if it can run again.
+    pub kept: Option<Vec<u8>>,
+    changes_catalog: bool,
+    attempts: u32,
+    avoid: Option<HostId>,
+}
+
+/// What a read waits for.
+#[derive(Debug)]
+pub(super) struct Proof {
+    router: Rc<Router>,
+    snapshot: Arc<Snapshot>,
+    moment: Moment,
+    until: Instant,
+}
+
+impl Proof {
+    /// Waits until a standby may have it, or it has taken too long.
+    pub(super) async fn wait(self) {
+        self.router.wait(&self.snapshot, self.moment, self.until).await;
+    }
+}
+
+impl Routing {
+    /// For a session of this user in this pool; `None` where there is nothing to choose.
+    pub(super) fn new(services: &Rc<Services>, pool: &Pool, user: &str) -> Option<Box<Self>> {
+        if pool.plan().mode == PoolMode::Session {
+            return None;
+        }
+        let cluster = pool.cluster()?;
+        let runtime = services.runtime();
+        let settings = settings(&runtime, &pool.key, user);
+        let scope = services.router.scope(cluster, &pool.plan().dial.dbname, settings);
+        Some(Box::new(Self {
+            services: services.clone(),
+            runtime,
+            scope,
+            user: user.into(),
+            wishes: None,
+            last_write: Moment::NEVER,
+            standbys: Vec::new(),
+        }))
+    }
+
+    /// Keeps up with the settings of the process and of the session.
+    fn renew(&mut self, parameters: &Rc<ParameterSet>, key: &PoolKey) {
+        let runtime = self.services.runtime();
+        if !Arc::ptr_eq(&runtime, &self.runtime) {
+            self.scope.settings = settings(&runtime, key, &self.user);
+            self.runtime = runtime;
+            self.wishes = None;
+        }
+        if !self.wishes.as_ref().is_some_and(|(known, _)| Rc::ptr_eq(known, parameters)) {
+            let wishes = Wishes::of(parameters, &self.scope.settings, &self.user);
+            self.wishes = Some((parameters.clone(), wishes));
+        }
+    }
+
+    /// The pool of a standby.
+    fn standby(&mut self, host: HostId, primary: &Pool) -> Option<Rc<Pool>> {
+        if let Some((_, pool)) = self.standbys.iter().find(|(known, _)| *known == host) {
+            return Some(pool.clone());
+        }
+        let key = PoolKey { host: PoolHost::Standby(host), ..primary.key.clone() };
+        let database = self.runtime.database(&key.database)?;
+        let credential = primary.plan().dial.credential.clone();
+        let pool = self.services.pools.pool(&self.runtime, &key, database, credential)?;
+        self.standbys.push((host, pool.clone()));
+        Some(pool)
+    }
+
+    /// What stamps the moment at which writes are acknowledged.
+    pub(super) fn write_clock(&self) -> WriteClock {
+        WriteClock { newest: self.scope.writes().clone(), now: || Moment::now().0 }
+    }
+}
+
+/// What the settings say for a user of a database.
+fn settings(runtime: &Runtime, key: &PoolKey, user: &str) -> RoutingSettings {
+    let mut settings = runtime.settings.routing.clone();
+    let database = runtime.database(&key.database).map(|database| database.routing);
+    let user = runtime.user(user).map(|user| user.routing);
+    for over in [database, user].into_iter().flatten() {
+        settings.route = over.route.unwrap_or(settings.route);
+        settings.consistency = over.consistency.unwrap_or(settings.consistency);
+    }
+    settings
+}
+
+impl Errand {
+    /// A batch that nobody has looked at goes to the pool of the session.
+    pub(super) fn new(pool: Rc<Pool>) -> Self {
+        Self {
+            pool,
+            standby: None,
+            nature: None,
+            kept: None,
+            changes_catalog: false,
+            attempts: 0,
+            avoid: None,
+        }
+    }
+
+    /// The host that it went to cannot serve it.
+    pub(super) fn fail(&mut self) {
+        self.attempts += 1;
+        self.avoid = self.standby.or(self.avoid);
+    }
+
+    /// Whether it may be tried once more.
+    pub(super) const fn may_try_again(&self) -> bool {
+        self.attempts <= MOST_ATTEMPTS
+    }
+
+    /// Whether it was taken for a read that another host can run if this one refuses it.
+    pub(super) const fn is_guess(&self) -> bool {
+        self.kept.is_some() && self.standby.is_some() && self.only_reads()
+    }
+
+    /// Whether it is sure that nothing was written.
+    pub(super) const fn only_reads(&self) -> bool {
+        matches!(self.nature, Some(Nature::Read | Nature::ReadOnlyTransaction | Nature::Session))
+    }
+}
+
+impl Session {
+    /// Finds out where the first batch in the input goes, or what has to be waited for first.
+    pub(super) fn route(&mut self, errand: &mut Errand, since: Instant) -> Option<Proof> {
+        errand.pool = self.pool.clone();
+        errand.standby = None;
+        (errand.nature, errand.kept) = (None, None);
+        if matches!(self.deferred, Some(super::Deferred::Failed(_))) {
+            return None;
+        }
+        let Some(mut routing) = self.routing.take() else {
+            if self.has_begun() {
+                errand.kept = self.keep(None);
+            }
+            return None;
+        };
+        self.look(&mut routing, errand);
+        let mut proof = None;
+        match self.choose(&routing, errand, since) {
+            Some(Decision::Standby(host)) => {
+                if let Some(pool) = routing.standby(host, &self.pool) {
+                    errand.pool = pool;
+                    errand.standby = Some(host);
+                }
+            }
+            Some(Decision::Wait(moment)) => {
+                let until = since + routing.scope.settings.wait;
+                let router = routing.services.router.clone();
+                proof = self.pool.snapshot().map(|snapshot| Proof { router, snapshot, moment, until });
+            }
+            Some(Decision::Primary(_)) | None => {}
+        }
+        self.routing = Some(routing);
+        proof
+    }
+
+    /// Looks at the batch, and keeps it if it can run again.
+    fn look(&self, routing: &mut Routing, errand: &mut Errand) {
+        routing.renew(&self.client.state.settings, &self.pool.key);
+        let Some((_, wishes)) = &routing.wishes else { return };
+        let router = &routing.services.router;
+        router.refresh_catalog(&self.pool, &routing.scope, Moment::now());
+        let refused = Cell::new(false);
+        let defaults = Defaults { read_only: wishes.read_only };
+        let batch = first_batch(&self.client, defaults, |text| {
+            refused.set(refused.get() || router.has_learned(|| fingerprint::of(text).hash));
+            router.classify(text, &routing.scope, &wishes.path)
+        });
+        let Some(batch) = batch else { return };
+        errand.changes_catalog = batch.changes_catalog;
+        let nature = if refused.get() { Nature::Write } else { batch.nature };
+        errand.nature = Some(self.in_transaction(nature, routing, wishes));
+        if errand.only_reads() || self.has_begun() {
+            errand.kept = self.keep(Some(batch));
+        }
+    }
+
+    /// What becomes of a batch's nature by the transaction that has begun, and that no server has seen.
+    fn in_transaction(&self, nature: Nature, routing: &Routing, wishes: &Wishes) -> Nature {
+        let Some(super::Deferred::Begun(begin)) = &self.deferred else { return nature };
+        let verdicts = routing.services.router.classify(begin.as_bytes(), &routing.scope, &wishes.path);
+        let fits = verdicts.statements().iter().all(|verdict| match verdict.access {
+            hawser_sql_router::statement::Access::Transaction(
+                hawser_sql_router::statement::TransactionControl::Begin(modes),
+            ) => {
+                modes.fit_standby()
+                    || (wishes.read_only && modes.read_only.is_none() && !modes.need_primary())
+            }
+            _ => false,
+        });
+        if fits && nature != Nature::Write { Nature::ReadOnlyTransaction } else { Nature::Write }
+    }
+
+    fn has_begun(&self) -> bool {
+        matches!(self.deferred, Some(super::Deferred::Begun(_)))
+    }
+
+    /// A copy of the batch.
+    fn keep(&self, batch: Option<Batch>) -> Option<Vec<u8>> {
+        let input = self.client.input.as_ref()?.data();
+        let length = match batch {
+            Some(batch) => batch.length,
+            None => simple_query_length(input)?,
+        };
+        (length <= LONGEST_KEPT).then(|| input.get(..length).map(<[u8]>::to_vec)).flatten()
+    }
+
+    /// Where the batch goes, if there is a choice.
+    fn choose(&self, routing: &Routing, errand: &Errand, since: Instant) -> Option<Decision> {
+        let nature = errand.nature?;
+        let (_, wishes) = routing.wishes.as_ref()?;
+        let router = &routing.services.router;
+        let snapshot = self.pool.snapshot()?;
+        if snapshot.hosts.len() < 2 || !errand.may_try_again() {
+            return None;
+        }
+        let scope = &routing.scope;
+        let may_wait = since.elapsed() < scope.settings.wait;
+        let attempt = Attempt { avoid: errand.avoid, may_wait };
+        let decision = router.decide(nature, wishes, routing.last_write, scope, &snapshot, attempt);
+        router.count(decision);
+        Some(decision)
+    }
+
+    /// Puts the batch back where it came from: it runs again.
+    pub(super) fn put_back(&mut self, kept: &[u8]) {
+        let mut input = Buffer::holding(kept);
+        if let Some(rest) = &self.client.input {
+            input.append(rest.data());
+        }
+        self.client.input = Some(input);
+    }
+
+    /// A standby refused what was taken for a read: it is remembered.
+    pub(super) fn learn(&self, errand: &Errand) {
+        let Some(routing) = &self.routing else { return };
+        let router = &routing.services.router;
+        router.counts.rerun.set(router.counts.rerun.get() + 1);
+        let _ = first_batch(&self.client, Defaults { read_only: false }, |text| {
+            router.learn(fingerprint::of(text).hash);
+            router.classify(text, &routing.scope, &hawser_sql_router::knowledge::SearchPath::unknown())
+        });
+        tracing::debug!(pool = %errand.pool.key, "a standby refused a statement");
+    }
+
+    /// Something was sent for an errand.
+    pub(super) fn begin_errand(&self, errand: &Errand, now: Instant) {
+        if let (Some(routing), Some(host)) = (&self.routing, errand.standby) {
+            routing.services.router.begin(&routing.scope, host, now);
+        }
+    }
+
+    /// It was answered, or will not be. `acknowledged` is when the server last said that it was done, if anything may
+    /// have been written.
+    pub(super) fn end_errand(&mut self, errand: &Errand, since: Instant, acknowledged: u64) {
+        let Some(routing) = &mut self.routing else { return };
+        match errand.standby {
+            Some(host) => routing.services.router.end(&routing.scope, host, since),
+            None => routing.last_write = routing.last_write.max(Moment(acknowledged)),
+        }
+        if errand.changes_catalog {
+            routing.services.router.note_catalog_change(&routing.scope, Moment::now());
+        }
+    }
+}
+
+/// The length of a simple query that is there as a whole.
+fn simple_query_length(input: &[u8]) -> Option<usize> {
+    let header = hawser_wire::frame::header(input).ok()??;
+    let whole = header.tag == hawser_wire::tag::frontend::QUERY && input.len() >= header.total();
+    whole.then(|| header.total())
+}

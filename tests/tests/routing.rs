@@ -1,0 +1,155 @@
+//! Reads go to standbys, writes to the primary, and a client always reads its own writes.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use hawser_tests::raw::messages::{bind, execute, extended, parse, query, sync};
+use hawser_tests::raw::{Backend, Client};
+use hawser_tests::{Ensemble, wait_until};
+
+const WHERE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END";
+
+fn ensemble(standbys: usize) -> Ensemble {
+    // The scratch clusters' own setting would keep every write from the standbys for a fifth of a second.
+    let ensemble = Ensemble::with_conf(standbys, &["synchronous_commit = on"], |config| config);
+    let mut client = ensemble.client();
+    client.execute("CREATE TABLE t(i int)");
+    ensemble.wait_for_replay();
+    wait_until("reads go to a standby", || place(&mut ensemble.client()) == "standby");
+    ensemble
+}
+
+/// A read that tells where it ran: the table is empty, what matters is the host.
+fn place(client: &mut Client) -> String {
+    client
+        .value("/* hawser: standby */ SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END")
+}
+
+fn sqlstates(messages: &[Backend]) -> Vec<String> {
+    messages.iter().filter(|message| message.tag == b'E').map(Backend::sqlstate).collect()
+}
+
+fn row(messages: &[Backend]) -> String {
+    messages.iter().find(|message| message.tag == b'D').map(Backend::first).unwrap_or_default()
+}
+
+#[test]
+fn reads_go_to_standbys_and_see_what_their_session_wrote() {
+    let ensemble = ensemble(2);
+    let mut client = ensemble.client();
+    for number in 0..50 {
+        client.execute(&format!("INSERT INTO t VALUES ({number})"));
+        assert_eq!(client.value("SELECT max(i) FROM t"), number.to_string());
+    }
+    assert_eq!(place(&mut client), "standby");
+}
+
+#[test]
+fn a_pipeline_is_cut_where_it_has_to_go_elsewhere() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    client.send(
+        &[
+            extended("SELECT count(*) FROM t", &[]),
+            sync(),
+            extended("INSERT INTO t VALUES (1)", &[]),
+            sync(),
+            extended("SELECT count(*) FROM t", &[]),
+            sync(),
+        ]
+        .concat(),
+    );
+    assert_eq!(row(&client.read_until_ready()), "0");
+    assert_eq!(sqlstates(&client.read_until_ready()), Vec::<String>::new());
+    assert_eq!(row(&client.read_until_ready()), "1");
+}
+
+#[test]
+fn a_text_with_several_statements_goes_where_all_of_them_can_run() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    let said = client.query("SELECT 1; INSERT INTO t VALUES (1); SELECT count(*) FROM t");
+    assert_eq!(sqlstates(&said), Vec::<String>::new());
+    client.execute("BEGIN; SELECT count(*) FROM t; INSERT INTO t VALUES (2); COMMIT");
+    assert_eq!(client.value("SELECT count(*) FROM t"), "2");
+}
+
+#[test]
+fn a_read_only_transaction_runs_on_a_standby_and_another_on_the_primary() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    client.execute("BEGIN READ ONLY");
+    assert_eq!(place(&mut client), "standby");
+    assert_eq!(place(&mut client), "standby");
+    client.execute("COMMIT");
+    client.execute("BEGIN");
+    assert_eq!(place(&mut client), "primary");
+    client.execute("INSERT INTO t VALUES (7)");
+    client.execute("COMMIT");
+    assert_eq!(client.value("SELECT i FROM t"), "7");
+}
+
+#[test]
+fn named_statements_and_settings_are_the_same_on_every_host() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    client.execute("SET search_path = public, pg_catalog");
+    client.send(&[parse("s", "SELECT current_setting('search_path'), pg_is_in_recovery()"), sync()].concat());
+    client.read_until_ready();
+    for _ in 0..3 {
+        client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
+        assert_eq!(row(&client.read_until_ready()), "public, pg_catalog");
+        client.execute("INSERT INTO t VALUES (1)");
+    }
+}
+
+#[test]
+fn what_a_standby_refuses_runs_on_the_primary_unseen_and_is_remembered() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    client.execute("CREATE FUNCTION sly() RETURNS int STABLE LANGUAGE plpgsql AS $$BEGIN EXECUTE 'INSERT INTO t VALUES (1)'; RETURN 1; END$$");
+    client.execute("ALTER FUNCTION sly() IMMUTABLE");
+    ensemble.wait_for_replay();
+    for _ in 0..3 {
+        let said = client.query("/* hawser: standby */ SELECT sly()");
+        // PostgreSQL itself refuses to write in a function that is not volatile; a standby says something else.
+        assert_ne!(sqlstates(&said), vec!["25006".to_owned()], "{said:?}");
+    }
+    client.send(&query("/* hawser: standby */ SELECT pg_current_wal_lsn() IS NOT NULL"));
+    assert_eq!(row(&client.read_until_ready()), "t");
+}
+
+#[test]
+fn a_session_says_where_its_statements_run() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    client.execute("SET hawser.route = 'primary'");
+    assert_eq!(client.value(WHERE), "primary");
+    client.execute("SET hawser.route = 'standby'");
+    assert_eq!(client.value(WHERE), "standby");
+    assert_eq!(client.error("INSERT INTO t VALUES (1)").sqlstate(), "25006");
+    client.execute("RESET hawser.route");
+    client.execute("INSERT INTO t VALUES (1)");
+}
+
+#[test]
+fn without_a_standby_the_primary_serves_and_a_standby_that_comes_back_is_used_again() {
+    let mut ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    assert_eq!(place(&mut client), "standby");
+    ensemble.hosts[1].kill9().unwrap();
+    for _ in 0..20 {
+        assert_eq!(client.value("SELECT count(*) FROM t"), "0");
+    }
+    ensemble.hosts[1].start_again().unwrap();
+    wait_until("the standby is used again", || place(&mut client) == "standby");
+}
+
+#[test]
+fn reads_go_on_while_there_is_no_primary() {
+    let mut ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    ensemble.hosts[0].kill9().unwrap();
+    for _ in 0..50 {
+        assert_eq!(client.value("SELECT count(*) FROM t"), "0");
+    }
+}
