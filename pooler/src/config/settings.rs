@@ -347,6 +347,16 @@ impl Route {
             .into_iter()
             .find_map(|(known, route)| word.eq_ignore_ascii_case(known).then_some(route))
     }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+        }
+    }
 }
 
 /// What a read on a standby must see.
