@@ -326,6 +326,25 @@ fn a_client_in_another_encoding_keeps_its_server_connection() {
 }
 
 #[test]
+fn only_a_listen_that_nobody_sees_pins() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let (mut reader, mut hidden, mut writer) = (site.client(), site.client(), site.client());
+    reader.execute("CREATE FUNCTION quiet() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'");
+    reader.execute("BEGIN; LISTEN jobs; SELECT quiet(); COMMIT");
+    hidden.execute("DO $$ BEGIN EXECUTE 'LISTEN jobs'; END $$");
+    // By now the server was asked what the block left behind.
+    assert_eq!(hidden.value("SELECT pg_listening_channels()"), "jobs");
+    // On the only server connection that is left.
+    notify(&mut writer, "jobs", "1");
+    assert_eq!(next(&mut reader), "jobs 1");
+    assert_eq!(next(&mut hidden), "jobs 1");
+    hidden.execute("UNLISTEN *");
+    notify(&mut writer, "jobs", "2");
+    assert_eq!(next(&mut reader), "jobs 2");
+    hidden.expect_silence(SILENCE);
+}
+
+#[test]
 fn where_the_hub_cannot_connect_a_listener_keeps_its_server_connection() {
     let account = Account::new(cluster());
     cluster().psql(&format!("ALTER ROLE \"{}\" CONNECTION LIMIT 2", account.user)).unwrap();

@@ -41,8 +41,9 @@ impl Relay {
         };
         let listens = channels().next().is_some();
         let notifies = effects.contains(&Effect::Notify);
-        let unlistens =
-            effects.iter().any(|effect| matches!(effect, Effect::Unlisten(_) | Effect::UnlistenAll));
+        let unlistens = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Unlisten(_) | Effect::UnlistenAll | Effect::DiscardAll));
         if self.keep || !(listens || notifies || unlistens) {
             return true;
         }
