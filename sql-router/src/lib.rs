@@ -6,7 +6,9 @@
 //! All take hostile text: they end in time linear to its length, hold no more than it, and never panic.
 
 pub mod cache;
+pub mod calls;
 pub mod classify;
+pub mod clean;
 pub mod effects;
 pub mod ending;
 pub mod fingerprint;

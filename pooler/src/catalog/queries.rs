@@ -75,6 +75,7 @@ pub(super) fn functions(primary: &[u32]) -> String {
 /// Views, policies and constraints of domains are followed through `pg_depend`. PostgreSQL's own functions are pinned
 /// and have no rows there, so those that need the primary are looked for in the stored trees, where a call is written
 /// as `:funcid 1574`. A view may also lock rows (`FOR UPDATE`), which only its tree tells.
+#[expect(clippy::too_many_lines, reason = "one statement of SQL")]
 pub(super) fn hazards(primary: &[u32]) -> String {
     let pattern = format!(
         ":(funcid|opfuncid|aggfnoid|winfnoid) ({})\\M|:hasForUpdate true",

@@ -1,9 +1,11 @@
 //! What is done to a connection before it is lent again: the check, the reset, and what brings one to rest whose client
 //! vanished. Meanwhile the ledger counts it as resetting.
 
-use super::{Member, Pool, PoolPlan};
+use super::card::Stage;
+use super::halt::Stance;
+use super::{Member, Pool, PoolPlan, ledger};
 use crate::server::checkin::{self, Circumstances, Verdict};
-use crate::server::connection::ServerConnection;
+use crate::server::connection::{Doubt, ServerConnection};
 use crate::server::exchange::{self, simple_query};
 use std::rc::Rc;
 use std::time::Instant;
@@ -16,6 +18,10 @@ async fn clean_up(server: &mut ServerConnection, reset_query: &str) -> Result<()
     if !words.map(str::to_ascii_lowercase).eq(["discard", "all"]) {
         simple_query(server, "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DEALLOCATE ALL").await?;
     }
+    if !server.base.query.is_empty() {
+        let base = server.base.clone();
+        simple_query(server, &base.query).await?;
+    }
     Ok(())
 }
 
@@ -27,7 +33,7 @@ impl Pool {
         input: Option<crate::stream::Buffer>,
         needs_reset: bool,
     ) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
@@ -38,8 +44,14 @@ impl Pool {
         });
     }
 
-    pub(super) fn check(self: &Rc<Self>, mut member: Box<Member>) {
+    fn begin_reset(&self, member: &Member) {
+        member.card.client.set(None);
+        member.card.stage.set(Stage::Resetting);
         self.ledger.borrow_mut().begin_reset();
+    }
+
+    pub(super) fn check(self: &Rc<Self>, mut member: Box<Member>) {
+        self.begin_reset(&member);
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
@@ -52,7 +64,7 @@ impl Pool {
     }
 
     pub(super) fn await_cancels(self: &Rc<Self>, member: Box<Member>) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             member.server.cancels.quiet().await;
@@ -61,7 +73,7 @@ impl Pool {
     }
 
     pub(super) fn reset(self: &Rc<Self>, member: Box<Member>, plan: Rc<PoolPlan>) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         self.run_reset(member, plan);
     }
 
@@ -75,6 +87,8 @@ impl Pool {
             if clean {
                 // Whatever the reset query leaves, the next client's settings are made anew from here.
                 member.server.settings = pool.surroundings.interner().intern(Default::default());
+                member.server.doubt = Doubt::None;
+                member.server.sequences = None;
                 member.server.statements.clear();
                 member.server.listens = false;
             }
@@ -93,6 +107,10 @@ impl Pool {
         }
         if fit && verdict == Verdict::Reuse && self.fits(&member) {
             member.server.released = now;
+            member.card.stage.set(Stage::Idle);
+            if self.stance.get() == Stance::Suspended {
+                return self.keep_aside(member, ledger::From::Reset);
+            }
             let granted = self.ledger.borrow_mut().reset(member);
             self.deliver(granted);
         } else {

@@ -9,6 +9,7 @@ use super::{ClientSide, Relay, Stop};
 use crate::notify::{Gate, Listener};
 use crate::pins::PinReason;
 use crate::server::connection::{Effect as Owed, ServerConnection};
+use crate::statements::Deed;
 use hawser_sql_router::effects::Effect;
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::reply_queue::Fate;
@@ -23,14 +24,15 @@ impl Relay {
         self.up.wait == Some(Wait::Listener)
     }
 
-    /// Whether a message with these effects may be sent now. If not, it is clear what is waited for.
+    /// Whether a message that does this may be sent now. If not, it is clear what is waited for.
     pub(super) fn is_open(
         &mut self,
-        effects: Option<&Owed>,
+        deed: Option<&Deed>,
         client: &ClientSide,
         server: &mut ServerConnection,
     ) -> bool {
-        let Some(Owed::Statements(effects)) = effects else { return true };
+        let Some(deed) = deed else { return true };
+        let effects = &deed.effects.statements;
         let channels = || {
             effects.iter().filter_map(|effect| match effect {
                 Effect::Listen(channel) => Some(channel.as_str()),

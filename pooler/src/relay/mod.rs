@@ -7,17 +7,22 @@
 mod downstream;
 mod gate;
 mod listening;
+mod naming;
 mod outbox;
 mod plan;
+mod question;
+mod replay;
 mod state;
 mod upstream;
+mod wording;
 
 use crate::ids::SessionId;
 use crate::notify::{Desk, Listener};
 use crate::pins::PinReasons;
-use crate::server::connection::{Effect, ServerConnection};
+use crate::server::connection::{Doubt, Effect, ServerConnection};
 use crate::server::dial::Local;
-use crate::statements::{ClientStatements, Registry, Statement};
+use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
+use crate::statements::{ClientStatements, Deed, Registry};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
@@ -31,6 +36,7 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
+pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
 
@@ -68,9 +74,11 @@ pub struct UnnamedStatement {
     /// The body after the empty name: text, zero, types.
     pub rest: Vec<u8>,
     /// What it does to the session.
-    pub effects: Option<Arc<[hawser_sql_router::effects::Effect]>>,
+    pub deed: Option<Arc<Deed>>,
     /// Whether it may end a transaction.
     pub ending: Option<Ending>,
+    /// Its shape, for statistics.
+    pub shape: Option<Rc<Shape>>,
 }
 
 /// What the rooms above hand in, the same for all sessions of a worker.
@@ -82,8 +90,12 @@ pub struct Shared {
     pub local: Local,
     /// Statements of the whole process.
     pub registry: Arc<Registry>,
+    /// Texts whose calls leave nothing behind, as far as this worker has seen.
+    pub proven: Proven,
     /// Where sessions listen.
     pub desk: Rc<Desk>,
+    /// What queries of one shape come to.
+    pub shapes: Shapes,
 }
 
 /// Limits that the relay holds clients to.
@@ -185,9 +197,17 @@ pub struct Relay {
     pub reads: bool,
     up: upstream::Upstream,
     down: downstream::Downstream,
+    replay: replay::Replay,
     limits: RelayLimits,
     /// Counts for statistics.
     pub traffic: Traffic,
+    /// What has been counted of that.
+    counted: Traffic,
+    /// Which pool the server connection is of.
+    pub pool: PoolNumber,
+    batch: Batch,
+    /// SQLSTATEs of errors that the client was sent; whoever counts them takes them out.
+    pub errors: Vec<[u8; 5]>,
     /// What was sent and is not answered may end the transaction.
     ending: Option<Ending>,
 }
@@ -241,6 +261,31 @@ pub struct Traffic {
     pub binds: u64,
 }
 
+/// The batch that is under way, for statistics.
+#[derive(Debug, Default)]
+struct Batch {
+    shape: OfBatch,
+    /// Of the statement that was bound last.
+    bound: Option<Rc<Shape>>,
+    rows: u64,
+    errors: u64,
+    /// Bytes that had been sent to the client when it began.
+    sent: u64,
+}
+
+impl Traffic {
+    const fn since(self, before: Self) -> Self {
+        Self {
+            received: self.received - before.received,
+            sent: self.sent - before.sent,
+            queries: self.queries - before.queries,
+            client_parses: self.client_parses - before.client_parses,
+            server_parses: self.server_parses - before.server_parses,
+            binds: self.binds - before.binds,
+        }
+    }
+}
+
 impl Relay {
     /// A relay that has seen nothing yet.
     #[must_use]
@@ -254,20 +299,23 @@ impl Relay {
             reads: false,
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),
+            replay: replay::Replay::default(),
             limits,
             traffic: Traffic::default(),
+            counted: Traffic::default(),
+            pool: 0,
+            batch: Batch::default(),
+            errors: Vec::new(),
             ending: None,
         }
     }
 
     /// Puts what must be set before anything that the client sends, if client and server differ.
     pub fn prepend_settings(&mut self, client: &ClientSide, server: &mut ServerConnection) {
-        if std::rc::Rc::ptr_eq(&server.settings, &client.state.settings) {
+        if server.doubt == Doubt::None && Rc::ptr_eq(&server.settings, &client.state.settings) {
             return;
         }
-        let mut statements = String::new();
-        crate::parameters::difference(&mut statements, &server.settings, &client.state.settings);
-        server.settings = client.state.settings.clone();
+        let statements = server.change_settings(Some(client.session), &client.state.settings);
         if !statements.is_empty() {
             self.prepend(server, &statements, Effect::Settings);
         }
@@ -301,12 +349,18 @@ impl Relay {
             if self.deliver_notifications(client, server)? {
                 continue;
             }
-            if self.is_settled(client, server) {
-                if self.unlisten(server) {
+            if self.is_at_rest(server) {
+                if client.state.has_question() && !self.keep {
+                    self.ask(client, server);
                     continue;
                 }
-                self.rest(client, shared);
-                return Poll::Ready(Ok(()));
+                if client.state.pins.is_empty() && !self.keep && !self.up.needs_server() {
+                    if self.unlisten(server) {
+                        continue;
+                    }
+                    self.rest(client, shared);
+                    return Poll::Ready(Ok(()));
+                }
             }
             if sent.is_pending() && received.is_pending() {
                 self.rest(client, shared);
@@ -322,6 +376,25 @@ impl Relay {
             || !self.up.out.is_empty()
             || !self.down.out.is_empty()
             || self.up.wait.is_some()
+    }
+
+    /// The batch is over: its shape and what it came to, but for what the relay does not know.
+    pub fn take_batch(&mut self) -> (OfBatch, Outcome) {
+        let batch = &mut self.batch;
+        let outcome = Outcome {
+            rows: std::mem::take(&mut batch.rows),
+            errors: std::mem::take(&mut batch.errors),
+            bytes: self.traffic.sent - std::mem::replace(&mut batch.sent, self.traffic.sent),
+            ..Outcome::default()
+        };
+        (std::mem::take(&mut batch.shape), outcome)
+    }
+
+    /// What has passed since the last time.
+    pub fn take_traffic(&mut self) -> Traffic {
+        let passed = self.traffic.since(self.counted);
+        self.counted = self.traffic;
+        passed
     }
 
     /// Whether every byte of the server's has reached the client.
@@ -399,17 +472,22 @@ impl Relay {
         loss
     }
 
-    /// The server could be given back.
-    fn is_settled(&self, client: &ClientSide, server: &ServerConnection) -> bool {
+    /// The server has answered everything, outside a transaction, and everything has left.
+    fn is_at_rest(&self, server: &ServerConnection) -> bool {
         server.queue.is_settled()
             && server.status == TransactionStatus::Idle
-            && client.state.pins.is_empty()
-            && !self.keep
             && self.up.out.is_empty()
             && self.up.piece == 0
-            && !self.up.needs_server()
             && self.down.piece == 0
             && self.is_drained()
+            && !self.replay.is_due()
+    }
+
+    /// Asks the server what the client left behind. The client has its answer already.
+    fn ask(&mut self, client: &mut ClientSide, server: &mut ServerConnection) {
+        if let Some(text) = client.state.put_question() {
+            self.prepend(server, &text, Effect::Asked(Vec::new()));
+        }
     }
 
     /// Gives blocks back that hold nothing.
@@ -428,22 +506,23 @@ impl Relay {
 
 /// Undoes what was assumed of a request that failed.
 fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) {
+    server.undo(&effect);
     match effect {
-        Effect::Prepared(id) => server.statements.forget(id),
-        Effect::Named(name, id) => {
-            client.statements.forget(&name);
-            server.statements.forget(id);
-        }
-        Effect::NamedKnown(name) => _ = client.statements.forget(&name),
+        Effect::Named(name, _) | Effect::NamedKnown(name) => _ = client.statements.forget(&name),
         Effect::Closed(name, statement) => client.statements.define(&name, statement),
-        Effect::Dropped(statement) => server.statements.restore(statement),
-        Effect::UnnamedAgain => server.unnamed = None,
-        Effect::Unnamed => {
-            client.unnamed.statement = None;
-            server.unnamed = None;
-        }
-        Effect::Statements(_) | Effect::MustFail => {}
-        Effect::Settings | Effect::Ours => server.tainted = true,
+        Effect::Unnamed => client.unnamed.statement = None,
+        Effect::Asked(_) => state::unanswered(client),
+        _ => {}
+    }
+}
+
+/// A request has succeeded.
+fn confirm(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    server.confirm(&effect);
+    match effect {
+        Effect::Named(name, _) | Effect::NamedKnown(name) => client.statements.confirm(&name),
+        Effect::Asked(rows) => state::answered(&rows, client, server, shared),
+        _ => {}
     }
 }
 
@@ -454,11 +533,6 @@ pub(crate) fn give_empty(slot: &mut Option<Buffer>, shared: &Shared) {
     {
         shared.buffers.give(buffer);
     }
-}
-
-/// The statement that a client calls `name`, for `plan`.
-fn named<'a>(client: &'a ClientSide, name: &[u8]) -> Option<&'a Arc<Statement>> {
-    client.statements.named(name)
 }
 
 #[cfg(test)]

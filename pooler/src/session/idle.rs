@@ -162,7 +162,7 @@ impl Session {
             frontend::PARSE => ending::of_text(hawser_wire::frontend::parse(body).ok()?.text),
             frontend::BIND => match hawser_wire::frontend::bind_names(body).ok()?? {
                 (_, []) => self.client.unnamed.statement.as_ref()?.ending,
-                (_, name) => self.client.statements.named(name)?.ending,
+                (_, name) => self.client.statements.named(name)?.statement.ending,
             },
             _ => None,
         }

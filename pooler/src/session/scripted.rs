@@ -96,7 +96,9 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            proven: Default::default(),
             desk: crate::notify::Desk::new(WorkerId(0), Mailboxes::new(vec![])),
+            shapes: crate::shapes::Shapes::new(10),
         });
         let surroundings = Surroundings {
             worker: WorkerId(0),
