@@ -20,6 +20,9 @@ pub struct Wanted {
     pub shapes: usize,
 }
 
+/// Where batches went (`standby` or `primary`), why, and how many.
+pub type Routed = (&'static str, &'static str, u64);
+
 /// What is told.
 #[derive(Debug, Default)]
 pub struct WorkerReport {
@@ -29,6 +32,8 @@ pub struct WorkerReport {
     pub clients: Vec<ClientReport>,
     /// Its server connections, if wanted.
     pub servers: Vec<(PoolKey, ServerReport)>,
+    /// Where batches went, and why.
+    pub routes: Vec<Routed>,
     /// Shapes of queries, as many as are wanted.
     pub shapes: Vec<Told>,
     /// Clients that are logging in.

@@ -48,12 +48,26 @@ pub fn classify(text: &[u8], knowledge: &dyn Knowledge, path: &SearchPath) -> Ve
             None => hints,
         };
         let verdict = judge.verdict(from, to, hint_of(text, mine));
-        if verdict.effect != Effect::None {
+        if sets(&verdict.effect) {
             judge.path = &unknown;
         }
         verdicts.push(verdict);
     }
     Verdicts::new(verdicts)
+}
+
+/// Whether an effect may change the search path.
+const fn sets(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Set(..)
+            | Effect::SetLocal(_)
+            | Effect::Reset(_)
+            | Effect::ResetAll
+            | Effect::DiscardAll
+            | Effect::RollbackTo(_)
+            | Effect::Unknown
+    )
 }
 
 /// A text that nobody looks into is one write.

@@ -366,6 +366,30 @@ fn after_a_lost_listening_connection_clients_learn_of_the_gap_and_hear_again() {
 }
 
 #[test]
+fn listeners_move_when_the_settings_lead_elsewhere() {
+    let account = Account::new(cluster());
+    let config = Config::new(cluster(), &account);
+    let site = Site::of(account.clone(), &config);
+    let (mut idle, mut reader) = (site.client(), site.client());
+    idle.execute("LISTEN jobs");
+    reader.execute("BEGIN; LISTEN jobs");
+    // The same server by another name, so that it can be seen from one that was not moved.
+    site.hawser().reload(&config.hosts(&[format!("localhost:{}", cluster().port())]));
+    let notice = idle.read();
+    assert_eq!((notice.tag, notice.sqlstate().as_str()), (b'N', "01H01"), "{notice:?}");
+    reader.execute("COMMIT");
+    let mut writer = site.client();
+    notify(&mut writer, "jobs", "1");
+    assert_eq!(next(&mut idle), "jobs 1");
+    let mut said = reader.read();
+    if said.tag == b'N' {
+        said = reader.read();
+    }
+    assert_eq!(parts(&said).2, "1");
+    idle.expect_silence(SILENCE);
+}
+
+#[test]
 fn a_client_that_does_not_read_is_closed_with_an_error_and_holds_nobody_up() {
     let site = Site::with(|config| config.set("limits.notify_queue", "\"256kB\""));
     let (mut slow, mut reader, mut writer) = (site.client(), site.client(), site.client());

@@ -23,8 +23,17 @@ pub const COMMANDS: &[(&str, &str)] = &[
         "PAUSE [database]",
         "Let transactions end, close their server connections, and lend none; clients wait. Answered when that is done.",
     ),
+    ("HOLD [database]", "As SUSPEND, for one database if one is named."),
+    ("RELEASE [database]", "The same as RESUME."),
+    (
+        "EXPLAIN ROUTE [database] 'sql'",
+        "Where each statement would go, and why, as far as that is up to its text.",
+    ),
     ("SUSPEND", "Let transactions end and lend no server connection; those that are open stay open."),
     ("RESUME [database]", "End PAUSE, SUSPEND or KILL."),
+    ("BAN host", "Read nothing from this standby from now on; what is under way there ends in peace."),
+    ("UNBAN host", "Let this standby be read from again."),
+    ("DRAIN host", "As BAN; answered when no server connection leads there any more."),
     ("DISABLE database", "Refuse new clients."),
     ("ENABLE database", "Let new clients in again."),
     ("RECONNECT [database]", "Replace every server connection as soon as it is free."),
@@ -56,6 +65,8 @@ pub(super) enum Statement {
     Nothing(&'static str),
     /// A catalog that is not there, or a constant.
     Catalog(Answer),
+    /// Where a text would go: a database, if it was named, and the text.
+    Explain(Option<String>, String),
 }
 
 /// Settings that drivers ask for and set. Source: `fake_show` in PgBouncer's `src/admin.c`; the last two are what
@@ -96,7 +107,8 @@ pub(super) fn read(tokens: &[Token], text: &str) -> Result<Statement, Failure> {
     match word.as_str() {
         "show" => show(rest, text),
         "select" => choose(tokens, rest, text),
-        "with" | "values" | "explain" => {
+        "explain" => explain(rest, text),
+        "with" | "values" => {
             Err(Failure::new("0A000", format!("the console does not know {}", word.to_uppercase())))
         }
         "set" => set(rest, text),
@@ -120,6 +132,9 @@ fn invalid(text: &str) -> Failure {
 }
 
 fn command(word: &str, rest: &[Token], text: &str) -> Result<Statement, Failure> {
+    if let Some(order) = of_host(word, rest) {
+        return Ok(Statement::Order(order, word.to_uppercase()));
+    }
     let argument = match rest {
         [] => None,
         [one] => Some(one),
@@ -132,7 +147,8 @@ fn command(word: &str, rest: &[Token], text: &str) -> Result<Statement, Failure>
     let order = match word {
         "pause" => Order::Pause(scope()?),
         "suspend" => alone(Order::Suspend)?,
-        "resume" => Order::Resume(scope()?),
+        "hold" => Order::Hold(scope()?),
+        "resume" | "release" => Order::Resume(scope()?),
         "disable" => Order::Disable(needed()?),
         "enable" => Order::Enable(needed()?),
         "reconnect" => Order::Reconnect(scope()?),
@@ -154,6 +170,22 @@ fn command(word: &str, rest: &[Token], text: &str) -> Result<Statement, Failure>
     Ok(Statement::Order(order, word.to_uppercase()))
 }
 
+/// Orders about a host: `db1:5432`, with or without quotes.
+fn of_host(word: &str, rest: &[Token]) -> Option<Order> {
+    let order = match word {
+        "ban" => Order::Ban,
+        "unban" => Order::Unban,
+        "drain" => Order::Drain,
+        _ => return None,
+    };
+    let part = |token: &Token| match token {
+        Token::Sign(sign) => Some(sign.clone()),
+        token => argument_text(token),
+    };
+    let host: Option<String> = rest.iter().map(part).collect();
+    host.filter(|host| !host.is_empty()).map(order)
+}
+
 /// The argument of a command: case is kept, as in PgBouncer.
 fn argument_text(token: &Token) -> Option<String> {
     match token {
@@ -161,6 +193,18 @@ fn argument_text(token: &Token) -> Option<String> {
             Some(text.clone())
         }
         Token::Parameter(_) | Token::Sign(_) => None,
+    }
+}
+
+/// `EXPLAIN ROUTE [database] 'sql'`.
+fn explain(rest: &[Token], text: &str) -> Result<Statement, Failure> {
+    match rest {
+        [route, Token::Text(sql)] if route.is("route") => Ok(Statement::Explain(None, sql.clone())),
+        [route, database, Token::Text(sql)] if route.is("route") => {
+            let database = argument_text(database).ok_or_else(|| invalid(text))?;
+            Ok(Statement::Explain(Some(database), sql.clone()))
+        }
+        _ => Err(invalid(text)),
     }
 }
 
@@ -263,6 +307,8 @@ mod tests {
         assert_eq!(said("Kill app"), "Order(Kill(Database(\"app\")), \"KILL\")");
         assert_eq!(said("kill_client 7"), "Order(KillClient(7), \"KILL_CLIENT\")");
         assert_eq!(said("SHUTDOWN wait_for_servers"), "Order(Shutdown(WaitForServers), \"SHUTDOWN\")");
+        assert_eq!(said("BAN db-1.example:5432"), "Order(Ban(\"db-1.example:5432\"), \"BAN\")");
+        assert_eq!(said("drain '/run/postgresql:5432'"), "Order(Drain(\"/run/postgresql:5432\"), \"DRAIN\")");
         assert_eq!(said("DISABLE"), "a database is required");
         assert_eq!(said("suspend app"), "invalid command 'suspend app', use SHOW HELP;");
         assert_eq!(said("DROP TABLE x"), "invalid command 'DROP TABLE x', use SHOW HELP;");

@@ -451,6 +451,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 let tag = format!("SELECT {}", rows.len());
                 Outcome { result: result.map(|fields| (fields, rows)), ..Outcome::done(tag) }
             }
+            Statement::Explain(database, text) => {
+                let explained =
+                    self.door.explain(database.clone(), text.clone()).await.map_err(Failure::from)?;
+                let row = |one: crate::door::Explained| {
+                    vec![
+                        Value::Text(one.host),
+                        Value::Text(one.access),
+                        Value::Text(one.reason),
+                        Value::Text(one.effects.join("; ")),
+                    ]
+                };
+                let rows = explained.into_iter().map(row).collect();
+                Outcome { result: result.map(|fields| (fields, rows)), ..Outcome::done("EXPLAIN") }
+            }
             Statement::Order(order, tag) => {
                 if self.guest.role < Role::Admin {
                     return Err(needs_admin().into());
@@ -513,8 +527,11 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         let sqlstate = match &refused {
             Refused::NoDatabase(_) => "3D000",
-            Refused::NoClient(_) | Refused::NoSetting(_) => "42704",
-            Refused::AlreadyPaused | Refused::NotPaused | Refused::DatabaseNotPaused(_) => "55000",
+            Refused::NoClient(_) | Refused::NoSetting(_) | Refused::NoHost(_) => "42704",
+            Refused::IsPrimary(_)
+            | Refused::AlreadyPaused
+            | Refused::NotPaused
+            | Refused::DatabaseNotPaused(_) => "55000",
             Refused::Resumed => "57014",
             Refused::WrongSettings(_) => "F0000",
             Refused::NeedsRestart(_) => "55P02",
@@ -549,6 +566,9 @@ fn fields_of(statement: &Statement) -> Option<Vec<Field>> {
         Statement::Catalog(catalog::Answer::Row(row)) => {
             row.iter().map(|(name, known)| Field { name: name.clone(), kind: known.kind() }).collect()
         }
+        Statement::Explain(..) => ["host", "access", "reason", "effects"]
+            .map(|name| Field { name: name.to_owned(), kind: Kind::Text })
+            .to_vec(),
         Statement::Help | Statement::Order(..) | Statement::Ignored | Statement::Nothing(_) => return None,
     })
 }

@@ -31,6 +31,19 @@ pub struct Facts {
     pub failovers: Vec<Failover>,
     /// See [`super::Question::Fingerprints`].
     pub fingerprints: Vec<Fingerprint>,
+    /// See [`super::Question::Routes`].
+    pub routes: Vec<Route>,
+}
+
+/// Batches that went one way for one reason. Those of databases with one host are not routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// `standby` or `primary`.
+    pub to: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// How many.
+    pub total: u64,
 }
 
 /// Queries of one shape in one pool. Time, rows, bytes, errors, waiting and pins are of batches in which all statements

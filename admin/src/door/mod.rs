@@ -40,6 +40,8 @@ pub enum Question {
     Listeners,
     /// Hosts of clusters that are watched, and the last failovers.
     Hosts,
+    /// Where batches went, and why.
+    Routes,
     /// Queries by their shape.
     Fingerprints,
     /// The same, but only the hundred on which servers worked longest.
@@ -53,8 +55,16 @@ pub enum Order {
     Pause(Scope),
     /// Lend no server connection, keep them open; done when none is in use.
     Suspend,
-    /// End a pause, a suspension or a kill.
+    /// Lend no server connection of these databases, keep them open; done when none is in use.
+    Hold(Scope),
+    /// End a pause, a suspension, a hold or a kill.
     Resume(Scope),
+    /// Read nothing from this standby from now on.
+    Ban(String),
+    /// Let this standby be read from again.
+    Unban(String),
+    /// As a ban; done when no server connection leads there any more.
+    Drain(String),
     /// Refuse new clients.
     Disable(String),
     /// Let new clients in again.
@@ -101,6 +111,12 @@ pub enum Refused {
     /// The database does not exist.
     #[error("no such database: {0}")]
     NoDatabase(String),
+    /// No cluster that is watched has this host.
+    #[error("no such host: {0}")]
+    NoHost(String),
+    /// The host takes writes, and there is nowhere else to go with them.
+    #[error("{0} is the primary")]
+    IsPrimary(String),
     /// No client has this number.
     #[error("client not found: {0}")]
     NoClient(u32),
@@ -146,6 +162,21 @@ pub enum Call {
     Ask(Vec<Question>, oneshot::Sender<Facts>),
     /// An order.
     Obey(Order, oneshot::Sender<Result<(), Refused>>),
+    /// Where statements would go: a database, if it matters which, and the text.
+    Explain(Option<String>, String, oneshot::Sender<Result<Vec<Explained>, Refused>>),
+}
+
+/// Where one statement would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// `primary`, `standby` or `any`.
+    pub host: String,
+    /// `read`, `write`, `transaction` or `session`.
+    pub access: String,
+    /// Why.
+    pub reason: String,
+    /// What it leaves behind in its session.
+    pub effects: Vec<String>,
 }
 
 /// Where questions and orders go in. Clones lead to the same pooler.
@@ -170,6 +201,16 @@ impl Door {
         let (reply, answer) = oneshot::channel();
         self.calls.send(Call::Ask(questions.to_vec(), reply)).map_err(|_| Refused::Leaving)?;
         answer.await.map_err(|_| Refused::Leaving)
+    }
+
+    /// Where each statement of a text would go, and why, as far as that is up to the text.
+    ///
+    /// # Errors
+    /// The database does not exist, or the process is ending.
+    pub async fn explain(&self, database: Option<String>, text: String) -> Result<Vec<Explained>, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Explain(database, text, reply)).map_err(|_| Refused::Leaving)?;
+        answer.await.map_err(|_| Refused::Leaving)?
     }
 
     /// Returns when the order is carried out.

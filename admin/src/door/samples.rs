@@ -128,6 +128,7 @@ pub(crate) fn facts() -> Facts {
             waited: Duration::ZERO,
             pins: 0,
         }],
+        routes: vec![facts::Route { to: "standby", reason: "read", total: 1 }],
         hosts: vec![host()],
         failovers: vec![facts::Failover {
             cluster: "app".into(),

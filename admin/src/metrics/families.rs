@@ -155,6 +155,11 @@ pub const FAMILIES: &[Family] = &[
     ),
     counter("hawser_fingerprint_rows_total", FINGERPRINT, "Rows that they returned or changed."),
     counter("hawser_fingerprint_errors_total", FINGERPRINT, "Their errors."),
+    counter(
+        "hawser_routed_total",
+        &["host", "reason"],
+        "Batches of databases with several hosts, by where they went and why.",
+    ),
     gauge("hawser_host_usable", HOST, "1 if statements may be sent to a host."),
     gauge("hawser_host_primary", HOST, "1 for the host that takes writes."),
     gauge("hawser_host_timeline", HOST, "Timeline of a host."),

@@ -20,6 +20,7 @@ pub const QUESTIONS: &[Question] = &[
     Question::Pools,
     Question::Hosts,
     Question::BusiestFingerprints,
+    Question::Routes,
 ];
 
 /// The content type of the text.
@@ -54,6 +55,9 @@ fn collect(facts: &Facts) -> Text {
     let pools = bounded(&facts.pools);
     of_pools(&mut text, &pools);
     of_hosts(&mut text, facts);
+    for route in &facts.routes {
+        text.count("hawser_routed_total", &[("host", route.to), ("reason", route.reason)], route.total);
+    }
     of_fingerprints(&mut text, facts);
     text
 }

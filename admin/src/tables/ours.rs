@@ -82,6 +82,13 @@ pub(super) const TABLES: &[Table] = &[
         hosts,
     ),
     table(
+        "routes",
+        "Where batches of databases with several hosts went, and why.",
+        &[Question::Routes],
+        ROUTES,
+        routes,
+    ),
+    table(
         "failovers",
         "The last stretches without a primary, newest first.",
         &[Question::Hosts],
@@ -439,6 +446,22 @@ fn hosts(facts: &Facts) -> Vec<Row> {
         ]
     };
     facts.hosts.iter().map(row).collect()
+}
+
+const ROUTES: &[Column] = &[
+    text("host", "`standby` or `primary`."),
+    text(
+        "reason",
+        "`read`; or why not: `write`, `asked` (session or settings say so), `serializable`, `no standby`, `lag`, `not fresh` (no standby had seen the session's writes in time), `refused` (a standby refused it, and it ran again).",
+    ),
+    int8("total", "Batches since the start."),
+];
+
+fn routes(facts: &Facts) -> Vec<Row> {
+    let row = |route: &crate::door::facts::Route| {
+        vec![Value::text(route.to), Value::text(route.reason), Value::int8(route.total)]
+    };
+    facts.routes.iter().map(row).collect()
 }
 
 const FAILOVERS: &[Column] = &[

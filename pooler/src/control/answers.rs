@@ -18,7 +18,7 @@ use crate::stream::buffer::BLOCK;
 use hawser_admin::door::Question;
 use hawser_admin::door::facts::{
     self, Client, ClientState, Database, Facts, Fingerprint, Histogram, Lending, Listener, Pin, Pool,
-    Process, Server, ServerState, Setting, Statement, Totals, User,
+    Process, Route, Server, ServerState, Setting, Statement, Totals, User,
 };
 use hawser_wire::startup::Replication;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +56,7 @@ impl Desk {
             Question::Servers,
             Question::Fingerprints,
             Question::BusiestFingerprints,
+            Question::Routes,
         ];
         let reports =
             if of_workers.into_iter().any(asks) { self.survey(wanted(questions)).await } else { Vec::new() };
@@ -79,6 +80,7 @@ impl Desk {
                 Question::Fingerprints | Question::BusiestFingerprints => {
                     facts.fingerprints = self.fingerprints(&reports);
                 }
+                Question::Routes => facts.routes = routes(&reports),
                 Question::Listeners => facts.listeners = self.listeners(),
                 Question::Hosts => {
                     let (hosts, failovers) = self.hosts();
@@ -393,6 +395,17 @@ fn pool(report: &PoolReport, hosts: &str, clocks: Clocks) -> Pool {
             .map(|(sqlstate, total)| (String::from_utf8_lossy(sqlstate).into_owned(), *total))
             .collect(),
     }
+}
+
+fn routes(reports: &[WorkerReport]) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for (to, reason, total) in reports.iter().flat_map(|report| &report.routes) {
+        match routes.iter_mut().find(|known| (known.to, known.reason) == (*to, *reason)) {
+            Some(known) => known.total += total,
+            None => routes.push(Route { to, reason, total: *total }),
+        }
+    }
+    routes
 }
 
 fn ends(ends: &crate::stream::Ends) -> facts::Ends {

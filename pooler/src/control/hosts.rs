@@ -24,6 +24,15 @@ impl Desk {
         (hosts, failovers)
     }
 
+    /// A host by its address, and whether it takes writes.
+    pub(super) fn find_host(&self, wanted: &str) -> Option<(ClusterId, HostId, bool)> {
+        let snapshots = self.topology.borrow().snapshots();
+        snapshots.iter().find_map(|snapshot| {
+            let view = snapshot.hosts.iter().find(|view| address(&view.address) == wanted)?;
+            Some((snapshot.cluster, view.id, snapshot.writable() == Some(view.id)))
+        })
+    }
+
     /// What operators call a cluster: its databases.
     fn name_of(&self, cluster: ClusterId) -> String {
         let runtime = self.runtime();

@@ -4,6 +4,7 @@
 //! query. `answers` makes facts of what they say, `orders` carries orders out, `periods` keeps averages.
 
 mod answers;
+mod explain;
 mod hosts;
 mod machine;
 mod orders;
@@ -147,6 +148,7 @@ impl Desk {
             tokio::task::spawn_local(async move {
                 match call {
                     Call::Ask(questions, reply) => drop(reply.send(desk.facts(&questions).await)),
+                    Call::Explain(database, text, reply) => drop(reply.send(desk.explain(database, &text))),
                     Call::Obey(order, reply) => drop(reply.send(desk.obey(order).await)),
                 }
             });

@@ -3,8 +3,9 @@
 use super::Desk;
 use crate::config::pgbouncer;
 use crate::config::reference::{self, Change};
-use crate::ids::{SessionId, WorkerId};
+use crate::ids::{ClusterId, HostId, PoolHost, SessionId, WorkerId};
 use crate::mailbox::{Drain, Order};
+use crate::pool::PoolReport;
 use crate::pool::halt::{Scope, Stance};
 use crate::report::Wanted;
 use crate::runtime::Runtime;
@@ -20,8 +21,12 @@ impl Desk {
     pub(super) async fn obey(&self, order: door::Order) -> Result<(), Refused> {
         match order {
             door::Order::Pause(of) => self.pause(&of).await,
-            door::Order::Suspend => self.suspend().await,
+            door::Order::Suspend => self.hold(&door::Scope::All).await,
+            door::Order::Hold(of) => self.hold(&of).await,
             door::Order::Resume(of) => self.resume(&of),
+            door::Order::Ban(host) => self.ban(&host, true).map(drop),
+            door::Order::Unban(host) => self.ban(&host, false).map(drop),
+            door::Order::Drain(host) => self.drain_host(&host).await,
             door::Order::Disable(name) => self.set_disabled(&name, true),
             door::Order::Enable(name) => self.set_disabled(&name, false),
             door::Order::Reconnect(of) => {
@@ -89,12 +94,13 @@ impl Desk {
         self.rest(&scope, Stance::Paused).await
     }
 
-    async fn suspend(&self) -> Result<(), Refused> {
-        if self.stance(&Scope::All) != Stance::Open {
+    async fn hold(&self, of: &door::Scope) -> Result<(), Refused> {
+        let scope = self.scope(of)?;
+        if self.stance(&scope) != Stance::Open {
             return Err(Refused::AlreadyPaused);
         }
-        self.halt(&Scope::All, Stance::Suspended);
-        self.rest(&Scope::All, Stance::Suspended).await
+        self.halt(&scope, Stance::Suspended);
+        self.rest(&scope, Stance::Suspended).await
     }
 
     fn resume(&self, of: &door::Scope) -> Result<(), Refused> {
@@ -115,6 +121,38 @@ impl Desk {
         self.scope(&door::Scope::Database(name.to_owned()))?;
         self.facilities().set_disabled(name, disabled);
         Ok(())
+    }
+
+    /// Bans a standby, or lifts its ban.
+    fn ban(&self, address: &str, banned: bool) -> Result<(ClusterId, HostId), Refused> {
+        let (cluster, host, is_primary) =
+            self.find_host(address).ok_or_else(|| Refused::NoHost(address.to_owned()))?;
+        if is_primary && banned {
+            return Err(Refused::IsPrimary(address.to_owned()));
+        }
+        self.topology.borrow().ban(cluster, host, banned);
+        Ok((cluster, host))
+    }
+
+    async fn drain_host(&self, address: &str) -> Result<(), Refused> {
+        let (cluster, host) = self.ban(address, true)?;
+        loop {
+            // Later than the ban, so that nobody borrows a connection after the look.
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let runtime = self.runtime();
+            let is_there = |pool: &PoolReport| {
+                let of_cluster = runtime
+                    .database(&pool.key.database)
+                    .is_some_and(|database| runtime.facilities.clusters.id(&database.hosts) == cluster);
+                let counts = pool.counts;
+                let open = counts.idle + counts.leased + counts.opening + counts.resetting;
+                of_cluster && pool.key.host == PoolHost::Standby(host) && open > 0
+            };
+            let reports = self.survey(Wanted::default()).await;
+            if !reports.iter().flat_map(|report| &report.pools).any(is_there) {
+                return Ok(());
+            }
+        }
     }
 
     async fn wait_close(&self, of: &door::Scope) -> Result<(), Refused> {

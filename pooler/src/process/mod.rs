@@ -10,4 +10,3 @@ pub mod manual;
 pub mod pid_file;
 pub mod route;
 pub mod run;
-pub mod verdicts;

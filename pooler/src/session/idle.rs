@@ -65,9 +65,13 @@ impl Session {
     }
 
     /// What has arrived for a client that listens and is outside a transaction.
-    fn preview_notifications(&self, cx: &Context<'_>) -> Option<Idle> {
-        let listener = self.client.listener.as_ref()?;
+    fn preview_notifications(&mut self, cx: &Context<'_>) -> Option<Idle> {
+        let listener = self.client.listener.as_mut()?;
         listener.register(cx);
+        let plan = self.pool.plan();
+        if !listener.is_at(&plan.dial) {
+            listener.move_to(&plan.dial);
+        }
         if listener.is_overrun() {
             return Some(Idle::NotifyQueueFull);
         }

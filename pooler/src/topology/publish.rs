@@ -99,7 +99,10 @@ impl Watch {
 
     fn view(&self, id: HostId, host: &Host) -> HostView {
         let answer = self.judge.answer(id);
-        let (state, since) = self.judge.state(id);
+        let (mut state, since) = self.judge.state(id);
+        if self.banned.contains(&id) && state.is_usable() && self.judge.role(id) == Role::Standby {
+            state = HostState::Banned;
+        }
         HostView {
             id,
             address: host.address.clone(),

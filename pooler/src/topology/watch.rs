@@ -19,6 +19,7 @@ use crate::mailbox::Mailboxes;
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,8 @@ const KEPT_OFFERS: usize = 4;
 pub(super) enum Command {
     /// The settings changed.
     Apply(Arc<Runtime>),
+    /// The operator wants nothing read from this host, or lets it be read from again.
+    Ban(HostId, bool),
     /// The operator holds new work, or lets it go.
     Hold(bool),
 }
@@ -93,6 +96,8 @@ pub(super) struct Watch {
     pub(super) news: mpsc::UnboundedSender<News>,
     pub(super) moved: mpsc::UnboundedSender<HostId>,
     pub(super) standbys: mpsc::UnboundedSender<Vec<String>>,
+    /// Hosts that the operator wants nothing read from.
+    pub(super) banned: BTreeSet<HostId>,
     pub(super) round: u64,
     pub(super) latest: Rc<RefCell<Option<Arc<Snapshot>>>>,
     pub(super) pursuit: Option<Pursuit>,
@@ -147,6 +152,7 @@ impl Watch {
             news: news_to,
             moved: moved_to,
             standbys: standbys_to,
+            banned: BTreeSet::new(),
             round: 0,
             latest,
             pursuit: None,
@@ -173,6 +179,7 @@ impl Watch {
                 Some(standbys) = ears.standbys.recv() => self.suggest(&standbys),
                 command = ears.commands.recv() => match command {
                     Some(Command::Apply(runtime)) => self.apply(runtime),
+                    Some(Command::Ban(host, banned)) => self.ban(host, banned),
                     Some(Command::Hold(hold)) => self.hold(hold),
                     None => return,
                 },
@@ -273,6 +280,13 @@ impl Watch {
             self.act_on(&changes, None);
         }
         self.set_paces();
+    }
+
+    fn ban(&mut self, host: HostId, banned: bool) {
+        let changed = if banned { self.banned.insert(host) } else { self.banned.remove(&host) };
+        if changed {
+            self.publish();
+        }
     }
 
     fn renew_plans(&self) {

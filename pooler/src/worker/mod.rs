@@ -158,6 +158,7 @@ fn report(services: &Services, wanted: Wanted) -> WorkerReport {
         }
         report.tls.0 += usize::from(session.about().is_some_and(|about| about.ends.tls.is_some()));
     });
+    report.routes = services.router.counts.told();
     report.shapes = services.shared.shapes.busiest(wanted.shapes);
     report.tls.1 = pools.iter().map(|pool| pool.count_tls()).sum();
     if wanted.clients {
