@@ -11,18 +11,20 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Debian's names; where there is no apt, `make deps` says what to install instead.
 PACKAGES := postgresql postgresql-contrib pgbouncer libpq-dev libpostgresql-jdbc-java default-jdk-headless \
 	nodejs npm python3-venv openssl procps gcc bzip2 curl prometheus prometheus-pgbouncer-exporter docker-compose
+# Tools that promote standbys: scenarios beside them are left out where they cannot be had.
+TOOLS := pg-auto-failover-cli postgresql-15-auto-failover patroni python3-pysyncobj
 # What proves that a package is there, in the same order of thought.
 PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java/postgresql.jar \
 	/usr/bin/promtool /usr/bin/prometheus-pgbouncer-exporter /usr/bin/docker-compose
 
 DIST := target/dist
 
-.PHONY: help deps packages drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs dist deb check-files clean
+.PHONY: help deps packages tools drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs dist deb check-files clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-deps: packages drivers regress ## install what tests and demo need (Debian packages, drivers, PostgreSQL's own tests)
+deps: packages tools drivers regress ## install what tests and demo need (Debian packages, drivers, PostgreSQL's own tests)
 
 packages:
 	@missing=; \
@@ -43,6 +45,13 @@ packages:
 		done; \
 		$(SUDO) apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$wanted; \
+	fi
+
+tools:
+	@if command -v apt-get >/dev/null && ! { command -v pg_autoctl && command -v patroni; } >/dev/null; then \
+		$(SUDO) apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(TOOLS) \
+			|| echo "no $(TOOLS) here: scenarios beside them are left out"; \
 	fi
 
 drivers: $(VENV)/.done tests/drivers/node/node_modules/.done

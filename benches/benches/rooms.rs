@@ -7,7 +7,7 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use hawser::parameters::{Interner, ParameterSet, difference};
 use hawser::pool::ledger::{Ledger, Order};
-use hawser::statements::{ClientStatements, Registry, ServerStatements, Statement};
+use hawser::statements::{ClientStatements, Form, Registry, ServerStatements, Statement, StatementKey};
 
 /// Server connections of a pool, as in the pgbench runs.
 const POOL_SIZE: u32 = 20;
@@ -48,12 +48,13 @@ fn pool(c: &mut Criterion) {
 }
 
 fn statements(c: &mut Criterion) {
-    let registry = Registry::default();
+    let (registry, plain) = (Registry::default(), Arc::from(""));
+    let key = |text| StatementKey { form: Form::Parse, text, types: &[0, 0], meaning: &plain };
     let texts: Vec<String> = (0..=STATEMENT_LIMIT)
         .map(|i| format!("SELECT abalance + {i} FROM pgbench_accounts WHERE aid = $1"))
         .collect();
     let known: Vec<Arc<Statement>> =
-        texts.iter().map(|text| registry.statement(text.as_bytes(), &[0, 0])).collect();
+        texts.iter().map(|text| registry.statement(key(text.as_bytes()))).collect();
     let names: Vec<String> = (0..texts.len()).map(|i| format!("P0_{i}")).collect();
     let mut client = ClientStatements::default();
     for (name, statement) in names.iter().zip(&known) {
@@ -61,23 +62,23 @@ fn statements(c: &mut Criterion) {
     }
     let mut server = ServerStatements::default();
     for statement in known.iter().take(STATEMENT_LIMIT) {
-        assert!(server.prepare(Arc::clone(statement), STATEMENT_LIMIT).is_none());
+        assert!(server.prepare(Arc::clone(statement), 0, STATEMENT_LIMIT).is_none());
     }
 
     let mut group = c.benchmark_group("statements");
     group.bench_function("bind: name to number, and whether the server has it", |b| {
-        b.iter(|| client.named(black_box(b"P0_7")).is_some_and(|statement| server.touch(statement.id)));
+        b.iter(|| client.named(black_box(b"P0_7")).map(|named| server.touch(named.statement.id)));
     });
     group.bench_function("parse of a text that another client has", |b| {
         b.iter(|| {
-            registry
-                .statement(black_box(b"SELECT abalance + 7 FROM pgbench_accounts WHERE aid = $1"), &[0, 0])
-                .id
+            registry.statement(key(black_box(b"SELECT abalance + 7 FROM pgbench_accounts WHERE aid = $1"))).id
         });
     });
     let mut turn = known.iter().cycle().skip(STATEMENT_LIMIT);
     group.bench_function("prepare where another must go", |b| {
-        b.iter(|| turn.next().and_then(|statement| server.prepare(Arc::clone(statement), STATEMENT_LIMIT)));
+        b.iter(|| {
+            turn.next().and_then(|statement| server.prepare(Arc::clone(statement), 0, STATEMENT_LIMIT))
+        });
     });
     group.finish();
 }

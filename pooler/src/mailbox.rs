@@ -1,6 +1,7 @@
 //! What threads say to each other. A worker has one mailbox; nothing is shared but what is sent.
 
 use crate::ids::{ClusterId, PoolKey, SessionId, WorkerId};
+use crate::notify::{HubOrder, News};
 use crate::pool::budget::{Cap, Permit};
 use crate::pool::halt::{Scope, Stance};
 use crate::pool::lead::Origin;
@@ -36,7 +37,7 @@ pub enum Order {
     /// Somebody needs a place under a limit that several pools share: close an idle connection of this database.
     Evict(String),
     /// What the LISTEN hub tells.
-    Notify(Box<crate::notify::News>),
+    Notify(Box<News>),
     /// Something changed in a cluster that matters for where statements go.
     Topology(Arc<Snapshot>),
     /// A standby of this cluster has proven more, and sessions of this worker wait for that (see
@@ -123,10 +124,11 @@ pub struct Operator {
     pub is_admin: bool,
 }
 
-/// The mailboxes of all workers, and that of the control thread.
+/// The mailboxes of all workers, of the LISTEN hub, and of who serves operators.
 #[derive(Debug, Clone)]
 pub struct Mailboxes {
     senders: Arc<[mpsc::UnboundedSender<Order>]>,
+    hub: Option<mpsc::UnboundedSender<HubOrder>>,
     operators: Option<mpsc::UnboundedSender<Box<Operator>>>,
 }
 
@@ -134,7 +136,20 @@ impl Mailboxes {
     /// One sender for each worker, in order.
     #[must_use]
     pub fn new(senders: Vec<mpsc::UnboundedSender<Order>>) -> Self {
-        Self { senders: senders.into(), operators: None }
+        Self { senders: senders.into(), hub: None, operators: None }
+    }
+
+    /// The same, with a hub.
+    #[must_use]
+    pub fn with_hub(self, hub: mpsc::UnboundedSender<HubOrder>) -> Self {
+        Self { hub: Some(hub), ..self }
+    }
+
+    /// Sends an order to the hub, if there is one.
+    pub fn send_hub(&self, order: HubOrder) {
+        if let Some(hub) = &self.hub {
+            let _ = hub.send(order);
+        }
     }
 
     /// With somebody who serves operators.

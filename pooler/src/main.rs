@@ -2,6 +2,7 @@
 
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -17,6 +18,7 @@ use hawser::process::pid_file::PidFile;
 use hawser::process::route::{self, Question, RouteError};
 use hawser::process::run::run;
 use hawser::process::{demo, health, limits, manual};
+use hawser::topology::checkup::Wanted;
 
 fn main() -> ExitCode {
     let CommandLine { command, server } = CommandLine::parse();
@@ -27,9 +29,19 @@ fn main() -> ExitCode {
         Some(Command::Check { file }) => print(commands::check(&file, &environment)),
         Some(Command::Convert { file, secrets }) => print(commands::convert_file(&file, secrets.as_deref())),
         Some(Command::Route(question)) => answer(&question, &environment),
-        Some(Command::Health { url }) => health::ask(url.as_deref(), &environment)
-            .context("not well")
-            .and_then(|words| print(Ok(Printed { result: words, remarks: String::new() }))),
+        Some(Command::Health { url: Some(url), .. }) if url.starts_with("http://") => {
+            health::ask(Some(&url), &environment)
+                .context("not well")
+                .and_then(|words| print(Ok(Printed { result: words, remarks: String::new() })))
+        }
+        Some(Command::Health { url, primary, standby, timeout }) => {
+            let wanted = match (primary, standby) {
+                (true, _) => Wanted::Primary,
+                (_, true) => Wanted::Standby,
+                _ => Wanted::Service,
+            };
+            check_up(url.as_deref(), wanted, timeout, &environment)
+        }
         Some(Command::Manual { kind }) => manual::text(kind)
             .context("manual")
             .and_then(|text| print(Ok(Printed { result: text, remarks: String::new() }))),
@@ -75,6 +87,26 @@ fn answer(question: &Question, environment: &Environment) -> anyhow::Result<Exit
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Err(error).context("route"),
+    }
+}
+
+/// Says whether a Hawser serves.
+fn check_up(
+    url: Option<&str>,
+    wanted: Wanted,
+    timeout: Duration,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let outcome = commands::health(url, wanted, timeout, environment)?;
+    match outcome {
+        Ok(words) => {
+            let _ = writeln!(std::io::stdout(), "{words}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            Ok(ExitCode::FAILURE)
+        }
     }
 }
 

@@ -1,53 +1,88 @@
-//! Why a session keeps its server connection beyond the transaction. Pure.
+//! Why a session keeps its server connection beyond the transaction, and since when. Pure.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// One reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum PinReason {
-    /// A setting was made that is not tracked.
-    Setting,
+    /// The server could not be asked what a statement left behind.
+    Unverified,
     /// LISTEN.
     Listen,
-    /// PREPARE in SQL.
+    /// PREPARE in SQL that was not seen in a text.
     SqlPrepared,
     /// LOAD.
     LibraryLoad,
-    /// A temporary table, view or sequence.
+    /// A temporary table, view, sequence, type or function.
     TemporaryObject,
     /// A cursor WITH HOLD.
     HoldableCursor,
     /// A session-level advisory lock.
     AdvisoryLock,
+    /// The session reads what its own `nextval` yielded.
+    SequenceValue,
+    /// `setseed`.
+    RandomSeed,
+    /// `SET hawser.pin = on`.
+    Requested,
 }
+
+/// How many reasons there are.
+pub const REASONS: usize = PinReason::ALL.len();
 
 impl PinReason {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Setting,
+    pub const ALL: [Self; 10] = [
+        Self::Unverified,
         Self::Listen,
         Self::SqlPrepared,
         Self::LibraryLoad,
         Self::TemporaryObject,
         Self::HoldableCursor,
         Self::AdvisoryLock,
+        Self::SequenceValue,
+        Self::RandomSeed,
+        Self::Requested,
     ];
 
     /// As operators read it.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Setting => "setting",
+            Self::Unverified => "unverified",
             Self::Listen => "listen",
             Self::SqlPrepared => "prepared_sql",
             Self::LibraryLoad => "library_load",
             Self::TemporaryObject => "temporary_object",
             Self::HoldableCursor => "holdable_cursor",
             Self::AdvisoryLock => "advisory_lock",
+            Self::SequenceValue => "sequence_value",
+            Self::RandomSeed => "random_seed",
+            Self::Requested => "requested",
         }
     }
+
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
 }
+
+/// Reasons of which the server knows whether they hold.
+const ASKED: u32 = PinReason::Unverified.bit()
+    | PinReason::SqlPrepared.bit()
+    | PinReason::TemporaryObject.bit()
+    | PinReason::HoldableCursor.bit()
+    | PinReason::AdvisoryLock.bit();
+
+/// Reasons that a ROLLBACK does not undo.
+const LASTING: u32 = PinReason::Unverified.bit()
+    | PinReason::SqlPrepared.bit()
+    | PinReason::LibraryLoad.bit()
+    | PinReason::AdvisoryLock.bit()
+    | PinReason::SequenceValue.bit()
+    | PinReason::RandomSeed.bit();
 
 /// A set of reasons.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -56,35 +91,81 @@ pub struct PinReasons(u32);
 impl PinReasons {
     /// No reason.
     #[must_use]
+    #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// One reason more.
     pub const fn add(&mut self, reason: PinReason) {
-        self.0 |= 1 << reason as u32;
+        self.0 |= reason.bit();
     }
 
     /// One reason less.
     pub const fn remove(&mut self, reason: PinReason) {
-        self.0 &= !(1 << reason as u32);
+        self.0 &= !reason.bit();
     }
 
     /// Whether this is one of the reasons.
     #[must_use]
     pub const fn has(self, reason: PinReason) -> bool {
-        self.0 & (1 << reason as u32) != 0
+        self.0 & reason.bit() != 0
     }
 
     /// Each reason.
     pub fn iter(self) -> impl Iterator<Item = PinReason> {
-        PinReason::ALL.into_iter().filter(move |reason| self.0 & (1 << *reason as u32) != 0)
+        PinReason::ALL.into_iter().filter(move |reason| self.has(*reason))
+    }
+
+    /// Those of which the server knows whether they hold.
+    #[must_use]
+    pub const fn that_can_be_asked(self) -> Self {
+        Self(self.0 & ASKED)
+    }
+
+    /// What is left after the server has said that of those it knows `found` hold.
+    #[must_use]
+    pub const fn with_answer(self, found: Self) -> Self {
+        Self(self.0 & !ASKED | found.0)
+    }
+
+    /// What is left after a rollback to `committed`.
+    #[must_use]
+    pub const fn after_rollback(self, committed: Self) -> Self {
+        Self(committed.0 | self.0 & LASTING)
     }
 }
 
 impl fmt::Debug for PinReasons {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(PinReason::word)).finish()
+    }
+}
+
+/// Since when each reason holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pinned {
+    since: [Option<Instant>; REASONS],
+}
+
+impl Pinned {
+    /// Takes note of the reasons that hold at `now`. `over` is told each that has ended, and how long it held.
+    pub fn update(&mut self, reasons: PinReasons, now: Instant, mut over: impl FnMut(PinReason, Duration)) {
+        for (reason, since) in PinReason::ALL.into_iter().zip(&mut self.since) {
+            match (reasons.has(reason), *since) {
+                (true, None) => *since = Some(now),
+                (false, Some(began)) => {
+                    *since = None;
+                    over(reason, now.duration_since(began));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Each reason that holds, and since when.
+    pub fn iter(&self) -> impl Iterator<Item = (PinReason, Instant)> {
+        PinReason::ALL.into_iter().zip(self.since).filter_map(|(reason, since)| Some((reason, since?)))
     }
 }
 
@@ -101,5 +182,38 @@ mod tests {
         assert_eq!(reasons.iter().collect::<Vec<_>>(), [PinReason::SqlPrepared]);
         reasons.remove(PinReason::SqlPrepared);
         assert!(reasons.is_empty());
+    }
+
+    #[test]
+    fn the_servers_answer_ends_what_it_knows_of_and_nothing_else() {
+        let mut reasons = PinReasons::default();
+        reasons.add(PinReason::TemporaryObject);
+        reasons.add(PinReason::LibraryLoad);
+        let mut found = PinReasons::default();
+        found.add(PinReason::AdvisoryLock);
+        let left = reasons.with_answer(found);
+        assert_eq!(left.iter().collect::<Vec<_>>(), [PinReason::LibraryLoad, PinReason::AdvisoryLock]);
+        assert_eq!(
+            reasons.after_rollback(PinReasons::default()).iter().collect::<Vec<_>>(),
+            [PinReason::LibraryLoad]
+        );
+    }
+
+    #[test]
+    fn each_reason_is_counted_from_its_own_beginning() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (mut pinned, mut reasons, mut ended) = (Pinned::default(), PinReasons::default(), Vec::new());
+        reasons.add(PinReason::Listen);
+        pinned.update(reasons, at(1), |_, _| {});
+        reasons.add(PinReason::RandomSeed);
+        pinned.update(reasons, at(3), |_, _| {});
+        assert_eq!(
+            pinned.iter().collect::<Vec<_>>(),
+            [(PinReason::Listen, at(1)), (PinReason::RandomSeed, at(3))]
+        );
+        reasons.remove(PinReason::Listen);
+        pinned.update(reasons, at(6), |reason, time| ended.push((reason, time)));
+        assert_eq!(ended, [(PinReason::Listen, Duration::from_secs(5))]);
     }
 }

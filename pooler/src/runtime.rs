@@ -5,8 +5,8 @@
 
 use crate::auth::server_login::Credential;
 use crate::config::settings::{
-    AuthQuery, DatabaseSettings, HostAddress, PoolMode, ServerTls, Settings, TimeoutOverrides, Timeouts,
-    UserSettings,
+    AuthQuery, DatabaseSettings, HostAddress, HostSource, PoolMode, ServerTls, Settings, TimeoutOverrides,
+    Timeouts, UserSettings,
 };
 use crate::ids::{PoolHost, PoolKey};
 use crate::pool::budget::{Budget, Cap};
@@ -155,6 +155,11 @@ impl Runtime {
         let mut connectors = Connectors::default();
         for database in settings.databases.values().chain(&settings.wildcard_database) {
             connectors.connector(&database.tls)?;
+            for source in &database.sources {
+                if let HostSource::Monitor(monitor) = source {
+                    connectors.connector(&monitor.tls)?;
+                }
+            }
         }
         facilities.clients.set_limit(settings.limits.max_client_connections);
         Ok(Self { settings, acceptor, facilities, connectors })
@@ -340,7 +345,17 @@ impl Runtime {
         }
     }
 
-    fn connector(&self, tls: &ServerTls) -> Option<Connector> {
+    /// Who else knows the cluster with these hosts: what the first of its databases says that says anything.
+    #[must_use]
+    pub fn sources(&self, hosts: &[HostAddress]) -> Vec<HostSource> {
+        let mut databases = self.settings.databases.values().chain(&self.settings.wildcard_database);
+        let found = databases.find(|database| database.hosts == hosts && !database.sources.is_empty());
+        found.map(|database| database.sources.clone()).unwrap_or_default()
+    }
+
+    /// What makes TLS connections so.
+    #[must_use]
+    pub fn connector(&self, tls: &ServerTls) -> Option<Connector> {
         self.connectors.known(tls)
     }
 }

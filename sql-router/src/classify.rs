@@ -48,12 +48,26 @@ pub fn classify(text: &[u8], knowledge: &dyn Knowledge, path: &SearchPath) -> Ve
             None => hints,
         };
         let verdict = judge.verdict(from, to, hint_of(text, mine));
-        if verdict.effect != Effect::None {
+        if sets(&verdict.effect) {
             judge.path = &unknown;
         }
         verdicts.push(verdict);
     }
     Verdicts::new(verdicts)
+}
+
+/// Whether an effect may change the search path.
+const fn sets(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Set(..)
+            | Effect::SetLocal(_)
+            | Effect::Reset(_)
+            | Effect::ResetAll
+            | Effect::DiscardAll
+            | Effect::RollbackTo(_)
+            | Effect::Unknown
+    )
 }
 
 /// A text that nobody looks into is one write.
@@ -183,7 +197,7 @@ impl<'a> Judge<'a> {
     fn verdict(&self, from: usize, to: usize, hint: Option<Hint>) -> Verdict {
         let effect = self.effect(from, to);
         let mut finding = match &effect {
-            Effect::Set(..) | Effect::SetLocal if self.is(from, "select") => self.set_config(from, to),
+            Effect::Set(..) | Effect::SetLocal(_) if self.is(from, "select") => self.set_config(from, to),
             _ => self.statement(from, to),
         };
         if hint == Some(Hint::Standby) && finding.access == Access::Write && finding.reason.is_suspicion() {
@@ -199,7 +213,7 @@ impl<'a> Judge<'a> {
         let (Some(first), Some(last)) = (edge(from), edge(to.wrapping_sub(1))) else { return Effect::None };
         let span = self.text.get(first.start as usize..last.end as usize).unwrap_or_default();
         effects::of_text(span)
-            .and_then(|all| all.into_iter().find(|effect| *effect != Effect::None))
+            .and_then(|all| all.statements.into_iter().find(|effect| *effect != Effect::None))
             .unwrap_or(Effect::None)
     }
 

@@ -1,11 +1,30 @@
-//! What a statement leaves behind in its session: settings, savepoints, and things that only its server connection
-//! has. Pure.
+//! What a statement leaves behind in its session: settings, savepoints, prepared statements, and whether the server
+//! must be asked for the rest. Pure.
 //!
 //! The answer is for the connection pooler: [`of_text`] is asked about each simple query and each prepared
 //! statement, and most have no effect, which is found without an allocation. Effects hold only once the server has
-//! said that the statement succeeded. What a function or a DO block does inside is not seen here.
+//! said that the statement succeeded. What a function or a DO block does inside is not seen here; [`Effects::ask`]
+//! says when that could matter.
 
-use crate::scan::{Word, contains, words};
+use crate::calls::{self, Ask, Sequences};
+use crate::scan::{Place, Word, contains, words};
+
+/// What the statements of a text do to the session.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Effects {
+    /// Of each statement, in order.
+    pub statements: Vec<Effect>,
+    /// Whether the server must be asked what is left behind.
+    pub ask: Ask,
+    /// What it does with sequences.
+    pub sequences: Sequences,
+    /// It seeds the session's random numbers.
+    pub seeds: bool,
+    /// It reads the list of the session's prepared statements.
+    pub looks_at_prepared: bool,
+    /// Settings of extensions and applications (`app.user`) that a DO block in it may set.
+    pub custom: Vec<String>,
+}
 
 /// What one statement does to its session if it succeeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,12 +33,16 @@ pub enum Effect {
     None,
     /// SET or `set_config`: the parameter (in lower case) has this value from now on.
     Set(String, String),
-    /// SET LOCAL or SET TRANSACTION: gone with the transaction.
-    SetLocal,
+    /// SET SESSION CHARACTERISTICS: so many parameters have these values.
+    Characteristics(Vec<(&'static str, String)>),
+    /// SET LOCAL or SET TRANSACTION: gone with the transaction. Where it is one parameter, which and what.
+    SetLocal(Option<(String, String)>),
     /// RESET or SET TO DEFAULT.
     Reset(String),
     /// RESET ALL.
     ResetAll,
+    /// DISCARD ALL.
+    DiscardAll,
     /// A SET that is not understood.
     Unknown,
     /// SAVEPOINT.
@@ -28,60 +51,156 @@ pub enum Effect {
     RollbackTo(String),
     /// RELEASE.
     Release(String),
-    /// Makes something that only this server connection has.
-    Makes(Thing),
-    /// That is gone, all of it.
-    Drops(Thing),
+    /// PREPARE.
+    Prepare {
+        /// Under which name, and where that stands in the text.
+        name: (String, Place),
+        /// What follows the name, up to the end of the statement.
+        rest: Place,
+    },
+    /// EXECUTE of a statement with this name, perhaps inside of EXPLAIN or CREATE TABLE AS.
+    Execute((String, Place)),
+    /// DEALLOCATE of one.
+    Deallocate((String, Place)),
+    /// DEALLOCATE ALL.
+    DeallocateAll,
     /// LISTEN on this channel, as PostgreSQL folds and cuts its name.
     Listen(String),
     /// UNLISTEN of this channel.
     Unlisten(String),
-    /// `UNLISTEN *`.
+    /// `UNLISTEN *`, or DISCARD ALL, which does that too.
     UnlistenAll,
     /// NOTIFY, or a call of `pg_notify`.
     Notify,
 }
 
-/// What only one server connection can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Thing {
-    /// A temporary table, view or sequence.
-    Temporary,
-    /// A cursor WITH HOLD.
-    HoldableCursor,
-    /// A session-level advisory lock.
-    AdvisoryLock,
+impl Effects {
+    fn is_nothing(&self) -> bool {
+        self.statements.iter().all(|effect| *effect == Effect::None)
+            && self.ask == Ask::No
+            && self.sequences == Sequences::Untouched
+            && !self.seeds
+            && !self.looks_at_prepared
+    }
+
+    /// Whether a prepared statement's name stands in the text.
+    #[must_use]
+    pub fn names_statements(&self) -> bool {
+        self.statements.iter().any(|effect| {
+            matches!(effect, Effect::Prepare { .. } | Effect::Execute(_) | Effect::Deallocate(_))
+        })
+    }
 }
 
 /// Longest text that is looked at word by word; a longer one is a bulk load, not a SET. What it does is still seen
 /// by its command tags.
 const LONGEST: usize = 64 * 1024;
 
-/// The effects of each statement of `text`, in order; `None` when no statement has any.
+/// What `text` does, statement by statement; `None` when it leaves nothing behind.
 #[must_use]
-pub fn of_text(text: &[u8]) -> Option<Vec<Effect>> {
+pub fn of_text(text: &[u8]) -> Option<Effects> {
     if text.len() > LONGEST || !may_have_effects(text) {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?;
-    let mut effects = Vec::new();
-    let mut statement = Vec::new();
-    for word in words(text) {
+    let mut effects = Effects::default();
+    let mut statement = Statement::default();
+    let mut words = words(text);
+    while let Some((word, place)) = words.next_with_place() {
         if word == Word::End {
-            finish(&mut statement, &mut effects);
+            statement.finish(&mut effects);
         } else {
-            statement.push(word);
+            statement.words.push(word);
+            statement.places.push(place);
         }
     }
-    finish(&mut statement, &mut effects);
-    effects.iter().any(|effect| *effect != Effect::None).then_some(effects)
+    statement.finish(&mut effects);
+    // What the server shows of a PREPARE is the text as it was sent.
+    if let Some(Effect::Prepare { rest, .. }) = effects.statements.last_mut() {
+        rest.end = text.len();
+    }
+    (!effects.is_nothing()).then_some(effects)
 }
 
-fn finish(statement: &mut Vec<Word<'_>>, effects: &mut Vec<Effect>) {
-    if !statement.is_empty() {
-        effects.push(of_statement(statement));
-        statement.clear();
+/// What a prepared statement does when it is executed, from what follows its name in PREPARE.
+#[must_use]
+pub fn of_prepared(rest: &[u8]) -> Option<Effects> {
+    let text = std::str::from_utf8(rest).ok()?;
+    let mut depth = 0usize;
+    let mut words = words(text);
+    while let Some((word, place)) = words.next_with_place() {
+        match word {
+            Word::Symbol('(') => depth += 1,
+            Word::Symbol(')') => depth = depth.saturating_sub(1),
+            word if depth == 0 && word.is("as") => return of_text(rest.get(place.end..)?),
+            _ => {}
+        }
     }
+    None
+}
+
+/// The words of one statement, and where they stand.
+#[derive(Default)]
+struct Statement<'a> {
+    words: Vec<Word<'a>>,
+    places: Vec<Place>,
+}
+
+impl Statement<'_> {
+    fn finish(&mut self, effects: &mut Effects) {
+        if self.words.is_empty() {
+            return;
+        }
+        let effect = of_statement(&self.words, &self.places);
+        let calls = calls::of_statement(&self.words);
+        let understood = matches!(effect, Effect::Set(..) | Effect::SetLocal(Some(_)));
+        let ask = if understood { Ask::No } else { calls.ask.max(asks(&effect, &self.words)) };
+        effects.ask = effects.ask.max(ask);
+        effects.sequences = effects.sequences.max(calls.sequences);
+        effects.seeds |= calls.seeds;
+        effects.looks_at_prepared |= self.words.iter().any(|word| word.is("pg_prepared_statements"));
+        if self.words.first().is_some_and(|first| first.is("do")) {
+            self.words.iter().for_each(|word| note_custom(word, &mut effects.custom));
+        }
+        effects.statements.push(effect);
+        self.words.clear();
+        self.places.clear();
+    }
+}
+
+/// Names of custom settings that a DO block sets.
+fn note_custom(word: &Word<'_>, custom: &mut Vec<String>) {
+    let Word::Text(body) = word else { return };
+    let body: Vec<Word<'_>> = words(body).collect();
+    for (at, word) in body.iter().enumerate() {
+        let after = body.get(at + 1..).unwrap_or_default();
+        let name = match after {
+            [Word::Symbol('('), Word::Text(name), ..] if word.is("set_config") => name.to_lowercase(),
+            _ if word.is("set") => match parameter(without(after, &["session", "local"])) {
+                Some((name, _)) => name,
+                None => continue,
+            },
+            _ => continue,
+        };
+        if name.contains('.') && !custom.contains(&name) {
+            custom.push(name);
+        }
+    }
+}
+
+/// Whether the server must be asked after a statement, whatever functions it calls.
+fn asks(effect: &Effect, words: &[Word<'_>]) -> Ask {
+    let temporary = match words {
+        [first, rest @ ..] if first.is("create") => creates_temporary(rest),
+        [first, rest @ ..] if first.is("select") || first.is("with") => rest
+            .windows(2)
+            .any(|two| matches!(two, [a, b] if a.is("into") && (b.is("temp") || b.is("temporary")))),
+        [first, rest @ ..] if first.is("declare") => declares_holdable(rest),
+        _ => false,
+    };
+    let makes = words.first().is_some_and(|first| first.is("create") || first.is("select"));
+    let in_schema = makes && words.iter().any(|word| word.is("pg_temp"));
+    if temporary || in_schema || *effect == Effect::Unknown { Ask::Always } else { Ask::No }
 }
 
 /// The quick answer: false for what begins with a harmless word, is one statement, and calls nothing that matters.
@@ -97,12 +216,35 @@ fn may_have_effects(text: &[u8]) -> bool {
     let body = text.trim_ascii_end();
     let body = body.strip_suffix(b";").unwrap_or(body);
     let single = !body.contains(&b';');
-    let calls = contains(text, b"set_config") || contains(text, b"advisory") || contains(text, b"pg_notify");
-    !(single && !calls && (known || (select && !contains(text, b"into"))))
+    !(single
+        && (known || (select && !contains(text, b"into")))
+        && calls::are_clean(body)
+        && !contains(body, b"pg_prepared_statements"))
 }
 
-fn of_statement(words: &[Word<'_>]) -> Effect {
+fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
     match words {
+        [first, second, rest @ ..] if first.is("prepare") => {
+            if second.is("transaction") && matches!(rest, [Word::Text(_)]) {
+                return Effect::None;
+            }
+            let rest = places.get(1).zip(places.last()).map(|(name, last)| name.end..last.end);
+            named(words, places, 1)
+                .zip(rest)
+                .map_or(Effect::None, |(name, rest)| Effect::Prepare { name, rest })
+        }
+        [first, ..] if first.is("execute") => named(words, places, 1).map_or(Effect::None, Effect::Execute),
+        [first, ..] if first.is("explain") || first.is("create") && is_as_execute(words).is_some() => {
+            executed(words, places)
+        }
+        [first, rest @ ..] if first.is("deallocate") => {
+            let skipped = usize::from(matches!(rest, [prepare, _, ..] if prepare.is("prepare")));
+            if rest.get(skipped).is_some_and(|word| word.is("all")) {
+                return Effect::DeallocateAll;
+            }
+            named(words, places, 1 + skipped).map_or(Effect::None, Effect::Deallocate)
+        }
+        [first, second, ..] if first.is("discard") && second.is("all") => Effect::DiscardAll,
         [first, rest @ ..] if first.is("set") => of_set(rest),
         [first, rest @ ..] if first.is("reset") => of_reset(rest),
         [first, rest @ ..] if first.is("savepoint") => name(rest).map_or(Effect::None, Effect::Savepoint),
@@ -110,19 +252,50 @@ fn of_statement(words: &[Word<'_>]) -> Effect {
             name(without(rest, &["savepoint"])).map_or(Effect::None, Effect::Release)
         }
         [first, rest @ ..] if first.is("rollback") => of_rollback(rest),
-        [first, second, ..] if first.is("discard") && (second.is("temp") || second.is("temporary")) => {
-            Effect::Drops(Thing::Temporary)
-        }
-        [first, rest @ ..] if first.is("create") => of_create(rest),
         [first, only] if first.is("listen") => channel(only).map_or(Effect::None, Effect::Listen),
         [first, Word::Symbol('*')] if first.is("unlisten") => Effect::UnlistenAll,
+        [first, second] if first.is("discard") && second.is("all") => Effect::UnlistenAll,
         [first, only] if first.is("unlisten") => channel(only).map_or(Effect::None, Effect::Unlisten),
         [first, _, ..] if first.is("notify") => Effect::Notify,
-        [first, rest @ ..] if first.is("declare") => of_declare(rest),
-        [first, second, ..] if first.is("close") && second.is("all") => Effect::Drops(Thing::HoldableCursor),
+        _ if words.iter().any(|word| word.is("pg_notify")) => Effect::Notify,
         [first, rest @ ..] if first.is("select") => of_select(rest),
-        _ => of_calls(words),
+        _ => Effect::None,
     }
+}
+
+/// The name at `at`, and where it stands.
+fn named(words: &[Word<'_>], places: &[Place], at: usize) -> Option<(String, Place)> {
+    Some((name(words.get(at..)?)?, places.get(at)?.clone()))
+}
+
+/// Where EXECUTE stands in `CREATE TABLE … AS EXECUTE`.
+fn is_as_execute(words: &[Word<'_>]) -> Option<usize> {
+    let at = words.windows(2).position(|two| matches!(two, [a, b] if a.is("as") && b.is("execute")))?;
+    Some(at + 1)
+}
+
+/// The EXECUTE inside of EXPLAIN or CREATE TABLE AS.
+fn executed(words: &[Word<'_>], places: &[Place]) -> Effect {
+    let at = is_as_execute(words).or_else(|| {
+        let mut depth = 0usize;
+        let verb = |word: &Word<'_>| match word {
+            Word::Symbol('(') => {
+                depth += 1;
+                false
+            }
+            Word::Symbol(')') => {
+                depth = depth.saturating_sub(1);
+                false
+            }
+            word => {
+                depth == 0
+                    && !["explain", "analyze", "analyse", "verbose"].iter().any(|option| word.is(option))
+            }
+        };
+        let at = words.iter().position(verb)?;
+        words.get(at).filter(|word| word.is("execute")).map(|_| at)
+    });
+    at.and_then(|at| named(words, places, at + 1)).map_or(Effect::None, Effect::Execute)
 }
 
 /// `words` without the first of `optional` that it begins with.
@@ -160,13 +333,21 @@ fn channel(word: &Word<'_>) -> Option<String> {
 fn of_set(words: &[Word<'_>]) -> Effect {
     let local = matches!(words, [first, second, ..] if first.is("local") && !is_assignment(second));
     if local {
-        return Effect::SetLocal;
+        return match of_set(words.get(1..).unwrap_or_default()) {
+            Effect::Set(name, value) => Effect::SetLocal(Some((name, value))),
+            _ => Effect::SetLocal(None),
+        };
     }
     let session = matches!(words, [first, second, ..] if first.is("session") && !is_assignment(second));
     let words = if session { words.get(1..).unwrap_or_default() } else { words };
     match words {
-        [first, ..] if first.is("transaction") || first.is("constraints") => Effect::SetLocal,
-        [first, ..] if first.is("characteristics") => Effect::Unknown,
+        [first, ..] if first.is("transaction") || first.is("constraints") => Effect::SetLocal(None),
+        [first, second, third, modes @ ..]
+            if first.is("characteristics") && second.is("as") && third.is("transaction") =>
+        {
+            characteristics(modes).map_or(Effect::Unknown, Effect::Characteristics)
+        }
+        [first, second, value] if first.is("xml") && second.is("option") => special("xmloption", value),
         [first, second, value] if first.is("time") && second.is("zone") => special("timezone", value),
         [first, value] if first.is("authorization") => special("session_authorization", value),
         [first, value] if first.is("role") => special("role", value),
@@ -260,7 +441,7 @@ fn of_reset(words: &[Word<'_>]) -> Effect {
         [first, second] if first.is("session") && second.is("authorization") => {
             Effect::Reset("session_authorization".into())
         }
-        [first, ..] if first.is("transaction") => Effect::SetLocal,
+        [first, ..] if first.is("transaction") => Effect::SetLocal(None),
         _ => match parameter(words) {
             Some((parameter, [])) => Effect::Reset(parameter),
             _ => Effect::Unknown,
@@ -277,7 +458,39 @@ fn of_rollback(words: &[Word<'_>]) -> Effect {
     }
 }
 
-fn of_create(words: &[Word<'_>]) -> Effect {
+/// The modes of SET SESSION CHARACTERISTICS AS TRANSACTION, as the settings that they are.
+fn characteristics(modes: &[Word<'_>]) -> Option<Vec<(&'static str, String)>> {
+    let is = |words: &[Word<'_>], text: &str| {
+        words.len() == text.split(' ').count()
+            && words.iter().zip(text.split(' ')).all(|(word, text)| word.is(text))
+    };
+    let mut settings = Vec::new();
+    let mut rest = modes;
+    while !rest.is_empty() {
+        let forms = [
+            ("isolation level serializable", "default_transaction_isolation", "serializable"),
+            ("isolation level repeatable read", "default_transaction_isolation", "repeatable read"),
+            ("isolation level read committed", "default_transaction_isolation", "read committed"),
+            ("isolation level read uncommitted", "default_transaction_isolation", "read uncommitted"),
+            ("read only", "default_transaction_read_only", "on"),
+            ("read write", "default_transaction_read_only", "off"),
+            ("deferrable", "default_transaction_deferrable", "on"),
+            ("not deferrable", "default_transaction_deferrable", "off"),
+        ];
+        let found = forms.into_iter().find_map(|(text, name, value)| {
+            let length = text.split(' ').count();
+            is(rest.get(..length)?, text).then_some((length, name, value))
+        });
+        let (length, name, value) = found?;
+        settings.push((name, value.to_owned()));
+        rest = rest.get(length..)?;
+        rest = rest.strip_prefix(&[Word::Symbol(',')]).unwrap_or(rest);
+    }
+    Some(settings)
+}
+
+/// CREATE TEMP…, unless it is gone with the transaction.
+fn creates_temporary(words: &[Word<'_>]) -> bool {
     let words = match words {
         [first, second, rest @ ..] if first.is("or") && second.is("replace") => rest,
         _ => words,
@@ -287,68 +500,36 @@ fn of_create(words: &[Word<'_>]) -> Effect {
     let dropped = words
         .windows(3)
         .any(|three| matches!(three, [a, b, c] if a.is("on") && b.is("commit") && c.is("drop")));
-    if temporary && !dropped { Effect::Makes(Thing::Temporary) } else { Effect::None }
+    temporary && !dropped
 }
 
-fn of_declare(words: &[Word<'_>]) -> Effect {
+fn declares_holdable(words: &[Word<'_>]) -> bool {
     let head = words.split(|word| word.is("for")).next().unwrap_or_default();
-    let hold = head.windows(2).any(|two| matches!(two, [a, b] if a.is("with") && b.is("hold")));
-    if hold { Effect::Makes(Thing::HoldableCursor) } else { Effect::None }
+    head.windows(2).any(|two| matches!(two, [a, b] if a.is("with") && b.is("hold")))
 }
 
-/// `SELECT [pg_catalog.]set_config('name', 'value', false)` and nothing else is a SET; other calls of it, and
-/// session-level advisory locks, are seen as such.
+/// `SELECT [pg_catalog.]set_config('name', 'value', false)` and nothing else is a SET.
 fn of_select(words: &[Word<'_>]) -> Effect {
     let call = match words {
         [schema, Word::Symbol('.'), rest @ ..] if schema.is("pg_catalog") => rest,
         _ => words,
     };
-    if let [
-        function,
-        Word::Symbol('('),
-        Word::Text(name),
-        Word::Symbol(','),
-        value,
-        Word::Symbol(','),
-        local,
-        Word::Symbol(')'),
-    ] = call
-        && function.is("set_config")
-    {
-        return match (value, local) {
-            (_, local) if local.is("true") => Effect::SetLocal,
-            (Word::Text(value), local) if local.is("false") => {
-                Effect::Set(name.to_lowercase(), value.clone())
-            }
-            _ => Effect::Unknown,
-        };
-    }
-    let into_temporary =
-        |two: &[Word<'_>]| matches!(two, [a, b] if a.is("into") && (b.is("temp") || b.is("temporary")));
-    if words.windows(2).any(into_temporary) { Effect::Makes(Thing::Temporary) } else { of_calls(words) }
-}
-
-/// What functions called anywhere in a statement leave behind.
-fn of_calls(words: &[Word<'_>]) -> Effect {
-    let calls = |function: &str| words.iter().any(|word| word.is(function));
-    if calls("set_config") {
-        Effect::Unknown
-    } else if calls("pg_advisory_unlock_all") {
-        Effect::Drops(Thing::AdvisoryLock)
-    } else if [
-        "pg_advisory_lock",
-        "pg_try_advisory_lock",
-        "pg_advisory_lock_shared",
-        "pg_try_advisory_lock_shared",
-    ]
-    .into_iter()
-    .any(calls)
-    {
-        Effect::Makes(Thing::AdvisoryLock)
-    } else if calls("pg_notify") {
-        Effect::Notify
-    } else {
-        Effect::None
+    match call {
+        [
+            function,
+            Word::Symbol('('),
+            Word::Text(name),
+            Word::Symbol(','),
+            Word::Text(value),
+            Word::Symbol(','),
+            local,
+            Word::Symbol(')'),
+        ] if function.is("set_config") => match local {
+            local if local.is("true") => Effect::SetLocal(Some((name.to_lowercase(), value.clone()))),
+            local if local.is("false") => Effect::Set(name.to_lowercase(), value.clone()),
+            _ => Effect::None,
+        },
+        _ => Effect::None,
     }
 }
 
@@ -358,9 +539,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn one(text: &str) -> Effect {
-        let mut effects = of_text(text.as_bytes()).unwrap_or_else(|| vec![Effect::None]);
+        let mut effects = all(text).statements;
         assert_eq!(effects.len(), 1, "{text}");
         effects.remove(0)
+    }
+
+    fn all(text: &str) -> Effects {
+        of_text(text.as_bytes())
+            .unwrap_or_else(|| Effects { statements: vec![Effect::None], ..Effects::default() })
     }
 
     fn set(name: &str, value: &str) -> Effect {
@@ -382,18 +568,25 @@ mod tests {
         assert_eq!(one("SELECT pg_catalog.set_config('search_path', '', false)"), set("search_path", ""));
         assert_eq!(one("SET work_mem TO DEFAULT"), Effect::Reset("work_mem".into()));
         assert_eq!(one("RESET ALL"), Effect::ResetAll);
+        assert_eq!(
+            one("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
+            Effect::Characteristics(vec![
+                ("default_transaction_isolation", "repeatable read".into()),
+                ("default_transaction_read_only", "on".into())
+            ])
+        );
         assert_eq!(one("RESET myapp.user"), Effect::Reset("myapp.user".into()));
     }
 
     #[test]
     fn what_ends_with_the_transaction_is_told_apart() {
-        for text in [
-            "SET LOCAL work_mem = 1",
-            "SET TRANSACTION READ ONLY",
-            "SET SESSION TRANSACTION READ ONLY",
-            "SELECT set_config('a', 'b', true)",
-        ] {
-            assert_eq!(one(text), Effect::SetLocal, "{text}");
+        for text in
+            ["SET TRANSACTION READ ONLY", "SET SESSION TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED"]
+        {
+            assert_eq!(one(text), Effect::SetLocal(None), "{text}");
+        }
+        for text in ["SET LOCAL a = 'b'", "SELECT set_config('a', 'b', true)"] {
+            assert_eq!(one(text), Effect::SetLocal(Some(("a".into(), "b".into()))), "{text}");
         }
         assert_eq!(one("ROLLBACK TO SAVEPOINT A"), Effect::RollbackTo("a".into()));
         assert_eq!(one("release \"B\""), Effect::Release("B".into()));
@@ -402,31 +595,76 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_says_so() {
-        for text in [
-            "SET x TO (1)",
-            "SELECT set_config(a, b, false) FROM t",
-            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-        ] {
+        for text in ["SET x TO (1)", "SET TIME ZONE -7"] {
             assert_eq!(one(text), Effect::Unknown, "{text}");
+        }
+        for text in ["SET x TO (1)", "SELECT set_config(a, b, false) FROM t"] {
+            assert_eq!(all(text).ask, Ask::Always, "{text}");
         }
     }
 
     #[test]
-    fn what_only_one_connection_has_is_seen() {
-        assert_eq!(one("CREATE TEMP TABLE t (a int)"), Effect::Makes(Thing::Temporary));
-        assert_eq!(one("create local temporary view v as select 1"), Effect::Makes(Thing::Temporary));
-        assert_eq!(one("CREATE TEMP TABLE t (a int) ON COMMIT DROP"), Effect::None);
-        assert_eq!(one("select 1 into temp t"), Effect::Makes(Thing::Temporary));
-        assert_eq!(one("DECLARE c CURSOR WITH HOLD FOR SELECT 1"), Effect::Makes(Thing::HoldableCursor));
-        assert_eq!(one("DECLARE c CURSOR FOR SELECT 'with hold'"), Effect::None);
-        assert_eq!(one("SELECT pg_advisory_lock(1)"), Effect::Makes(Thing::AdvisoryLock));
+    fn the_server_is_asked_about_what_only_one_connection_has() {
+        for text in [
+            "CREATE TEMP TABLE t (a int)",
+            "create local temporary view v as select 1",
+            "CREATE TABLE pg_temp.t (a int)",
+            "select 1 into temp t",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            "SELECT pg_advisory_lock(1)",
+            "WITH a AS (SELECT pg_advisory_lock(1)) SELECT 1",
+            "INSERT INTO t SELECT set_config('a', 'b', false)",
+            "SELECT pg_advisory_unlock_all()",
+        ] {
+            assert_eq!(all(text).ask, Ask::Always, "{text}");
+        }
+        for text in [
+            "CREATE TEMP TABLE t (a int) ON COMMIT DROP",
+            "DECLARE c CURSOR FOR SELECT 'with hold'",
+            "SELECT pg_advisory_xact_lock(1)",
+            "SET a TO 1",
+            "SELECT set_config('a', 'b', false)",
+        ] {
+            assert_eq!(all(text).ask, Ask::No, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_prepared_statements_are_found_where_they_stand() {
+        let name = |text: &'static str| match one(text) {
+            Effect::Prepare { name, rest } => (name.0, &text[name.1], &text[rest]),
+            Effect::Execute(name) | Effect::Deallocate(name) => (name.0, &text[name.1], ""),
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(name("PREPARE p (int) AS SELECT $1;"), ("p".into(), "p", " (int) AS SELECT $1;"));
+        assert_eq!(name("prepare \"A b\" as select 1"), ("A b".into(), "\"A b\"", " as select 1"));
+        assert_eq!(name("EXECUTE P(1)"), ("p".into(), "P", ""));
+        assert_eq!(name("EXPLAIN (COSTS OFF, ANALYZE) EXECUTE p(1)"), ("p".into(), "p", ""));
+        assert_eq!(name("explain analyze verbose execute p"), ("p".into(), "p", ""));
+        assert_eq!(name("CREATE TABLE t AS EXECUTE p"), ("p".into(), "p", ""));
+        assert_eq!(name("DEALLOCATE PREPARE p"), ("p".into(), "p", ""));
+        assert_eq!(one("DEALLOCATE PREPARE ALL"), Effect::DeallocateAll);
+        assert_eq!(one("DISCARD ALL"), Effect::DiscardAll);
+        for text in [
+            "PREPARE TRANSACTION 'x'",
+            "CREATE TRIGGER t AFTER INSERT ON a EXECUTE FUNCTION f()",
+            "EXPLAIN SELECT 1",
+        ] {
+            assert_eq!(one(text), Effect::None, "{text}");
+        }
         assert_eq!(
-            one("WITH a AS (SELECT pg_advisory_lock(1)) SELECT 1"),
-            Effect::Makes(Thing::AdvisoryLock)
+            of_prepared(b" (numeric(1,2)) AS SELECT f($1)").map(|effects| effects.ask),
+            Some(Ask::Sampled)
         );
-        assert_eq!(one("INSERT INTO t SELECT set_config('a', 'b', false)"), Effect::Unknown);
-        assert_eq!(one("SELECT pg_advisory_xact_lock(1)"), Effect::None);
-        assert_eq!(one("SELECT pg_advisory_unlock_all()"), Effect::Drops(Thing::AdvisoryLock));
+        assert_eq!(of_prepared(b" AS SELECT $1"), None);
+    }
+
+    #[test]
+    fn a_do_block_names_the_settings_that_it_may_make() {
+        let effects = all(
+            "DO $$ BEGIN PERFORM set_config('App.a', 'x', false); SET session app.b TO 1; SET c = 1; END $$",
+        );
+        assert_eq!((effects.ask, effects.custom), (Ask::Sampled, vec!["app.a".into(), "app.b".into()]));
     }
 
     #[test]
@@ -436,6 +674,7 @@ mod tests {
         assert_eq!(one("LISTEN ÄRGER"), Effect::Listen("Ärger".into()));
         assert_eq!(one("UNLISTEN Jobs"), Effect::Unlisten("jobs".into()));
         assert_eq!(one("unlisten *"), Effect::UnlistenAll);
+        assert_eq!(one("discard all"), Effect::UnlistenAll);
         let long = "x".repeat(62) + "ä" + "y";
         assert_eq!(one(&format!("LISTEN {long}")), Effect::Listen("x".repeat(62)));
         assert_eq!(one(&format!("LISTEN {}", "x".repeat(64))), Effect::Listen("x".repeat(63)));
@@ -472,7 +711,10 @@ mod tests {
     fn each_statement_of_a_text_has_its_place() {
         assert_eq!(
             of_text(b"SELECT 1; SET a TO 1;; SELECT ';SET b TO 2'"),
-            Some(vec![Effect::None, set("a", "1"), Effect::None])
+            Some(Effects {
+                statements: vec![Effect::None, set("a", "1"), Effect::None],
+                ..Effects::default()
+            })
         );
     }
 

@@ -40,7 +40,18 @@ pub const fn words(text: &str) -> Words<'_> {
     Words { text, at: 0 }
 }
 
+/// Where a word stands in its text, in bytes.
+pub type Place = std::ops::Range<usize>;
+
 impl<'a> Words<'a> {
+    /// The next word, and where it stands.
+    pub fn next_with_place(&mut self) -> Option<(Word<'a>, Place)> {
+        self.skip_blank();
+        let start = self.at;
+        let word = self.next_word()?;
+        Some((word, start..self.at))
+    }
+
     fn rest(&self) -> &'a str {
         self.text.get(self.at..).unwrap_or_default()
     }
@@ -121,7 +132,13 @@ impl<'a> Iterator for Words<'a> {
     type Item = Word<'a>;
 
     fn next(&mut self) -> Option<Word<'a>> {
-        self.skip_blank();
+        self.next_with_place().map(|(word, _)| word)
+    }
+}
+
+impl<'a> Words<'a> {
+    /// The word that begins here.
+    fn next_word(&mut self) -> Option<Word<'a>> {
         let rest = self.rest();
         let first = rest.chars().next()?;
         let second = rest.chars().nth(1);

@@ -39,7 +39,7 @@ pub enum Kind {
     End,
     /// Any other character.
     Other,
-    /// A name that WITH defines. Nothing is cut as this; see [`crate::query`].
+    /// A name that WITH defines. Nothing is cut as this: who looks at queries marks it.
     Label,
 }
 
@@ -91,6 +91,9 @@ pub enum Ambiguity {
     Unclosed,
     /// Where a string ends hangs on `standard_conforming_strings`, on the client's encoding, or on the string before.
     StringEnd,
+    /// What looks like an operator or a bracket may be half of a letter: the text is not UTF-8, and in some encodings
+    /// of clients (SJIS, BIG5, GBK ...) the second half of a letter can be one of these.
+    Letters,
     /// A zero byte.
     ZeroByte,
     /// The text is 4 GiB long or longer.
@@ -129,6 +132,9 @@ pub fn cut(text: &[u8]) -> Tokens {
     if !open.is_empty() {
         cutter.doubt(Ambiguity::Unclosed);
     }
+    if cutter.halves && std::str::from_utf8(text).is_err() {
+        cutter.doubt(Ambiguity::Letters);
+    }
     tokens.ambiguous = cutter.ambiguous;
     tokens
 }
@@ -145,11 +151,13 @@ pub(crate) struct Cutter<'a> {
     ambiguous: Option<Ambiguity>,
     /// The last token is an `E'...'`. A string after it goes on with its escapes.
     escaped_string_before: bool,
+    /// A character that can be half of a letter stands behind a byte above 127.
+    halves: bool,
 }
 
 impl<'a> Cutter<'a> {
     pub(crate) const fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, ambiguous: None, escaped_string_before: false }
+        Self { text, at: 0, ambiguous: None, escaped_string_before: false, halves: false }
     }
 
     /// The next token's kind and bytes.
@@ -215,6 +223,9 @@ impl<'a> Cutter<'a> {
         self.skip_blank(hints);
         let start = self.at;
         let first = self.peek(0)?;
+        let behind_letter =
+            start.checked_sub(1).and_then(|at| self.text.get(at)).is_some_and(|byte| !byte.is_ascii());
+        self.halves |= behind_letter && b"@[\\]^`{|}~".contains(&first);
         let after_escaped = std::mem::take(&mut self.escaped_string_before);
         let kind = match first {
             b'\'' => {

@@ -17,28 +17,36 @@
 )]
 
 mod account;
+mod auto_failover;
 mod config;
 mod ensemble;
 mod hawser;
+mod patroni;
 mod program;
+mod programs;
 pub mod raw;
 pub mod script;
 mod site;
 mod usage;
 mod wait;
+mod writer;
 
 use std::sync::OnceLock;
 
 use ::hawser::scratch::{Cluster, Options};
 
 pub use account::Account;
+pub use auto_failover::AutoFailover;
 pub use config::Config;
 pub use ensemble::Ensemble;
 pub use hawser::{Hawser, binary, is_direct};
+pub use patroni::Patroni;
 pub use program::{Finished, Program, repository};
+pub use programs::Programs;
 pub use site::Site;
 pub use usage::{Usage, raise_file_limit};
-pub use wait::{wait_for, wait_until};
+pub use wait::{wait_for, wait_long_until, wait_until};
+pub use writer::Writer;
 
 /// Users that have a client certificate.
 pub const CERTIFICATE_USERS: [&str; 2] = ["bob", "certified"];

@@ -202,3 +202,45 @@ fn an_idle_primary_at_the_end_of_a_page_does_not_look_ahead_of_its_standby() {
         assert_eq!(replayed.0 % (16 << 20), 0, "the standby stays before the header");
     });
 }
+
+#[test]
+fn a_standby_proves_nothing_new_until_it_is_known_to_follow_the_new_primary() {
+    let (mut primary, first) = clusters();
+    let second = primary.standby().expect("a standby");
+    on_this_thread(async move {
+        let watched = Watched::start(&[&primary, &first, &second]).await;
+        watched.until_proven(HostId(2), Moment::now()).await;
+        primary.kill9().expect("it is killed");
+        first.promote().expect("it is promoted");
+        watched.until(|snapshot| snapshot.writable() == Some(HostId(1))).await;
+        let promoted = Moment::now();
+        let (writer, reader) = (client(&first).await, client(&second).await);
+        writer.batch_execute("CREATE TABLE t (n int)").await.expect("a table");
+        // It still waits for the old primary, and what it has is what it had.
+        let gauge = watched.snapshot().host(HostId(2)).expect("the standby").gauge.clone();
+        assert!(gauge.proven() < promoted && gauge.proven() > Moment::NEVER);
+        let conninfo = format!(
+            "host={} port={} user=postgres password={}",
+            first.socket_folder(),
+            first.port(),
+            first.password()
+        );
+        let follow = format!("ALTER SYSTEM SET primary_conninfo = '{conninfo}'");
+        reader.batch_execute(&follow).await.expect("a setting");
+        reader.batch_execute("SELECT pg_reload_conf()").await.expect("it is read");
+        // The probing user may not see the receiver, but everybody sees a restart point.
+        while reader.query("SELECT FROM pg_class WHERE relname = 't'", &[]).await.expect("rows").is_empty() {}
+        writer.batch_execute("CHECKPOINT").await.expect("a checkpoint");
+        let moment = Moment::now();
+        let restart_points = async {
+            loop {
+                reader.batch_execute("CHECKPOINT").await.expect("a restart point");
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = watched.until_proven(HostId(2), moment) => {}
+            () = restart_points => {}
+        }
+    });
+}

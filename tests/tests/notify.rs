@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use hawser_tests::raw::messages::{bind, describe, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
-use hawser_tests::{Account, Config, Site, cluster, raise_file_limit, wait_until};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use hawser_tests::{Account, Config, Ensemble, Site, cluster, raise_file_limit, wait_until};
 
 /// How long nothing must come.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -363,6 +366,30 @@ fn after_a_lost_listening_connection_clients_learn_of_the_gap_and_hear_again() {
 }
 
 #[test]
+fn listeners_move_when_the_settings_lead_elsewhere() {
+    let account = Account::new(cluster());
+    let config = Config::new(cluster(), &account);
+    let site = Site::of(account.clone(), &config);
+    let (mut idle, mut reader) = (site.client(), site.client());
+    idle.execute("LISTEN jobs");
+    reader.execute("BEGIN; LISTEN jobs");
+    // The same server by another name, so that it can be seen from one that was not moved.
+    site.hawser().reload(&config.hosts(&[format!("localhost:{}", cluster().port())]));
+    let notice = idle.read();
+    assert_eq!((notice.tag, notice.sqlstate().as_str()), (b'N', "01H01"), "{notice:?}");
+    reader.execute("COMMIT");
+    let mut writer = site.client();
+    notify(&mut writer, "jobs", "1");
+    assert_eq!(next(&mut idle), "jobs 1");
+    let mut said = reader.read();
+    if said.tag == b'N' {
+        said = reader.read();
+    }
+    assert_eq!(parts(&said).2, "1");
+    idle.expect_silence(SILENCE);
+}
+
+#[test]
 fn a_client_that_does_not_read_is_closed_with_an_error_and_holds_nobody_up() {
     let site = Site::with(|config| config.set("limits.notify_queue", "\"256kB\""));
     let (mut slow, mut reader, mut writer) = (site.client(), site.client(), site.client());
@@ -489,4 +516,116 @@ fn a_storm_loses_and_doubles_nothing_outside_the_gap_that_is_told() {
     }
     println!("{} listeners, {lost} deliveries lost in the gap that was told", storm.listeners);
     site.others_are_well();
+}
+
+/// A listener over a cluster whose primary `fails`; it hears again from the standby that is promoted.
+fn failover(fails: impl Fn(&mut Ensemble)) {
+    let mut ensemble = Ensemble::new(1, |config| config);
+    let mut reader = ensemble.client();
+    reader.execute("LISTEN jobs");
+    fails(&mut ensemble);
+    ensemble.hawser.wait_for_log("no primary");
+    ensemble.hosts[1].promote().unwrap();
+    let notice = reader.read();
+    assert_eq!((notice.tag, notice.sqlstate().as_str()), (b'N', "01H01"), "{notice:?}");
+    let mut writer = ensemble.client();
+    notify(&mut writer, "jobs", "new");
+    assert_eq!(next(&mut reader), "jobs new");
+    reader.execute("LISTEN more");
+    notify(&mut writer, "more", "newer");
+    assert_eq!(next(&mut reader), "more newer");
+}
+
+#[test]
+fn listeners_follow_the_primary_when_it_crashes() {
+    failover(|ensemble| ensemble.hosts[0].kill9().unwrap());
+}
+
+#[test]
+fn listeners_follow_the_primary_when_it_freezes() {
+    failover(|ensemble| ensemble.hosts[0].sigstop());
+}
+
+/// Statements of several clients, one after the other: who says what, and whether by the extended protocol.
+fn random_history(rng: &mut StdRng, clients: usize, length: usize) -> Vec<(usize, String, bool)> {
+    let mut history = Vec::new();
+    // Who may be in a transaction, and whether others have said something since it began.
+    let mut open: Vec<Option<bool>> = vec![None; clients];
+    for step in 0..length {
+        let (channel, savepoint) = (rng.random_range(0..4), rng.random_range(0..3));
+        let who = rng.random_range(0..clients);
+        // To a session that listens already, PostgreSQL also tells what was committed after the beginning of its
+        // transaction and before its LISTEN. That is no promise of LISTEN, and we do not keep it.
+        let listens = open[who] != Some(true);
+        let sql = match rng.random_range(0..20) {
+            8..=12 | 19.. if !listens => "SELECT 1".to_owned(),
+            0 | 1 => "BEGIN".to_owned(),
+            2 | 3 => "COMMIT".to_owned(),
+            4 => "ROLLBACK".to_owned(),
+            5 => format!("SAVEPOINT s{savepoint}"),
+            6 => format!("ROLLBACK TO s{savepoint}"),
+            7 => format!("RELEASE s{savepoint}"),
+            8..=10 => format!("LISTEN c{channel}"),
+            11 => format!("UNLISTEN c{channel}"),
+            12 => "UNLISTEN *".to_owned(),
+            13..=15 => format!("NOTIFY c{channel}, '{step}'"),
+            16 => format!("SELECT pg_notify('c{channel}', '{step}')"),
+            17 => "SELECT 1 / 0".to_owned(),
+            18 => "DISCARD ALL".to_owned(),
+            _ => format!("LISTEN c{channel}; NOTIFY c{channel}, '{step}'"),
+        };
+        let extended = !sql.contains(';') && rng.random_bool(0.3);
+        match sql.as_str() {
+            "BEGIN" => _ = open[who].get_or_insert(false),
+            "COMMIT" | "ROLLBACK" => open[who] = None,
+            _ => {}
+        }
+        for (_, other) in open.iter_mut().enumerate().filter(|(other, _)| *other != who) {
+            *other = other.map(|_| true);
+        }
+        history.push((who, sql, extended));
+    }
+    history
+}
+
+/// What each client has heard at the end.
+fn play(port: u16, account: &Account, clients: usize, history: &[(usize, String, bool)]) -> Vec<Vec<String>> {
+    let mut clients: Vec<Client> = (0..clients).map(|_| Client::login(port, account)).collect();
+    let mut heard = vec![Vec::new(); clients.len()];
+    for (who, sql, by_extended) in history {
+        let client = &mut clients[*who];
+        if *by_extended {
+            client.send(&[extended(sql, &[]), sync()].concat());
+        } else {
+            client.send(&query(sql));
+        }
+        heard[*who].extend(notified(&client.read_until_ready()));
+    }
+    for (client, heard) in clients.iter_mut().zip(&mut heard) {
+        for sql in ["ROLLBACK", "LISTEN the_end"] {
+            heard.extend(notified(&client.query(sql)));
+        }
+    }
+    notify(&mut Client::login(port, account), "the_end", "");
+    for (client, heard) in clients.iter_mut().zip(&mut heard) {
+        while heard.last().is_none_or(|last| last != "the_end ") {
+            heard.push(next(client));
+        }
+    }
+    heard
+}
+
+#[test]
+fn a_random_history_is_heard_as_on_connections_of_ones_own() {
+    const CLIENTS: usize = 4;
+    let site = Site::with(|config| config.set("pool.size", CLIENTS));
+    for round in 0..12 {
+        let seed = rand::random();
+        let history = random_history(&mut StdRng::seed_from_u64(seed), CLIENTS, 150);
+        let direct = play(cluster().port(), &site.account, CLIENTS, &history);
+        let pooled = play(site.port, &site.account, CLIENTS, &history);
+        for (who, (wanted, heard)) in direct.iter().zip(&pooled).enumerate() {
+            assert_eq!(heard, wanted, "client {who}, seed {seed}, round {round}: {history:#?}");
+        }
+    }
 }

@@ -492,7 +492,11 @@ impl Pool {
         self.login.add(&other.login);
         for pin in &other.pins {
             match self.pins.iter_mut().find(|known| known.reason == pin.reason) {
-                Some(known) => (known.now, known.total) = (known.now + pin.now, known.total + pin.total),
+                Some(known) => {
+                    known.now += pin.now;
+                    known.total += pin.total;
+                    known.time += pin.time;
+                }
                 None => self.pins.push(pin.clone()),
             }
         }
@@ -514,6 +518,8 @@ pub struct Pin {
     pub now: u64,
     /// Times that a session was pinned.
     pub total: u64,
+    /// For how long altogether; a pin that still holds is not in it.
+    pub time: Duration,
 }
 
 /// What a client is doing.

@@ -60,7 +60,12 @@ pub(crate) fn facts() -> Facts {
         databases: vec![facts::Database::default()],
         users: vec![facts::User::default()],
         pools: vec![facts::Pool {
-            pins: vec![facts::Pin { reason: "listen", now: 1, total: 2 }],
+            pins: vec![facts::Pin {
+                reason: "listen",
+                now: 1,
+                total: 2,
+                time: std::time::Duration::from_secs(3),
+            }],
             errors: vec![("23505".into(), 3)],
             ..Default::default()
         }],

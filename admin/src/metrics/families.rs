@@ -133,6 +133,11 @@ pub const FAMILIES: &[Family] = &[
         "Times that a session was pinned.",
     ),
     counter(
+        "hawser_pool_pinned_seconds_total",
+        &["database", "user", "host", "reason"],
+        "How long sessions were pinned, as far as that is over.",
+    ),
+    counter(
         "hawser_pool_errors_total",
         &["database", "user", "host", "sqlstate"],
         "Errors that clients were sent, the server's and ours.",

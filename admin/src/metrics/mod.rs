@@ -177,6 +177,8 @@ fn of_pools(text: &mut Text, pools: &[facts::Pool]) {
         for pin in pool.pins.iter().filter(|pin| pin.total > 0) {
             text.count("hawser_pool_pinned_sessions", &with("reason", pin.reason), pin.now);
             text.count("hawser_pool_pins_total", &with("reason", pin.reason), pin.total);
+            let seconds = pin.time.as_secs_f64();
+            text.value("hawser_pool_pinned_seconds_total", &with("reason", pin.reason), seconds);
         }
         for (sqlstate, total) in &pool.errors {
             text.count("hawser_pool_errors_total", &with("sqlstate", sqlstate), *total);
@@ -234,7 +236,12 @@ mod tests {
             clients: 3,
             waiting: 1,
             wait: facts::Histogram { buckets: vec![5; facts::Histogram::BOUNDED + 1], sum: 1_500_000 },
-            pins: vec![facts::Pin { reason: "listen", now: 1, total: 2 }],
+            pins: vec![facts::Pin {
+                reason: "listen",
+                now: 1,
+                total: 2,
+                time: std::time::Duration::from_secs(3),
+            }],
             errors: vec![("23505".to_owned(), 7)],
             ..facts::Pool::default()
         }

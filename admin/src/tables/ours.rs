@@ -129,6 +129,7 @@ const PINS: &[Column] = &[
     text("reason", "Why."),
     int8("sessions", "Sessions that are pinned now."),
     int8("total", "Times that a session was pinned since the start."),
+    int8("total_us", "Microseconds for which sessions were pinned, as far as that is over."),
 ];
 
 fn pins(facts: &Facts) -> Vec<Row> {
@@ -141,6 +142,7 @@ fn pins(facts: &Facts) -> Vec<Row> {
                 Value::text(pin.reason),
                 Value::int8(pin.now),
                 Value::int8(pin.total),
+                Value::int8(u64::try_from(pin.time.as_micros()).unwrap_or(u64::MAX)),
             ]);
         }
     }

@@ -143,8 +143,8 @@ fn parse_seconds(text: &str) -> Option<i64> {
     fraction.bytes().all(|b| b.is_ascii_digit()).then(|| whole.parse().ok()).flatten()
 }
 
-/// `2026-01-31 12:00:00.5+05:30`, as PostgreSQL writes a timestamp with time zone (DateStyle ISO).
-fn parse_iso(text: &str) -> Option<i64> {
+/// Seconds since 1970 of `2026-01-31 12:00:00.5+05:30`, as PostgreSQL writes a timestamp with time zone (DateStyle ISO).
+pub(crate) fn parse_iso(text: &str) -> Option<i64> {
     // Everything before Christ is over; the exact day does not matter.
     if text.ends_with(" BC") {
         return Some(0);

@@ -176,6 +176,7 @@ fn databases(old: &Settings, new: &Settings, changes: &mut Vec<Change>) {
 /// Whether server connections that were made for one serve the other.
 fn same_place(old: &DatabaseSettings, new: &DatabaseSettings) -> bool {
     let limits_of_old = DatabaseSettings {
+        sources: old.sources.clone(),
         host_order: old.host_order,
         auth_query: old.auth_query.clone(),
         pool: old.pool.clone(),

@@ -137,6 +137,9 @@ fn cluster(
         return;
     };
     let dbname = url.dbname.clone().unwrap_or_else(|| user.clone());
+    let beside = [("patroni", "cluster.patroni"), ("monitor", "cluster.monitor")];
+    let beside: Vec<_> =
+        beside.iter().filter_map(|(to, from)| Some((*to, raw.settings.get(*from)?.clone()))).collect();
     for name in [dbname.as_str(), WILDCARD] {
         let section = raw.databases.entry(name.to_owned());
         let section = &mut section.or_insert_with(|| NamedSection::new(source.clone())).settings;
@@ -144,6 +147,9 @@ fn cluster(
         if !section.contains_key("hosts") {
             hosts(section, &url, "localhost", DEFAULT_PORT, source);
             connection(section, &url, source);
+            for (name, written) in &beside {
+                section.entry(name).or_insert_with(|| written.clone());
+            }
         }
     }
     if let Some(seconds) = url.connect_timeout {

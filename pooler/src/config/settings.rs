@@ -226,11 +226,37 @@ impl std::fmt::Display for HostAddress {
     }
 }
 
+/// Who knows the hosts of a cluster, and what is about to happen to them, besides the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostSource {
+    /// Patroni: any of these addresses of its REST API, host and port.
+    Patroni(Vec<(String, u16)>),
+    /// The monitor of pg_auto_failover.
+    Monitor(Box<MonitorSettings>),
+}
+
+/// Where the monitor of pg_auto_failover is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonitorSettings {
+    /// Its addresses; never empty.
+    pub hosts: Vec<HostAddress>,
+    /// User there.
+    pub user: String,
+    /// The user's secret, if it needs one.
+    pub password: Option<Secret>,
+    /// Its database.
+    pub dbname: String,
+    /// TLS to it.
+    pub tls: ServerTls,
+}
+
 /// One database as clients see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatabaseSettings {
     /// Where its cluster is; never empty.
     pub hosts: Vec<HostAddress>,
+    /// Who else knows the hosts of the cluster.
+    pub sources: Vec<HostSource>,
     /// Which host comes first.
     pub host_order: HostOrder,
     /// Which of the hosts serve.

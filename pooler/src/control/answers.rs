@@ -358,8 +358,14 @@ fn pool(report: &PoolReport, hosts: &str, clocks: Clocks) -> Pool {
     if let Some(first) = wait.buckets.first_mut() {
         *first += tally.assignments.saturating_sub(tally.wait_time.count());
     }
-    let counted = PinReason::ALL.into_iter().zip(report.pinned).zip(tally.pins);
-    let pins = counted.map(|((reason, now), total)| Pin { reason: reason.word(), now, total });
+    let counted =
+        PinReason::ALL.into_iter().zip(report.pinned).zip(tally.pins.into_iter().zip(tally.pin_time));
+    let pins = counted.map(|((reason, now), (total, micros))| Pin {
+        reason: reason.word(),
+        now,
+        total,
+        time: Duration::from_micros(micros),
+    });
     let since = |at: Instant| clocks.now.saturating_duration_since(at);
     Pool {
         database: report.key.database.clone(),

@@ -1,15 +1,15 @@
 //! A worker's end of the hub: who of its sessions listens on what, and what is passed on to whom.
 
 use super::listener::{Listener, Post};
-use super::news::{Ask, HubOrder, Item, News, Station};
+use super::news::{Ask, HubOrder, Item, News, Question, Station};
 use crate::config::settings::Target;
 use crate::ids::{SessionId, WorkerId};
+use crate::mailbox::Mailboxes;
 use crate::server::dial::DialPlan;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::mpsc::UnboundedSender;
 
 /// Sessions of this worker that listen on one channel.
 type Readers = BTreeMap<SessionId, Rc<Post>>;
@@ -25,7 +25,7 @@ struct Local {
 #[derive(Debug)]
 pub struct Desk {
     worker: WorkerId,
-    hub: UnboundedSender<HubOrder>,
+    mailboxes: Mailboxes,
     stations: RefCell<HashMap<Arc<Station>, Local>>,
     posts: RefCell<HashMap<SessionId, Rc<Post>>>,
 }
@@ -33,20 +33,25 @@ pub struct Desk {
 impl Desk {
     /// For a worker that begins.
     #[must_use]
-    pub fn new(worker: WorkerId, hub: UnboundedSender<HubOrder>) -> Rc<Self> {
-        Rc::new(Self { worker, hub, stations: RefCell::default(), posts: RefCell::default() })
+    pub fn new(worker: WorkerId, mailboxes: Mailboxes) -> Rc<Self> {
+        Rc::new(Self { worker, mailboxes, stations: RefCell::default(), posts: RefCell::default() })
     }
 
     /// A session begins to listen. `plan` is how its pool opens connections, `limit` how many bytes may wait for
     /// its client.
     #[must_use]
     pub fn enlist(self: &Rc<Self>, session: SessionId, plan: &DialPlan, limit: usize) -> Listener {
+        let post = Post::new(session, limit);
+        self.posts.borrow_mut().insert(session, post.clone());
+        Listener::new(self.clone(), self.station(plan), post)
+    }
+
+    /// The station to which `plan` leads.
+    pub(super) fn station(&self, plan: &DialPlan) -> Arc<Station> {
         let station = Station { hosts: plan.hosts.clone(), dbname: plan.dbname.clone() };
         let mut stations = self.stations.borrow_mut();
-        let station = match stations.get_key_value(&station) {
-            Some((known, _)) => known.clone(),
-            None => Arc::new(station),
-        };
+        let known = stations.get_key_value(&station).map(|(known, _)| known.clone());
+        let station = known.unwrap_or_else(|| Arc::new(station));
         let plan = Box::new(listening(plan));
         match stations.get_mut(&station) {
             // The newest credential is the one that most likely works.
@@ -55,9 +60,14 @@ impl Desk {
                 stations.insert(station.clone(), Local { plan, channels: HashMap::new() });
             }
         }
-        let post = Post::new(session, limit);
-        self.posts.borrow_mut().insert(session, post.clone());
-        Listener::new(self.clone(), station, post)
+        station
+    }
+
+    /// The settings have changed: each session that listens looks whether it still hears from the right place.
+    pub fn wake(&self) {
+        for post in self.posts.borrow().values() {
+            post.wake();
+        }
     }
 
     pub(super) fn dismiss(&self, session: SessionId) {
@@ -93,8 +103,8 @@ impl Desk {
             Ask::Listen(..) => self.stations.borrow().get(station).map(|local| local.plan.clone()),
             Ask::Forget(_) | Ask::Mark(_) => None,
         };
-        // Without a hub the process is at its end.
-        let _ = self.hub.send(HubOrder { worker: self.worker, station: station.clone(), plan, ask });
+        let question = Question { worker: self.worker, station: station.clone(), plan, ask };
+        self.mailboxes.send_hub(HubOrder::Question(question));
     }
 
     /// Passes on what the hub tells.

@@ -22,10 +22,29 @@ const GAP: &str =
 
 #[derive(Debug)]
 enum Entry {
-    /// A notification, and whether the client itself sent it.
-    Message(Arc<Notification>, bool),
+    /// A notification.
+    Message(Message),
     /// Messages may be missing here.
     Gap,
+}
+
+#[derive(Debug)]
+struct Message {
+    notification: Arc<Notification>,
+    /// The client itself sent it.
+    own: bool,
+    /// The client gets it, whatever it stops to listen on.
+    settled: bool,
+}
+
+impl Message {
+    fn cost(&self) -> usize {
+        self.notification.len() + OVERHEAD
+    }
+
+    fn delivery(&self, delivery: impl Fn(&str) -> Delivery) -> Delivery {
+        if self.settled { Delivery::Due } else { delivery(&self.notification.channel) }
+    }
 }
 
 /// See the module.
@@ -48,14 +67,15 @@ impl Inbox {
         if self.overrun {
             return true;
         }
-        self.bytes += notification.len() + OVERHEAD;
+        let message = Message { notification, own, settled: false };
+        self.bytes += message.cost();
         if self.bytes > self.limit {
             self.overrun = true;
             self.bytes = 0;
             self.entries = VecDeque::new();
             return false;
         }
-        self.entries.push_back(Entry::Message(notification, own));
+        self.entries.push_back(Entry::Message(message));
         true
     }
 
@@ -79,12 +99,21 @@ impl Inbox {
     pub(super) fn keep_due(&mut self, delivery: impl Fn(&str) -> Delivery) {
         let bytes = &mut self.bytes;
         self.entries.retain(|entry| match entry {
-            Entry::Message(message, _) if delivery(&message.channel) != Delivery::Due => {
-                *bytes -= message.len() + OVERHEAD;
+            Entry::Message(message) if message.delivery(&delivery) != Delivery::Due => {
+                *bytes -= message.cost();
                 false
             }
             _ => true,
         });
+    }
+
+    /// What is due by now stays so.
+    pub(super) fn settle_due(&mut self, delivery: impl Fn(&str) -> Delivery) {
+        for entry in &mut self.entries {
+            if let Entry::Message(message) = entry {
+                message.settled = message.delivery(&delivery) == Delivery::Due;
+            }
+        }
     }
 
     /// Appends what is due, up to a portion; what is early stays, and what is unwanted goes. `pid` is what the
@@ -95,19 +124,19 @@ impl Inbox {
         while out.len() - start < PORTION
             && let Some(entry) = self.entries.pop_front()
         {
-            let Entry::Message(message, own) = &entry else {
+            let Entry::Message(message) = &entry else {
                 encode::error(out, Severity::Notice, sqlstate::NOTIFICATIONS_MAY_BE_LOST, GAP, None);
                 continue;
             };
-            match delivery(&message.channel) {
-                Delivery::Due => message.write(out, own.then_some(pid)),
+            match message.delivery(&delivery) {
+                Delivery::Due => message.notification.write(out, message.own.then_some(pid)),
                 Delivery::Early => {
                     early.push(entry);
                     continue;
                 }
                 Delivery::Unwanted => {}
             }
-            self.bytes -= message.len() + OVERHEAD;
+            self.bytes -= message.cost();
         }
         let more = !self.entries.is_empty();
         for entry in early.into_iter().rev() {
@@ -174,6 +203,18 @@ mod tests {
         inbox.take(&mut out, 1, |_| Delivery::Due);
         assert_eq!(out, written(&[("due", "1")]));
         assert_eq!(inbox.bytes, 0);
+    }
+
+    #[test]
+    fn what_was_due_before_an_unlisten_is_delivered_after_it() {
+        let mut inbox = Inbox::new(10_000);
+        inbox.push(notification("due", "1"), false);
+        inbox.settle_due(by_name);
+        inbox.push(notification("due", "2"), false);
+        let mut out = Vec::new();
+        inbox.take(&mut out, 1, |_| Delivery::Unwanted);
+        assert_eq!(out, written(&[("due", "1")]));
+        assert!(inbox.is_empty() && inbox.bytes == 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::inbox::Inbox;
 use super::news::{Ask, Notification, Station, Token};
 use super::subscriptions::{Delivery, Readiness, Subscriptions};
 use crate::ids::SessionId;
+use crate::server::dial::DialPlan;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ pub enum Gate {
 /// What a mark is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// What arrived before it on a channel of the open transaction was committed before that transaction.
-    Early,
+    /// What arrived before it was committed before the client's message.
+    Sort,
     /// What this server process sent until then is not the client's.
     Begin(u32),
     /// What the client has sent has arrived.
@@ -46,11 +47,11 @@ enum Sending {
     Arrived(Option<u32>),
 }
 
-/// Whether what is early was looked at since the client's last message.
+/// Whether all that was committed before the client's next message has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Early {
+enum Past {
     Unknown,
-    Dropped,
+    Known,
 }
 
 #[derive(Debug)]
@@ -60,7 +61,9 @@ struct State {
     next: u32,
     mark: Option<(u32, Purpose)>,
     sending: Sending,
-    early: Early,
+    past: Past,
+    /// The last question after which the client hears from another listening connection.
+    moving: Option<u32>,
 }
 
 /// What the desk and the session share.
@@ -79,12 +82,13 @@ impl Post {
             next: 0,
             mark: None,
             sending: Sending::Nothing,
-            early: Early::Unknown,
+            past: Past::Unknown,
+            moving: None,
         };
         Rc::new(Self { session, state: RefCell::new(state), waker: RefCell::default() })
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -109,7 +113,7 @@ impl Post {
     /// Notifications may have been lost.
     pub(super) fn push_gap(&self) {
         let mut state = self.state.borrow_mut();
-        if state.subscriptions.is_listening() {
+        if !state.subscriptions.is_empty() {
             state.inbox.push_gap();
             self.wake();
         }
@@ -120,13 +124,20 @@ impl Post {
         let mut state = self.state.borrow_mut();
         self.wake();
         let Some((_, purpose)) = state.mark.take_if(|(waiting, _)| *waiting == number) else {
+            if state.moving.take_if(|last| *last == number).is_some() {
+                state.inbox.push_gap();
+            }
             return state.subscriptions.answer(number, reached);
         };
         match purpose {
-            Purpose::Early => {
-                let State { subscriptions, inbox, early, .. } = &mut *state;
-                inbox.keep_due(|channel| subscriptions.delivery(channel));
-                *early = Early::Dropped;
+            Purpose::Sort => {
+                let State { subscriptions, inbox, past, .. } = &mut *state;
+                if subscriptions.is_beginning() {
+                    inbox.keep_due(|channel| subscriptions.delivery(channel));
+                } else {
+                    inbox.settle_due(|channel| subscriptions.delivery(channel));
+                }
+                *past = Past::Known;
             }
             Purpose::Begin(pid) => state.sending = Sending::Notifying(reached.then_some(pid)),
             Purpose::End => {
@@ -150,6 +161,44 @@ pub struct Listener {
 impl Listener {
     pub(super) const fn new(desk: Rc<Desk>, station: Arc<Station>, post: Rc<Post>) -> Self {
         Self { desk, station, post }
+    }
+
+    /// Which listening connection it hears from.
+    #[cfg(test)]
+    pub(super) const fn station(&self) -> &Arc<Station> {
+        &self.station
+    }
+
+    /// Whether it hears from where the pool's connections lead.
+    #[must_use]
+    pub fn is_at(&self, plan: &DialPlan) -> bool {
+        self.station.hosts == plan.hosts && self.station.dbname == plan.dbname
+    }
+
+    /// The pool's connections lead elsewhere by new settings: hears from there. The client is told of the gap.
+    pub fn move_to(&mut self, plan: &DialPlan) {
+        self.leave_all();
+        self.station = self.desk.station(plan);
+        let questions = {
+            let State { subscriptions, next, moving, .. } = &mut *self.post.state.borrow_mut();
+            let questions = subscriptions.renew(|| {
+                *next = next.wrapping_add(1);
+                *next
+            });
+            *moving = questions.last().map(|(_, number)| *number);
+            questions
+        };
+        for (channel, number) in questions {
+            self.desk.join(&self.station, &channel, &self.post);
+            self.ask(Ask::Listen(channel, self.token(number)));
+        }
+    }
+
+    fn leave_all(&self) {
+        let held: Vec<_> = self.post.state.borrow().subscriptions.held().cloned().collect();
+        for channel in held {
+            self.desk.leave(&self.station, &channel, self.post.session);
+        }
     }
 
     /// Has `cx` woken when the hub tells something.
@@ -196,22 +245,34 @@ impl Listener {
         self.mark(Purpose::Begin(pid))
     }
 
-    /// The client has said something, and nothing else is under way. In a transaction in which it has said LISTEN,
-    /// what arrives before its next word was committed before the transaction.
+    /// The client has said something, and nothing else is under way. In a transaction in which it has said its first
+    /// LISTEN, what arrives before its next word was committed before the transaction, and is dropped.
     #[must_use]
     pub fn begin_message(&self) -> Gate {
         {
             let state = self.post.state.borrow();
-            if !state.subscriptions.is_pending() || state.early == Early::Dropped {
+            if !state.subscriptions.is_beginning() || state.past == Past::Known {
                 return Gate::Open;
             }
         }
-        self.mark(Purpose::Early)
+        self.mark(Purpose::Sort)
+    }
+
+    /// The client is about to UNLISTEN: what was committed before is still for it.
+    #[must_use]
+    pub fn begin_unlisten(&self) -> Gate {
+        {
+            let state = self.post.state.borrow();
+            if !state.subscriptions.is_listening() || state.past == Past::Known {
+                return Gate::Open;
+            }
+        }
+        self.mark(Purpose::Sort)
     }
 
     /// The client's message is on its way.
     pub fn end_message(&self) {
-        self.post.state.borrow_mut().early = Early::Unknown;
+        self.post.state.borrow_mut().past = Past::Unknown;
     }
 
     /// The server is ready, outside a transaction: the client hears of that when its own notifications are there.
@@ -301,10 +362,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let held: Vec<_> = self.post.state.borrow().subscriptions.held().cloned().collect();
-        for channel in held {
-            self.desk.leave(&self.station, &channel, self.post.session);
-        }
+        self.leave_all();
         self.desk.dismiss(self.post.session);
     }
 }

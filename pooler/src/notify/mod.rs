@@ -4,9 +4,12 @@
 //! its client; `roster` is which worker wants which channel. The `hub` on the control thread keeps the listening
 //! connections; each worker has a `desk` that speaks with it, and a session that listens has a `listener`.
 
+mod connection;
 mod desk;
 mod hub;
 mod inbox;
+mod keeper;
+mod lead;
 mod line;
 mod listener;
 mod news;
@@ -16,4 +19,7 @@ pub mod subscriptions;
 pub use desk::Desk;
 pub use hub::start;
 pub use listener::{Gate, Listener};
-pub use news::{Ask, HubOrder, Item, News, Notification, Station, Token};
+pub use news::{Ask, HubOrder, Item, News, Notification, Question, Station, Token};
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use crate::config::settings::HostAddress;
 use crate::ids::{SessionId, WorkerId};
 use crate::server::dial::DialPlan;
+use crate::topology::Snapshot;
 use hawser_wire::backend as message;
 use hawser_wire::frame::HEADER_LENGTH;
 use std::sync::Arc;
@@ -38,9 +39,18 @@ pub enum Ask {
     Mark(Token),
 }
 
+/// What the hub is told.
+#[derive(Debug)]
+pub enum HubOrder {
+    /// By a worker.
+    Question(Question),
+    /// By whoever watches the cluster: where its primary is.
+    Follow(Arc<Snapshot>),
+}
+
 /// A question to the hub, with what it takes to open the listening connection if there is none.
 #[derive(Debug)]
-pub struct HubOrder {
+pub struct Question {
     /// Who asks.
     pub worker: WorkerId,
     /// Of which listening connection.

@@ -81,15 +81,35 @@ impl Subscriptions {
     }
 
     /// The hub has answered the question with this number. A channel that it cannot have is returned: the hub need
-    /// not keep it in mind.
+    /// not keep it in mind. One that the client relies on already is had as soon as the hub can.
     pub fn answer(&mut self, number: u32, confirmed: bool) -> Option<Arc<str>> {
         let channel = self.asked.remove(&number)?;
+        let confirmed = confirmed || self.is_relied_on(&channel);
         let hold = self.holds.get_mut(&channel)?;
         if *hold != Hold::Asked(number) {
             return None;
         }
         *hold = if confirmed { Hold::Confirmed } else { Hold::Refused };
         (!confirmed).then_some(channel)
+    }
+
+    /// The hub has to be asked anew, elsewhere, for every channel that it holds; `number` numbers the questions.
+    pub fn renew(&mut self, mut number: impl FnMut() -> u32) -> Vec<(Arc<str>, u32)> {
+        self.asked.clear();
+        for (channel, hold) in &mut self.holds {
+            if *hold != Hold::Refused {
+                let number = number();
+                *hold = Hold::Asked(number);
+                self.asked.insert(number, channel.clone());
+            }
+        }
+        self.untidy = true;
+        self.asked.iter().map(|(number, channel)| (channel.clone(), *number)).collect()
+    }
+
+    /// The client relies on a channel, or will when its transaction commits.
+    fn is_relied_on(&self, channel: &Arc<str>) -> bool {
+        self.active.contains(channel) || self.actions.contains(&Action::Listen(channel.clone()))
     }
 
     /// A question for a channel is open.
@@ -185,10 +205,11 @@ impl Subscriptions {
         left
     }
 
-    /// LISTEN was said in the transaction that is under way.
+    /// LISTEN was said in the transaction that is under way, by a client that listened on nothing before. A server
+    /// then leaves out what was committed before that transaction; to one that listens already it tells that too.
     #[must_use]
-    pub fn is_pending(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Listen(_)))
+    pub fn is_beginning(&self) -> bool {
+        self.active.is_empty() && self.actions.iter().any(|action| matches!(action, Action::Listen(_)))
     }
 
     /// The client listens on something.
@@ -268,6 +289,26 @@ mod tests {
     }
 
     #[test]
+    fn what_the_client_relies_on_is_asked_for_again_and_kept() {
+        let mut book = Subscriptions::default();
+        listen(&mut book, "a");
+        book.commit();
+        listen(&mut book, "b");
+        have(&mut book, "c");
+        let mut number = 10;
+        let mut asked = book.renew(|| {
+            number += 1;
+            number
+        });
+        asked.sort();
+        let channels: Vec<&str> = asked.iter().map(|(channel, _)| &**channel).collect();
+        assert_eq!(channels, ["a", "b", "c"]);
+        let refused: Vec<_> = asked.iter().filter_map(|(_, number)| book.answer(*number, false)).collect();
+        assert_eq!(refused, [Arc::from("c")]);
+        assert_eq!((book.delivery("a"), book.delivery("b")), (Delivery::Due, Delivery::Early));
+    }
+
+    #[test]
     fn an_open_question_is_kept_when_a_transaction_ends() {
         let mut book = Subscriptions::default();
         book.want("a", 1);
@@ -286,7 +327,7 @@ mod tests {
         listen(&mut book, "b");
         book.roll_back_to("older");
         book.commit();
-        assert!(!book.is_listening());
+        assert_eq!(book.delivery("a"), Delivery::Early);
     }
 
     #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 /// Parameters that a server reports by ParameterStatus and that a client may set. The rest of what it reports
 /// (`server_version`, `is_superuser`, ...) cannot be set.
@@ -29,10 +30,46 @@ pub fn reported(name: &str) -> Option<&'static str> {
     REPORTED.into_iter().find(|known| known.eq_ignore_ascii_case(name))
 }
 
+/// Parameters that cannot change what a prepared statement means or how it is planned, however they are set.
+/// Whatever is not here may: names are looked up along the search path, and literals are read when a statement is
+/// parsed, by DateStyle and TimeZone among others.
+const MEANINGLESS: [&str; 17] = [
+    "application_name",
+    "bytea_output",
+    "client_min_messages",
+    "deadlock_timeout",
+    "default_transaction_deferrable",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "log_min_duration_statement",
+    "log_min_messages",
+    "log_statement",
+    "statement_timeout",
+    "synchronous_commit",
+    "transaction_timeout",
+];
+
+/// Settings of extensions and applications (`app.tenant`) are read when a statement runs.
+#[must_use]
+pub fn is_meaningless(name: &str) -> bool {
+    name.contains('.') || MEANINGLESS.contains(&name)
+}
+
 /// Names (in lower case) and values, sorted by name.
-#[derive(Debug, Default, PartialEq, Eq, Hash, Clone)]
+#[derive(Debug, PartialEq, Eq, Hash, Clone)]
 pub struct ParameterSet {
     entries: Vec<(Box<str>, Box<str>)>,
+    meaning: Arc<str>,
+}
+
+impl Default for ParameterSet {
+    fn default() -> Self {
+        Self { entries: Vec::new(), meaning: Arc::from("") }
+    }
 }
 
 impl ParameterSet {
@@ -55,15 +92,39 @@ impl ParameterSet {
                     entry.1 = value.into();
                 }
             }
-            Err(at) => self.entries.insert(at, (name.into(), value.into())),
+            Err(at) => self.entries.insert(at, (name.as_str().into(), value.into())),
         }
+        self.renew_meaning(&name);
     }
 
     /// Forgets one value.
     pub fn remove(&mut self, name: &str) {
-        if let Ok(at) = self.find(&name.to_ascii_lowercase()) {
+        let name = name.to_ascii_lowercase();
+        if let Ok(at) = self.find(&name) {
             self.entries.remove(at);
+            self.renew_meaning(&name);
         }
+    }
+
+    /// All that can change what a statement means: two sessions for which this is equal may share prepared
+    /// statements. Empty for most.
+    #[must_use]
+    pub const fn meaning(&self) -> &Arc<str> {
+        &self.meaning
+    }
+
+    fn renew_meaning(&mut self, changed: &str) {
+        if is_meaningless(changed) {
+            return;
+        }
+        let mut meaning = String::new();
+        for (name, value) in self.iter().filter(|(name, _)| !is_meaningless(name)) {
+            meaning.push_str(name);
+            meaning.push('=');
+            quote_literal(&mut meaning, value);
+            meaning.push(';');
+        }
+        self.meaning = meaning.into();
     }
 
     /// The value of a parameter.
@@ -160,32 +221,70 @@ impl Interner {
 
 /// Appends the statements that turn `present` into `wanted`; empty when they are equal.
 ///
-/// `session_authorization` comes first and `role` second, because the first resets the second, and both decide
-/// what else may be set.
+/// Where a role is or was set, it is left first and taken again last: other settings are made as the user who
+/// logged in, as they were when the session made them before it changed its role.
 pub fn difference(out: &mut String, present: &ParameterSet, wanted: &ParameterSet) {
-    let changed = wanted.iter().filter(|(name, value)| present.value(name) != Some(*value));
-    let gone = present.iter().filter(|(name, _)| wanted.value(name).is_none());
-    let mut steps: Vec<(&str, Option<&str>)> = gone.map(|(name, _)| (name, None)).collect();
-    steps.extend(changed.map(|(name, value)| (name, Some(value))));
-    if steps.iter().any(|(name, _)| *name == "session_authorization")
-        && let Some(role) = wanted.value("role")
-        && !steps.iter().any(|(name, _)| *name == "role")
-    {
-        steps.push(("role", Some(role)));
+    let changed = |name: &str| present.value(name) != wanted.value(name);
+    let mut names: Vec<&str> = present.iter().chain(wanted.iter()).map(|(name, _)| name).collect();
+    names.retain(|name| changed(name));
+    names.sort_unstable();
+    names.dedup();
+    let others = names.iter().any(|name| !is_role(name));
+    let user = changed(USER);
+    let role = changed(ROLE) || user || others && present.value(ROLE).is_some();
+    let user = user || others && present.value(USER).is_some();
+    // The first resets the second.
+    if user && present.value(USER).is_some() {
+        out.push_str("RESET SESSION AUTHORIZATION;");
     }
-    steps.sort_by_key(|(name, _)| match *name {
-        "session_authorization" => 0,
-        "role" => 1,
-        _ => 2,
-    });
-    for (name, value) in steps {
-        match value {
-            Some(value) => set_statement(out, name, value),
-            None => {
-                out.push_str("RESET ");
-                quote_identifier(out, name);
-                out.push(';');
-            }
+    if role && present.value(ROLE).is_some() {
+        out.push_str("RESET ROLE;");
+    }
+    for name in names.into_iter().filter(|name| !is_role(name)) {
+        step(out, name, wanted.value(name));
+    }
+    set_roles(out, wanted, user, role);
+}
+
+/// Appends the statements after which a server has exactly `wanted`, whatever was set on it before, beside what
+/// `base` sets.
+pub fn everything(out: &mut String, base: &str, wanted: &ParameterSet) {
+    out.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;");
+    if !base.is_empty() {
+        out.push_str(base);
+        out.push(';');
+    }
+    for (name, value) in wanted.iter().filter(|(name, _)| !is_role(name)) {
+        step(out, name, Some(value));
+    }
+    set_roles(out, wanted, true, true);
+}
+
+const USER: &str = "session_authorization";
+const ROLE: &str = "role";
+const ROLES: [&str; 2] = [USER, ROLE];
+
+/// Whether a parameter (in lower case) says as whom the session acts.
+#[must_use]
+pub fn is_role(name: &str) -> bool {
+    ROLES.contains(&name)
+}
+
+fn set_roles(out: &mut String, wanted: &ParameterSet, user: bool, role: bool) {
+    for (name, due) in [(USER, user), (ROLE, role)] {
+        if let Some(value) = wanted.value(name).filter(|_| due) {
+            set_statement(out, name, value);
+        }
+    }
+}
+
+fn step(out: &mut String, name: &str, value: Option<&str>) {
+    match value {
+        Some(value) => set_statement(out, name, value),
+        None => {
+            out.push_str("RESET ");
+            quote_identifier(out, name);
+            out.push(';');
         }
     }
 }
@@ -212,6 +311,13 @@ fn set_statement(out: &mut String, name: &str, value: &str) {
         quote_literal(out, value);
     }
     out.push(';');
+}
+
+/// Whether two values of a parameter are the same setting, as far as that can be told from the text.
+#[must_use]
+pub fn is_same_value(name: &str, one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+        || hawser_sql_router::effects::is_list(name) && split_list(one) == split_list(other)
 }
 
 /// Splits a list of identifiers as PostgreSQL's `SplitIdentifierString` does.
@@ -313,8 +419,33 @@ mod tests {
     fn the_session_user_comes_before_the_role_and_takes_it_along() {
         assert_eq!(
             statements(&[("role", "r")], &[("role", "r"), ("session_authorization", "u")]),
-            "SET \"session_authorization\" TO 'u';SET \"role\" TO 'r';"
+            "RESET ROLE;SET \"session_authorization\" TO 'u';SET \"role\" TO 'r';"
         );
+    }
+
+    #[test]
+    fn other_settings_are_made_as_the_user_who_logged_in() {
+        assert_eq!(
+            statements(&[("role", "r"), ("a", "1")], &[("role", "r"), ("a", "2")]),
+            "RESET ROLE;SET \"a\" TO '2';SET \"role\" TO 'r';"
+        );
+        assert_eq!(statements(&[("role", "r")], &[("role", "s")]), "RESET ROLE;SET \"role\" TO 's';");
+        assert_eq!(statements(&[("role", "r")], &[]), "RESET ROLE;");
+        let mut out = String::new();
+        everything(&mut out, "", &set(&[("role", "r"), ("a", "1")]));
+        assert_eq!(
+            out,
+            "RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;SET \"a\" TO '1';SET \"role\" TO 'r';"
+        );
+    }
+
+    #[test]
+    fn what_a_statement_means_depends_on_most_settings() {
+        let set = set(&[("application_name", "x"), ("statement_timeout", "1"), ("search_path", "a")]);
+        assert_eq!(&**set.meaning(), "search_path='a';");
+        let mut plain = set;
+        plain.remove("Search_path");
+        assert_eq!(&**plain.meaning(), "");
     }
 
     #[test]

@@ -72,6 +72,13 @@ impl<C, W> Ledger<C, W> {
         lent
     }
 
+    /// Lends an idle connection that fits.
+    pub fn lend_that(&mut self, fits: impl FnMut(&mut C) -> bool) -> Option<C> {
+        let lent = self.take_idle(1, fits).pop();
+        self.leased += usize::from(lent.is_some());
+        lent
+    }
+
     /// The client joins the queue.
     pub fn wait(&mut self, waiter: W) {
         self.waiters.push_back(waiter);

@@ -338,6 +338,22 @@ impl Pool {
         self.queue(now).map(Request::Wait)
     }
 
+    /// The idle connection to this server process, if it is there and fit.
+    pub fn request_that(&self, process: u32, now: Instant) -> Option<Box<Member>> {
+        let fits = |member: &mut Box<Member>| {
+            member.server.cancel_key.pid == process
+                && !member.server.stream.has_arrivals()
+                && !self.needs_check(&member.server, now)
+        };
+        if self.shut.get() || self.counts().waiting > 0 {
+            return None;
+        }
+        let member = self.ledger.borrow_mut().lend_that(fits)?;
+        self.note_idle();
+        count(&self.counters.assignments, 1);
+        Some(member)
+    }
+
     #[cold]
     fn queue(self: &Rc<Self>, now: Instant) -> Result<Rc<Ticket>, Rc<PoolError>> {
         if *self.lead.borrow() == Lead::Nowhere {

@@ -5,7 +5,7 @@ use super::card::Stage;
 use super::halt::Stance;
 use super::{Member, Pool, PoolPlan, ledger};
 use crate::server::checkin::{self, Circumstances, Verdict};
-use crate::server::connection::ServerConnection;
+use crate::server::connection::{Doubt, ServerConnection};
 use crate::server::exchange::{self, simple_query};
 use std::rc::Rc;
 use std::time::Instant;
@@ -17,6 +17,10 @@ async fn clean_up(server: &mut ServerConnection, reset_query: &str) -> Result<()
     let words = reset_query.trim().trim_end_matches(';').split_ascii_whitespace();
     if !words.map(str::to_ascii_lowercase).eq(["discard", "all"]) {
         simple_query(server, "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; DEALLOCATE ALL").await?;
+    }
+    if !server.base.query.is_empty() {
+        let base = server.base.clone();
+        simple_query(server, &base.query).await?;
     }
     Ok(())
 }
@@ -83,6 +87,8 @@ impl Pool {
             if clean {
                 // Whatever the reset query leaves, the next client's settings are made anew from here.
                 member.server.settings = pool.surroundings.interner().intern(Default::default());
+                member.server.doubt = Doubt::None;
+                member.server.sequences = None;
                 member.server.statements.clear();
                 member.server.listens = false;
             }

@@ -4,6 +4,7 @@ use crate::pins::{PinReason, PinReasons};
 use crate::stopwatch::{Stopwatch, Times, count};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Counters of one pool on one worker; they only grow.
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ pub struct Counters {
     pub login_time: Stopwatch,
     /// Times that a session was pinned, by reason.
     pub pins: [Cell<u64>; PinReason::ALL.len()],
+    /// Microseconds for which sessions were pinned, by reason; each pin counts when it ends.
+    pub pin_time: [Cell<u64>; PinReason::ALL.len()],
     errors: RefCell<BTreeMap<Sqlstate, u64>>,
 }
 
@@ -72,6 +75,14 @@ impl Counters {
         came
     }
 
+    /// A pin has ended that held for so long.
+    #[cold]
+    pub fn count_pin_time(&self, reason: PinReason, time: Duration) {
+        if let Some(counter) = self.pin_time.get(reason as usize) {
+            count(counter, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn read(&self) -> Tally {
@@ -91,6 +102,7 @@ impl Counters {
             wait_time: self.wait_time.read(),
             login_time: self.login_time.read(),
             pins: std::array::from_fn(|place| self.pins.get(place).map_or(0, Cell::get)),
+            pin_time: std::array::from_fn(|place| self.pin_time.get(place).map_or(0, Cell::get)),
             errors: self.errors.borrow().clone(),
         }
     }
@@ -115,6 +127,7 @@ pub struct Tally {
     pub wait_time: Times,
     pub login_time: Times,
     pub pins: [u64; PinReason::ALL.len()],
+    pub pin_time: [u64; PinReason::ALL.len()],
     pub errors: BTreeMap<Sqlstate, u64>,
 }
 
@@ -136,6 +149,9 @@ impl Tally {
         self.wait_time.add(&other.wait_time);
         self.login_time.add(&other.login_time);
         for (mine, theirs) in self.pins.iter_mut().zip(other.pins) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.pin_time.iter_mut().zip(other.pin_time) {
             *mine += theirs;
         }
         for (sqlstate, more) in &other.errors {

@@ -67,8 +67,7 @@ impl Pool {
         let interner = self.surroundings.interner();
         let settings = interner.intern(ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
         let server = &mut member.server;
-        let mut statements = String::new();
-        crate::parameters::difference(&mut statements, &server.settings, &settings);
+        let statements = server.change_settings(None, &settings);
         let mut reported: Vec<(String, String)> = Vec::clone(&server.welcome);
         let mut known = ParameterSet::clone(&settings);
         if !statements.is_empty() {

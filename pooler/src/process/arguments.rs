@@ -54,17 +54,29 @@ pub enum Command {
     ///
     /// Functions beyond PostgreSQL's own are not known without --url, and calls of them are taken for writes.
     Route(Question),
+    /// Say by the exit status whether a Hawser serves, for keepalived, Docker and systemd
+    ///
+    /// Without a user in the URL it is enough that a client is greeted. With one it logs in, and runs a statement.
+    Health {
+        /// Where it listens, postgres://USER:PASSWORD@HOST:PORT/DATABASE or less of it (PGPASSWORD works too); or
+        /// where it answers by HTTP, http://HOST:PORT with /healthz, /readyz, /primary or /standby behind it
+        #[arg(value_name = "URL")]
+        url: Option<String>,
+        /// Only if there is a primary that takes writes (needs a user)
+        #[arg(long, conflicts_with = "standby")]
+        primary: bool,
+        /// Only if reads reach a standby (needs a user)
+        #[arg(long)]
+        standby: bool,
+        /// How long it may take
+        #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = crate::config::units::parse_duration)]
+        timeout: std::time::Duration,
+    },
     /// Print the manual page, or completions for a shell
     Manual {
         /// What
         #[arg(value_name = "KIND", value_enum, default_value_t = Manual::Man)]
         kind: Manual,
-    },
-    /// Ask a running Hawser whether it is well; the exit status says it too
-    Health {
-        /// What to ask; the path may be /healthz, /readyz, /primary or /standby
-        #[arg(value_name = "URL")]
-        url: Option<String>,
     },
     /// Print every setting, as Markdown; or all of the console, or every metric
     Reference {

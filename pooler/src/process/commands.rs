@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::settings::{PoolMode, Settings};
 use crate::config::{Arguments, Conversion, Environment, Finding, Loaded, Problems, Source, convert, load};
+use crate::topology::checkup::{CheckupError, Visit, Wanted};
 
 /// Where the TOML file looks for passwords when no folder was named.
 const SECRETS_DIR: &str = "secrets";
@@ -113,6 +115,24 @@ fn write_secret(folder: &Path, path: &Path, secret: &str) -> std::io::Result<()>
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(secret.as_bytes())
+}
+
+/// Checks a Hawser as a client would; `url` says where it is, or else it is where one usually is.
+///
+/// # Errors
+/// There is no thread to do it on. What is wrong with the Hawser, or the URL, is inside.
+pub fn health(
+    url: Option<&str>,
+    wanted: Wanted,
+    timeout: Duration,
+    environment: &Environment,
+) -> std::io::Result<Result<String, CheckupError>> {
+    let visit = match Visit::plan(url, environment, timeout) {
+        Ok(visit) => visit,
+        Err(error) => return Ok(Err(error)),
+    };
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    Ok(tokio.block_on(visit.check(wanted)))
 }
 
 #[cfg(test)]

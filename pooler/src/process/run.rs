@@ -87,15 +87,15 @@ fn start_workers(
     runtime: &Arc<Runtime>,
 ) -> io::Result<(Mailboxes, Vec<JoinHandle<()>>)> {
     let (senders, receivers): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
-    let mailboxes = Mailboxes::new(senders).with_operators(operators);
     let (hub, orders) = mpsc::unbounded_channel();
+    let mailboxes = Mailboxes::new(senders).with_hub(hub).with_operators(operators);
     notify::start(mailboxes.clone(), orders);
     let mut threads = Vec::new();
     for (number, (receiver, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
-        let (mailboxes, runtime, hub) = (mailboxes.clone(), runtime.clone(), hub.clone());
+        let (mailboxes, runtime) = (mailboxes.clone(), runtime.clone());
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
         threads.push(thread.spawn(move || {
-            if let Err(error) = worker::run(WorkerId(number), mailboxes, receiver, hub, runtime, listeners) {
+            if let Err(error) = worker::run(WorkerId(number), mailboxes, receiver, runtime, listeners) {
                 tracing::error!(number, %error, "worker cannot run");
             }
         })?);

@@ -1,19 +1,23 @@
 //! Server to client: walks the headers, drops what is ours, passes the rest on untouched.
 
-use super::gate::{self, Look};
+use super::gate::{self, Look, REVALIDATE};
 use super::outbox::Outbox;
-use super::{ClientSide, Relay, Shared, Stop, state, undo};
+use super::{ClientSide, Relay, Shared, Stop, confirm, state, undo, wording};
+use crate::ids::StatementId;
 use crate::parameters;
 use crate::server::connection::{Effect, ServerConnection};
+use crate::server::exchange;
+use crate::statements::Statement;
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::encode::SERVER_NAME_PREFIX;
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
-use hawser_wire::reply_queue::{Fate, Request, Settled, Unexpected};
+use hawser_wire::reply_queue::{Fate, Settled, Unexpected};
 use hawser_wire::sqlstate;
 use hawser_wire::tag::backend;
 use smallvec::SmallVec;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// The pump's place in the server's stream.
@@ -32,6 +36,8 @@ pub(super) struct Downstream {
     served: bool,
     /// A ReadyForQuery waits until the client's own notifications are there.
     pub(super) held: bool,
+    /// The error of a statement of ours that went ahead of the client's query, which will fail by it.
+    ahead: Option<Vec<u8>>,
 }
 
 impl Relay {
@@ -49,7 +55,7 @@ impl Relay {
             ready!(drained).map_err(Stop::ClientLost)?;
             return Poll::Ready(Ok(()));
         }
-        if self.walk_input(client, server, shared)? || self.answer_alone(server) {
+        if self.walk_input(client, server, shared)? || self.answer_alone(client, server, shared) {
             return Poll::Ready(Ok(()));
         }
         if self.down.held {
@@ -67,14 +73,30 @@ impl Relay {
     }
 
     /// Replies that no message of the server's will come before: sent by themselves.
-    fn answer_alone(&mut self, server: &mut ServerConnection) -> bool {
+    fn answer_alone(
+        &mut self,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> bool {
         let before = self.down.out.is_empty();
         let alone = matches!(server.queue.head(), Some(head) if matches!(head.fate, Fate::Synthesise(_)))
             && !server.queue.awaits_server();
-        while alone && let Some(bytes) = server.queue.due() {
-            self.down.out.fixed(bytes);
+        if alone {
+            self.answer_due(client, server, shared);
         }
         before && !self.down.out.is_empty()
+    }
+
+    /// Replies of ours whose turn it is.
+    fn answer_due(&mut self, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+        while let Some((bytes, effect)) = server.queue.due() {
+            self.replay.give_up();
+            self.down.out.fixed(bytes);
+            if let Some(effect) = effect {
+                confirm(effect, client, server, shared);
+            }
+        }
     }
 
     /// Walks what has arrived. True when there is something to write or the input got shorter.
@@ -118,7 +140,9 @@ impl Relay {
             }
             let Some(header) = frame::header(rest).map_err(Stop::ServerFraming)? else { break };
             let present = rest.len().min(header.total());
-            if present < header.total() && is_read(header) {
+            let asked = header.tag == backend::DATA_ROW
+                && matches!(server.queue.head(), Some(head) if matches!(head.effect, Some(Effect::Asked(_))));
+            if present < header.total() && (is_read(header) || asked) {
                 break;
             }
             let body = rest.get(HEADER_LENGTH..present).unwrap_or_default();
@@ -154,6 +178,7 @@ impl Relay {
         if dropped {
             self.down.out.skip(count);
         } else {
+            self.replay.give_up();
             self.down.out.pass(count);
             self.traffic.sent += count as u64;
         }
@@ -169,33 +194,26 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Result<bool, Stop> {
-        while let Some(bytes) = server.queue.due() {
-            self.down.out.fixed(bytes);
-        }
         if whole && is_farewell(header.tag, body) {
             return Err(Stop::ServerEnds(body.to_vec()));
         }
-        if header.tag == backend::ERROR_RESPONSE
-            && let Some(head) = server.queue.head()
-            && matches!(head.effect, Some(Effect::Settings | Effect::Ours))
-        {
-            return Err(Stop::OursFailed(body.to_vec()));
+        if header.tag == backend::ERROR_RESPONSE {
+            return self.take_error(header, body, whole, client, server, shared);
         }
-        let expected = matches!(server.queue.head_effect(), Some(Effect::MustFail));
+        self.answer_due(client, server, shared);
+        if header.tag == backend::DATA_ROW
+            && let Some(Effect::Asked(rows)) = server.queue.head_effect()
+        {
+            rows.extend(exchange::row(body));
+        }
         let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
-            Some(Effect::Statements(effects)) => effects.pop_front(),
+            Some(Effect::Does(doing)) => {
+                doing.done += 1;
+                Some((doing.deed.clone(), doing.done - 1))
+            }
             _ => None,
         });
-        server.tainted |= header.tag == backend::ERROR_RESPONSE && whole && contradicts(server, body);
-        let mut failed: SmallVec<[Effect; 2]> = SmallVec::new();
-        let fate = server.queue.observe(header.tag, &mut |outcome| {
-            if let Settled::Failed(effect) = outcome {
-                failed.push(effect);
-            }
-        })?;
-        for effect in failed {
-            undo(effect, client, server);
-        }
+        let fate = self.observe(header.tag, client, server, shared)?;
         match header.tag {
             backend::READY_FOR_QUERY => {
                 let status = body.first().copied().and_then(TransactionStatus::from_byte);
@@ -206,6 +224,7 @@ impl Relay {
                 if fate == Fate::Forward {
                     self.note_acknowledged();
                     self.traffic.queries += 1;
+                    self.down.ahead = None;
                     let idle = server.status == TransactionStatus::Idle;
                     state::ready(idle, client, server);
                     if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
@@ -220,16 +239,12 @@ impl Relay {
                     return Ok(state::reported(name, value, client, server, shared));
                 }
             }
-            backend::ERROR_RESPONSE if expected => return Ok(true),
-            backend::ERROR_RESPONSE => {
-                self.note_error(body);
-                client.state.fail();
-                return Ok(whole && self.rewrite_error(body, client));
-            }
             backend::COMMAND_COMPLETE if fate == Fate::Forward => {
                 if let Some(tag) = message::command_tag(body) {
                     self.batch.rows += crate::shapes::rows_of(tag);
-                    state::command(tag, said.flatten(), client, server, shared);
+                    let said = said.flatten();
+                    let said = said.as_ref().and_then(|(deed, at)| deed.step(*at));
+                    state::command(tag, said, client, server, shared);
                 }
             }
             _ => {}
@@ -264,33 +279,127 @@ impl Relay {
         }
     }
 
-    /// Gives the client back its own names in an error. True when our version was put in the outbox.
-    fn rewrite_error(&mut self, body: &[u8], client: &ClientSide) -> bool {
-        let finder = memchr::memmem::Finder::new(SERVER_NAME_PREFIX);
-        if finder.find(body).is_none() {
-            return false;
+    /// Accounts for one message in the queue, with what that settles.
+    fn observe(
+        &mut self,
+        tag: u8,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Result<Fate, Stop> {
+        let mut settled: SmallVec<[Settled<Effect>; 2]> = SmallVec::new();
+        let fate = server.queue.observe(tag, &mut |outcome| settled.push(outcome))?;
+        for outcome in settled {
+            match outcome {
+                Settled::Succeeded(effect) => confirm(effect, client, server, shared),
+                Settled::Failed(effect) => undo(effect, client, server),
+            }
         }
-        let mut renamed = Vec::with_capacity(body.len());
-        let mut rest = body;
-        while let Some(found) = finder.find(rest) {
-            let (before, after) = rest.split_at(found);
-            renamed.extend_from_slice(before);
-            let digits = after.get(SERVER_NAME_PREFIX.len()..).unwrap_or_default();
-            let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let number = std::str::from_utf8(digits.get(..count).unwrap_or_default()).unwrap_or_default();
-            let name = number
-                .parse()
-                .ok()
-                .and_then(|number| client.statements.name_of(crate::ids::StatementId(number)));
-            let ours = after.get(..SERVER_NAME_PREFIX.len() + count).unwrap_or_default();
-            renamed.extend_from_slice(name.unwrap_or(ours));
-            rest = after.get(ours.len()..).unwrap_or_default();
+        Ok(fate)
+    }
+
+    /// Accounts for an error. True when the client must not see it as it is.
+    fn take_error(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        whole: bool,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Result<bool, Stop> {
+        let stale = whole.then(|| stale(server, body)).flatten();
+        if let Some(stale) = &stale
+            && self.replay.is_possible()
+            && self.down.out.is_empty()
+        {
+            self.observe(header.tag, client, server, shared)?;
+            stale.forget(server);
+            server.queue.swallow_batch();
+            self.replay.order();
+            return Ok(true);
         }
-        renamed.extend_from_slice(rest);
+        self.answer_due(client, server, shared);
+        let head = server.queue.head();
+        let fate = head.map_or(Fate::Forward, |head| head.fate);
+        let effect = head.and_then(|head| head.effect.as_ref());
+        if matches!(effect, Some(Effect::Settings | Effect::Ours)) {
+            return Err(Stop::OursFailed(body.to_vec()));
+        }
+        let is_ours = matches!(effect, Some(Effect::MustFail | Effect::Asked(_)));
+        let is_ahead = matches!(effect, Some(Effect::PreparedAhead(_) | Effect::Ahead));
+        let shifts = match effect {
+            Some(Effect::Does(doing)) => Some(doing.deed.clone()),
+            _ => None,
+        };
+        let words = match self.down.ahead.take_if(|_| fate == Fate::Forward) {
+            Some(held) => Some(held),
+            None if whole => {
+                let shifts = shifts.as_ref().map_or(&[][..], |deed| &deed.shifts);
+                wording::in_clients_words(body, |id| client.statements.name_of(id), shifts)
+            }
+            None => None,
+        };
+        self.observe(header.tag, client, server, shared)?;
+        if let Some(stale) = stale {
+            stale.forget(server);
+        }
+        if is_ours {
+            return Ok(true);
+        }
+        if is_ahead {
+            let words = words.unwrap_or_else(|| body.to_vec());
+            self.down.ahead = Some(wording::without_position(&words));
+            return Ok(true);
+        }
+        self.note_error(body);
+        client.state.fail();
+        let Some(words) = words else { return Ok(false) };
+        self.replay.give_up();
         self.down.out.ours(|out| {
-            hawser_wire::encode::message(out, backend::ERROR_RESPONSE, |out| out.extend_from_slice(&renamed));
+            hawser_wire::encode::message(out, backend::ERROR_RESPONSE, |out| out.extend_from_slice(&words));
         });
-        true
+        Ok(true)
+    }
+}
+
+/// What an error tells about the server's copy of a statement of ours.
+enum Stale {
+    /// It has one that does not fit any more.
+    Outlived(StatementId),
+    /// It has none: somebody has dropped it behind our back.
+    Gone(StatementId),
+    /// It has one that we do not know of.
+    Stranger(Arc<Statement>),
+}
+
+impl Stale {
+    fn forget(&self, server: &mut ServerConnection) {
+        match self {
+            Self::Outlived(id) => server.statements.spoil(*id),
+            Self::Gone(id) => server.statements.forget(*id),
+            Self::Stranger(statement) => server.statements.restore(statement.clone()),
+        }
+    }
+}
+
+/// Whether an error says that what we believe of a prepared statement on the server is not so.
+fn stale(server: &ServerConnection, body: &[u8]) -> Option<Stale> {
+    let effect = server.queue.next_of_server()?.effect.as_ref()?;
+    let fields = message::error_fields(body);
+    let is = |sqlstate: &str| fields.sqlstate == sqlstate.as_bytes();
+    let ours = || memchr::memmem::find(fields.message, SERVER_NAME_PREFIX).is_some();
+    match effect {
+        Effect::Bound(id) if is(sqlstate::FEATURE_NOT_SUPPORTED) && fields.routine == REVALIDATE => {
+            Some(Stale::Outlived(*id))
+        }
+        Effect::Bound(id) if is(sqlstate::INVALID_SQL_STATEMENT_NAME) && ours() => Some(Stale::Gone(*id)),
+        Effect::Prepared(made) | Effect::PreparedAhead(made) | Effect::Named(_, made)
+            if is(sqlstate::DUPLICATE_PREPARED_STATEMENT) && ours() =>
+        {
+            Some(Stale::Stranger(made.statement.clone()))
+        }
+        _ => None,
     }
 }
 
@@ -318,19 +427,4 @@ fn is_farewell(tag: u8, body: &[u8]) -> bool {
     }
     let stops = [sqlstate::ADMIN_SHUTDOWN, sqlstate::CANNOT_CONNECT_NOW].map(str::as_bytes);
     matches!(fields.severity, b"FATAL" | b"PANIC") && stops.contains(&fields.sqlstate)
-}
-
-/// Whether an error says that the server has a statement of ours that we thought it lacks, or lacks one that we
-/// thought it has: a client has meddled with them in SQL. Closing the connection is what ends that.
-fn contradicts(server: &ServerConnection, body: &[u8]) -> bool {
-    let Some(head) = server.queue.head() else { return false };
-    let sqlstate = match (head.request, &head.effect) {
-        (Request::Parse, Some(Effect::Prepared(_) | Effect::Named(..))) => {
-            sqlstate::DUPLICATE_PREPARED_STATEMENT
-        }
-        (Request::Bind | Request::Describe, None) => sqlstate::INVALID_SQL_STATEMENT_NAME,
-        _ => return false,
-    };
-    message::error_fields(body).sqlstate == sqlstate.as_bytes()
-        && memchr::memmem::find(body, SERVER_NAME_PREFIX).is_some()
 }

@@ -30,6 +30,9 @@ const STANDBY: [&str; 7] = [
     sqlstate::CANNOT_CONNECT_NOW,
 ];
 
+/// The function that finds a plan stale, on whatever host: that is healed where it happens.
+pub(super) const REVALIDATE: &[u8] = b"RevalidateCachedQuery";
+
 /// Looks at replies from the beginning.
 pub(super) fn look(replies: &[u8]) -> Result<Look<'_>, FrameError> {
     let mut at = 0;
@@ -47,8 +50,9 @@ pub(super) fn look(replies: &[u8]) -> Result<Look<'_>, FrameError> {
             | backend::PARAMETER_STATUS => {}
             backend::ERROR_RESPONSE => {
                 let Some(body) = rest.get(HEADER_LENGTH..header.total()) else { return Ok(Look::More) };
-                let sqlstate = message::error_fields(body).sqlstate;
-                let refused = STANDBY.iter().any(|known| known.as_bytes() == sqlstate);
+                let fields = message::error_fields(body);
+                let refused = STANDBY.iter().any(|known| known.as_bytes() == fields.sqlstate)
+                    && fields.routine != REVALIDATE;
                 return Ok(if refused { Look::Refused(body) } else { Look::Served });
             }
             _ => return Ok(Look::Served),

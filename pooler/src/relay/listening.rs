@@ -9,6 +9,7 @@ use super::{ClientSide, Relay, Stop};
 use crate::notify::{Gate, Listener};
 use crate::pins::PinReason;
 use crate::server::connection::{Effect as Owed, ServerConnection};
+use crate::statements::Deed;
 use hawser_sql_router::effects::Effect;
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::reply_queue::Fate;
@@ -23,14 +24,15 @@ impl Relay {
         self.up.wait == Some(Wait::Listener)
     }
 
-    /// Whether a message with these effects may be sent now. If not, it is clear what is waited for.
+    /// Whether a message that does this may be sent now. If not, it is clear what is waited for.
     pub(super) fn is_open(
         &mut self,
-        effects: Option<&Owed>,
+        deed: Option<&Deed>,
         client: &ClientSide,
         server: &mut ServerConnection,
     ) -> bool {
-        let Some(Owed::Statements(effects)) = effects else { return true };
+        let Some(deed) = deed else { return true };
+        let effects = &deed.effects.statements;
         let channels = || {
             effects.iter().filter_map(|effect| match effect {
                 Effect::Listen(channel) => Some(channel.as_str()),
@@ -39,7 +41,9 @@ impl Relay {
         };
         let listens = channels().next().is_some();
         let notifies = effects.contains(&Effect::Notify);
-        if self.keep || !(listens || notifies) {
+        let unlistens =
+            effects.iter().any(|effect| matches!(effect, Effect::Unlisten(_) | Effect::UnlistenAll));
+        if self.keep || !(listens || notifies || unlistens) {
             return true;
         }
         let by_hub = listens && is_utf8(client, server);
@@ -50,11 +54,14 @@ impl Relay {
             }
             None => Gate::Open,
             Some(listener) => {
-                let listening = if by_hub { listener.begin_listen(channels()) } else { Gate::Open };
-                match listening {
-                    Gate::Open if notifies => listener.begin_notify(server.cancel_key.pid),
-                    gate => gate,
+                let mut gate = if by_hub { listener.begin_listen(channels()) } else { Gate::Open };
+                if gate == Gate::Open && unlistens {
+                    gate = listener.begin_unlisten();
                 }
+                if gate == Gate::Open && notifies {
+                    gate = listener.begin_notify(server.cancel_key.pid);
+                }
+                gate
             }
         };
         self.up.wait = Wait::at(gate);
@@ -67,8 +74,9 @@ impl Relay {
         if self.up.wait == Some(Wait::Unlisten) {
             return false;
         }
+        let speaks = client.input.as_ref().is_some_and(|input| !input.is_empty());
         self.up.wait = match &client.listener {
-            Some(listener) if server.queue.is_settled() => Wait::at(listener.begin_message()),
+            Some(listener) if speaks && server.queue.is_settled() => Wait::at(listener.begin_message()),
             _ => None,
         };
         self.up.wait.is_none()
@@ -152,8 +160,29 @@ impl Upstream {
 fn is_utf8(client: &ClientSide, server: &ServerConnection) -> bool {
     const NAME: &str = "client_encoding";
     let default = || server.welcome.iter().find(|(name, _)| name == NAME).map(|(_, value)| value.as_str());
-    let encoding = client.state.settings.value(NAME).or_else(default);
-    encoding.is_some_and(|encoding| {
-        ["utf8", "utf-8", "unicode"].iter().any(|known| encoding.eq_ignore_ascii_case(known))
-    })
+    client.state.settings.value(NAME).or_else(default).is_some_and(means_utf8)
+}
+
+/// Whether a server takes this for UTF-8: of the name of an encoding only letters and digits count.
+fn means_utf8(encoding: &str) -> bool {
+    let known = |name: &str| {
+        let letters = encoding.bytes().filter(u8::is_ascii_alphanumeric);
+        letters.map(|letter| letter.to_ascii_lowercase()).eq(name.bytes())
+    };
+    known("utf8") || known("unicode")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::means_utf8;
+
+    #[test]
+    fn names_of_encodings_are_read_as_the_server_reads_them() {
+        for name in ["UTF8", "utf-8", "'utf-8'", "Unicode"] {
+            assert!(means_utf8(name), "{name}");
+        }
+        for name in ["", "LATIN1", "SQL_ASCII", "utf16"] {
+            assert!(!means_utf8(name), "{name}");
+        }
+    }
 }

@@ -7,18 +7,22 @@
 mod downstream;
 mod gate;
 mod listening;
+mod naming;
 mod outbox;
 mod plan;
+mod question;
+mod replay;
 mod state;
 mod upstream;
+mod wording;
 
 use crate::ids::SessionId;
 use crate::notify::{Desk, Listener};
 use crate::pins::PinReasons;
-use crate::server::connection::{Effect, ServerConnection};
+use crate::server::connection::{Doubt, Effect, ServerConnection};
 use crate::server::dial::Local;
 use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
-use crate::statements::{ClientStatements, Registry, Statement};
+use crate::statements::{ClientStatements, Deed, Registry};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
@@ -32,6 +36,7 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
+pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
 
@@ -69,7 +74,7 @@ pub struct UnnamedStatement {
     /// The body after the empty name: text, zero, types.
     pub rest: Vec<u8>,
     /// What it does to the session.
-    pub effects: Option<Arc<[hawser_sql_router::effects::Effect]>>,
+    pub deed: Option<Arc<Deed>>,
     /// Whether it may end a transaction.
     pub ending: Option<Ending>,
     /// Its shape, for statistics.
@@ -85,6 +90,8 @@ pub struct Shared {
     pub local: Local,
     /// Statements of the whole process.
     pub registry: Arc<Registry>,
+    /// Texts whose calls leave nothing behind, as far as this worker has seen.
+    pub proven: Proven,
     /// Where sessions listen.
     pub desk: Rc<Desk>,
     /// What queries of one shape come to.
@@ -190,6 +197,7 @@ pub struct Relay {
     pub reads: bool,
     up: upstream::Upstream,
     down: downstream::Downstream,
+    replay: replay::Replay,
     limits: RelayLimits,
     /// Counts for statistics.
     pub traffic: Traffic,
@@ -291,6 +299,7 @@ impl Relay {
             reads: false,
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),
+            replay: replay::Replay::default(),
             limits,
             traffic: Traffic::default(),
             counted: Traffic::default(),
@@ -303,12 +312,10 @@ impl Relay {
 
     /// Puts what must be set before anything that the client sends, if client and server differ.
     pub fn prepend_settings(&mut self, client: &ClientSide, server: &mut ServerConnection) {
-        if std::rc::Rc::ptr_eq(&server.settings, &client.state.settings) {
+        if server.doubt == Doubt::None && Rc::ptr_eq(&server.settings, &client.state.settings) {
             return;
         }
-        let mut statements = String::new();
-        crate::parameters::difference(&mut statements, &server.settings, &client.state.settings);
-        server.settings = client.state.settings.clone();
+        let statements = server.change_settings(Some(client.session), &client.state.settings);
         if !statements.is_empty() {
             self.prepend(server, &statements, Effect::Settings);
         }
@@ -342,12 +349,18 @@ impl Relay {
             if self.deliver_notifications(client, server)? {
                 continue;
             }
-            if self.is_settled(client, server) {
-                if self.unlisten(server) {
+            if self.is_at_rest(server) {
+                if client.state.has_question() && !self.keep {
+                    self.ask(client, server);
                     continue;
                 }
-                self.rest(client, shared);
-                return Poll::Ready(Ok(()));
+                if client.state.pins.is_empty() && !self.keep && !self.up.needs_server() {
+                    if self.unlisten(server) {
+                        continue;
+                    }
+                    self.rest(client, shared);
+                    return Poll::Ready(Ok(()));
+                }
             }
             if sent.is_pending() && received.is_pending() {
                 self.rest(client, shared);
@@ -459,17 +472,22 @@ impl Relay {
         loss
     }
 
-    /// The server could be given back.
-    fn is_settled(&self, client: &ClientSide, server: &ServerConnection) -> bool {
+    /// The server has answered everything, outside a transaction, and everything has left.
+    fn is_at_rest(&self, server: &ServerConnection) -> bool {
         server.queue.is_settled()
             && server.status == TransactionStatus::Idle
-            && client.state.pins.is_empty()
-            && !self.keep
             && self.up.out.is_empty()
             && self.up.piece == 0
-            && !self.up.needs_server()
             && self.down.piece == 0
             && self.is_drained()
+            && !self.replay.is_due()
+    }
+
+    /// Asks the server what the client left behind. The client has its answer already.
+    fn ask(&mut self, client: &mut ClientSide, server: &mut ServerConnection) {
+        if let Some(text) = client.state.put_question() {
+            self.prepend(server, &text, Effect::Asked(Vec::new()));
+        }
     }
 
     /// Gives blocks back that hold nothing.
@@ -488,22 +506,23 @@ impl Relay {
 
 /// Undoes what was assumed of a request that failed.
 fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) {
+    server.undo(&effect);
     match effect {
-        Effect::Prepared(id) => server.statements.forget(id),
-        Effect::Named(name, id) => {
-            client.statements.forget(&name);
-            server.statements.forget(id);
-        }
-        Effect::NamedKnown(name) => _ = client.statements.forget(&name),
+        Effect::Named(name, _) | Effect::NamedKnown(name) => _ = client.statements.forget(&name),
         Effect::Closed(name, statement) => client.statements.define(&name, statement),
-        Effect::Dropped(statement) => server.statements.restore(statement),
-        Effect::UnnamedAgain => server.unnamed = None,
-        Effect::Unnamed => {
-            client.unnamed.statement = None;
-            server.unnamed = None;
-        }
-        Effect::Statements(_) | Effect::MustFail => {}
-        Effect::Settings | Effect::Ours => server.tainted = true,
+        Effect::Unnamed => client.unnamed.statement = None,
+        Effect::Asked(_) => state::unanswered(client),
+        _ => {}
+    }
+}
+
+/// A request has succeeded.
+fn confirm(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    server.confirm(&effect);
+    match effect {
+        Effect::Named(name, _) | Effect::NamedKnown(name) => client.statements.confirm(&name),
+        Effect::Asked(rows) => state::answered(&rows, client, server, shared),
+        _ => {}
     }
 }
 
@@ -514,11 +533,6 @@ pub(crate) fn give_empty(slot: &mut Option<Buffer>, shared: &Shared) {
     {
         shared.buffers.give(buffer);
     }
-}
-
-/// The statement that a client calls `name`, for `plan`.
-fn named<'a>(client: &'a ClientSide, name: &[u8]) -> Option<&'a Arc<Statement>> {
-    client.statements.named(name)
 }
 
 #[cfg(test)]

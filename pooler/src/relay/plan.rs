@@ -3,11 +3,14 @@
 //! Names of statements are replaced here; nothing else of a message is copied. Where a server cannot have what
 //! the message needs, it is made to answer with its own error rather than with another client's statement.
 
-use super::{ClientSide, Relay, Shared, Stop, Violation, named, undo};
-use crate::server::connection::{Effect, ServerConnection, UnnamedOwner};
+use super::naming::{self, Renamed};
+use super::{ClientSide, Relay, Shared, Stop, Violation, undo};
+use crate::pins::PinReason;
+use crate::server::connection::{Doubt, Effect, ServerConnection, UnnamedOwner};
 use crate::shapes::Shape;
-use crate::statements::Statement;
-use hawser_sql_router::effects;
+use crate::statements::{About, Deed, Form, Presence, Statement, StatementKey};
+use hawser_sql_router::calls::{Ask, Sequences};
+use hawser_sql_router::effects::{self, Effect as SqlEffect, Effects};
 use hawser_sql_router::ending::{self, Ending};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
@@ -18,9 +21,25 @@ use hawser_wire::tag::frontend;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Planned {
+    /// It is in the outbox.
+    Yes,
+    /// It has to wait until the server has answered what came before.
+    NotYet,
+}
+
+/// What a client's name means for a message that uses it.
+enum Meant {
+    Statement(Arc<Statement>),
+    Nothing,
+    /// An earlier batch decides that, and nobody knows yet whether it succeeds.
+    Undecided,
+}
+
 impl Relay {
-    /// Plans one message. `body` is what has arrived of it: all of it where [`super::upstream`] says so. False when
-    /// it must wait.
+    /// Plans one message. `body` is what has arrived of it: all of it where [`super::upstream`] says so.
     pub(super) fn plan_message(
         &mut self,
         header: Header,
@@ -28,40 +47,17 @@ impl Relay {
         client: &mut ClientSide,
         server: &mut ServerConnection,
         shared: &Shared,
-    ) -> Result<bool, Stop> {
+    ) -> Result<Planned, Stop> {
         match header.tag {
-            frontend::QUERY => {
-                let text = body.strip_suffix(b"\0").unwrap_or(body);
-                let effects = effects::of_text(text).map(|effects| Effect::Statements(effects.into()));
-                if !self.is_open(effects.as_ref(), client, server) {
-                    return Ok(false);
-                }
-                client.unnamed.statement = None;
-                server.unnamed = None;
-                self.note_ending(ending::of_text(text));
-                if let Some(shape) = shared.shapes.of(self.pool, text) {
-                    self.batch.shape.call(&shape);
-                }
-                self.forward(header, body, Some(Request::Query), effects, client, server);
-            }
-            frontend::PARSE => self.plan_parse(header, body, client, server, shared)?,
-            frontend::BIND => self.plan_bind(header, body, client, server, shared)?,
-            frontend::DESCRIBE => self.plan_describe(header, body, client, server)?,
+            frontend::QUERY => return Ok(self.plan_query(header, body, client, server, shared)),
+            frontend::PARSE => return self.plan_parse(header, body, client, server, shared),
+            frontend::BIND => return self.plan_bind(header, body, client, server, shared),
+            frontend::DESCRIBE => return self.plan_describe(header, body, client, server, shared),
             frontend::CLOSE => self.plan_close(header, body, client, server)?,
-            frontend::EXECUTE => {
-                let portal = hawser_wire::frame::c_string(body).map(|(portal, _)| portal).unwrap_or_default();
-                let effects = client.state.of_portal(portal);
-                if !self.is_open(effects.as_ref(), client, server) {
-                    return Ok(false);
-                }
-                if let Some(shape) = &self.batch.bound {
-                    self.batch.shape.call(shape);
-                }
-                self.forward(header, body, Some(Request::Execute), effects, client, server);
-            }
+            frontend::EXECUTE => return Ok(self.plan_execute(header, body, client, server, shared)),
             frontend::SYNC => self.forward(header, body, Some(Request::Sync), None, client, server),
             frontend::FUNCTION_CALL => {
-                self.forward(header, body, Some(Request::FunctionCall), None, client, server)
+                self.forward(header, body, Some(Request::FunctionCall), None, client, server);
             }
             frontend::COPY_DONE | frontend::COPY_FAIL => {
                 self.forward(header, body, Some(Request::CopyEnd), None, client, server);
@@ -70,7 +66,7 @@ impl Relay {
             frontend::TERMINATE => return Err(Stop::ClientLeft),
             unknown => return Err(Violation::UnknownTag(unknown).into()),
         }
-        Ok(true)
+        Ok(Planned::Yes)
     }
 
     /// Passes the message on as it is; what has not arrived yet follows in pieces.
@@ -97,6 +93,180 @@ impl Relay {
         }
     }
 
+    fn plan_query(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Planned {
+        let text = body.strip_suffix(b"\0").unwrap_or(body);
+        let whole = body.len() == header.body;
+        let effects = effects::of_text(text);
+        if let Some(effects) = &effects {
+            self.lay_open(effects, client, server);
+        }
+        match effects {
+            Some(effects) if whole && effects.names_statements() => {
+                let renamed = naming::rename(text, effects, client, shared);
+                if renamed.deed.needs().any(|needed| is_undecided(needed, server))
+                    || !self.is_open(Some(&renamed.deed), client, server)
+                {
+                    return Planned::NotYet;
+                }
+                self.plan_renamed_query(header, &renamed, client, server, shared);
+            }
+            effects => {
+                let deed = effects.map(|effects| Deed::new(text, effects));
+                if !self.is_open(deed.as_deref(), client, server) {
+                    return Planned::NotYet;
+                }
+                let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
+                self.forward(header, body, Some(Request::Query), effect, client, server);
+            }
+        }
+        self.note_ending(ending::of_text(text));
+        if let Some(shape) = shared.shapes.of(self.pool, text) {
+            self.batch.shape.call(&shape);
+        }
+        client.unnamed.statement = None;
+        server.unnamed = None;
+        self.up.barrier |= client.state.is_meaning_unsettled();
+        Planned::Yes
+    }
+
+    fn plan_renamed_query(
+        &mut self,
+        header: Header,
+        renamed: &Renamed,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) {
+        self.up.out.skip(header.total());
+        self.make_way(&renamed.deed, true, server);
+        let effect = self.begin(&renamed.deed, client, server, shared);
+        self.up.out.ours(|out| {
+            encode::message(out, frontend::QUERY, |out| encode::c_string(out, &renamed.text));
+        });
+        owe(Request::Query, Fate::Forward, Some(effect), client, server);
+    }
+
+    /// A text is about to be run that does something to the session.
+    fn begin(
+        &mut self,
+        deed: &Arc<Deed>,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Effect {
+        self.guard_sequences(&deed.effects, client, server);
+        if deed.effects.ask != Ask::No {
+            server.doubt = Doubt::Of(client.session);
+        }
+        if deed.effects.sequences == Sequences::Advanced && !is_begun(server) {
+            client.state.linger();
+        }
+        if deed.effects.sequences == Sequences::Advanced || deed.effects.ask == Ask::Sampled {
+            server.sequences = Some(client.session);
+            client.state.home = Some(server.cancel_key.pid);
+        }
+        self.up.barrier |= deed.effects.statements.iter().any(decides_what_follows);
+        client.state.begin(deed, shared)
+    }
+
+    /// Nobody is told what another session's `nextval` yielded.
+    fn guard_sequences(&mut self, effects: &Effects, client: &ClientSide, server: &mut ServerConnection) {
+        if effects.sequences == Sequences::Read
+            && server.sequences != Some(client.session)
+            && !server.queue.is_batch_open()
+            && server.status != TransactionStatus::Failed
+        {
+            self.prepend(server, "DISCARD SEQUENCES", Effect::Ours);
+            server.sequences = Some(client.session);
+        }
+    }
+
+    /// A text that may look for the session's prepared statements by their names finds them: from here on they have
+    /// the client's names, on this server only, which the session keeps.
+    fn lay_open(&mut self, effects: &Effects, client: &mut ClientSide, server: &mut ServerConnection) {
+        let may_look = effects.looks_at_prepared
+            || effects.ask == Ask::Sampled && client.statements.of_sql().next().is_some();
+        let possible = !server.queue.is_batch_open() && server.status != TransactionStatus::Failed;
+        if !may_look || client.state.literal || self.keep || !possible {
+            return;
+        }
+        let begun = is_begun(server);
+        self.prepend(server, "DEALLOCATE ALL", Effect::Ours);
+        server.statements.clear();
+        for (name, statement) in client.statements.of_sql() {
+            let text = naming::under_its_own_name(name, statement);
+            if begun {
+                // What cannot be made any more must not end the client's transaction.
+                self.prepend(server, &naming::shielded(&text), Effect::Ours);
+            } else {
+                self.prepend(server, &text, Effect::Ahead);
+            }
+        }
+        client.state.literal = true;
+        client.state.pins.add(PinReason::SqlPrepared);
+    }
+
+    /// What must be on the server, or must not, before a text is run that names prepared statements. `ahead`: the
+    /// text is a simple query.
+    fn make_way(&mut self, deed: &Deed, ahead: bool, server: &mut ServerConnection) {
+        let limit = self.limits.max_server_statements;
+        for (at, about) in deed.about.iter().enumerate() {
+            match about {
+                About::Nothing | About::Defines(_) => {}
+                About::Makes(made) => {
+                    let before = deed.about.get(..at).unwrap_or_default();
+                    // The text itself removes it first.
+                    let used =
+                        before.iter().any(|about| matches!(about, About::Uses(used) if used.id == made.id));
+                    if !used {
+                        self.up.out.ours(|out| _ = server.make_room(out, made, limit));
+                    }
+                }
+                About::Uses(needed) if ahead => {
+                    if !is_there(needed, server) {
+                        self.traffic.server_parses += 1;
+                        self.up.out.ours(|out| server.prepare_ahead(out, needed, limit));
+                    }
+                }
+                About::Uses(needed) => self.ensure(needed, server),
+            }
+        }
+    }
+
+    fn plan_execute(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Planned {
+        let portal = hawser_wire::frame::c_string(body).map(|(portal, _)| portal).unwrap_or_default();
+        let deed = client.state.of_portal(portal).cloned();
+        if let Some(deed) = &deed {
+            if deed.needs().any(|needed| is_undecided(needed, server))
+                || !self.is_open(Some(deed), client, server)
+            {
+                return Planned::NotYet;
+            }
+            self.make_way(deed, false, server);
+        }
+        let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
+        if let Some(shape) = &self.batch.bound {
+            self.batch.shape.call(shape);
+        }
+        self.forward(header, body, Some(Request::Execute), effect, client, server);
+        self.up.barrier |= client.state.is_meaning_unsettled();
+        Planned::Yes
+    }
+
     fn plan_parse(
         &mut self,
         header: Header,
@@ -104,35 +274,82 @@ impl Relay {
         client: &mut ClientSide,
         server: &mut ServerConnection,
         shared: &Shared,
-    ) -> Result<(), Stop> {
+    ) -> Result<Planned, Stop> {
         let parse = message::parse(body).map_err(Violation::Malformed)?;
+        if self.is_name_undecided(parse.name, client, server) {
+            return Ok(Planned::NotYet);
+        }
         self.traffic.client_parses += 1;
+        let renamed = self.rename_parse(parse.text, client, server, shared);
+        let text = renamed.as_ref().map_or(parse.text, |renamed| &renamed.text);
         if parse.name.is_empty() {
             let shape = shared.shapes.of(self.pool, parse.text);
-            self.remember_unnamed(body, parse.text, shape, client, server);
-            self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
-            return Ok(());
+            match &renamed {
+                None => {
+                    self.remember_unnamed(text, parse.types, Deed::of_text(text), shape, client, server);
+                    self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
+                }
+                Some(renamed) => {
+                    self.remember_unnamed(
+                        text,
+                        parse.types,
+                        Some(renamed.deed.clone()),
+                        shape,
+                        client,
+                        server,
+                    );
+                    self.up.out.skip(header.total());
+                    self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
+                    owe(Request::Parse, Fate::Forward, Some(Effect::Unnamed), client, server);
+                }
+            }
+            return Ok(Planned::Yes);
         }
         self.up.out.skip(header.total());
         if server.queue.is_skipping() {
             // The server would leave it out, so it is left out here, and nothing is true of the name.
-            return Ok(());
+            return Ok(Planned::Yes);
         }
-        if let Some(known) = named(client, parse.name).cloned() {
+        if let Some(known) = naming::current(parse.name, client, shared) {
             // The server must say that the name is taken, and it is: by the statement that we put there.
             self.ensure(&known, server);
             let name = ServerName::new(known.id.0);
-            self.up.out.ours(|out| encode::parse(out, name.as_bytes(), parse.text, parse.types));
+            self.up.out.ours(|out| encode::parse(out, name.as_bytes(), text, parse.types));
             owe(Request::Parse, Fate::Forward, None, client, server);
-            return Ok(());
+            return Ok(Planned::Yes);
         }
         if client.statements.len() >= self.limits.max_client_statements {
             return Err(Violation::TooManyStatements(self.limits.max_client_statements).into());
         }
-        let statement = shared.registry.statement(parse.text, parse.types);
-        client.statements.define(parse.name, statement.clone());
+        let key =
+            StatementKey { form: Form::Parse, text, types: parse.types, meaning: client.state.meaning() };
+        let statement = match &renamed {
+            None => shared.registry.statement(key),
+            Some(renamed) => shared.registry.statement_that_does(key, || Some(renamed.deed.clone())),
+        };
+        client.statements.expect(parse.name, statement.clone(), server.queue.batch());
         self.prepare_named(parse.name, &statement, client, server);
-        Ok(())
+        Ok(Planned::Yes)
+    }
+
+    /// The text of a Parse with our names in it, if it names prepared statements; these are put on the server, because
+    /// it looks at them when it is told what the text is.
+    fn rename_parse(
+        &mut self,
+        text: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Option<Renamed> {
+        if !naming::may_name_statements(text) {
+            return None;
+        }
+        let effects = effects::of_text(text).filter(Effects::names_statements)?;
+        let renamed = naming::rename(text, effects, client, shared);
+        for needed in renamed.deed.needs() {
+            self.ensure(needed, server);
+        }
+        Some(renamed)
     }
 
     /// The client's Parse of a named statement: answered by us if the server has the statement and would surely
@@ -144,48 +361,57 @@ impl Relay {
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
-        let known = server.statements.touch(statement.id);
-        let certain = server.status != TransactionStatus::Failed;
-        if known && certain {
+        let known = is_there(statement, server) && !is_undecided(statement, server);
+        if known && server.status != TransactionStatus::Failed {
             let fate = Fate::Synthesise(encode::PARSE_COMPLETE);
             owe(Request::Parse, fate, Some(Effect::NamedKnown(name.into())), client, server);
             return;
         }
-        if known {
-            self.up.out.ours(|out| server.close_statement(out, statement.clone()));
-        }
         self.traffic.server_parses += 1;
-        if let Some(evicted) = server.statements.prepare(statement.clone(), self.limits.max_server_statements)
-        {
-            self.up.out.ours(|out| server.close_statement(out, evicted));
-        }
+        let limit = self.limits.max_server_statements;
+        let mut made = None;
+        self.up.out.ours(|out| made = Some(server.make_room(out, statement, limit)));
         let ours = ServerName::new(statement.id.0);
         self.up.out.ours(|out| encode::parse(out, ours.as_bytes(), &statement.text, &statement.types));
-        owe(Request::Parse, Fate::Forward, Some(Effect::Named(name.into(), statement.id)), client, server);
+        let effect = made.map(|made| Effect::Named(name.into(), made));
+        owe(Request::Parse, Fate::Forward, effect, client, server);
     }
 
     /// Gives the server a statement that it lacks, unseen by the client.
     fn ensure(&mut self, statement: &Arc<Statement>, server: &mut ServerConnection) {
-        if !server.statements.touch(statement.id) {
-            self.traffic.server_parses += 1;
-            let limit = self.limits.max_server_statements;
-            self.up.out.ours(|out| server.prepare(out, statement, limit));
+        if is_there(statement, server) {
+            return;
         }
+        if let Some(deed) = &statement.deed {
+            for needed in deed.needs() {
+                self.ensure(needed, server);
+            }
+        }
+        self.traffic.server_parses += 1;
+        let limit = self.limits.max_server_statements;
+        self.up.out.ours(|out| server.prepare(out, statement, limit));
     }
 
     fn remember_unnamed(
         &mut self,
-        body: &[u8],
         text: &[u8],
+        types: &[u8],
+        deed: Option<Arc<Deed>>,
         shape: Option<Rc<Shape>>,
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
+        if let Some(deed) = &deed {
+            self.guard_sequences(&deed.effects, client, server);
+            self.lay_open(&deed.effects, client, server);
+        }
         client.unnamed.generation += 1;
         let kept = client.unnamed.statement.get_or_insert_default();
         kept.rest.clear();
-        kept.rest.extend_from_slice(body.get(1..).unwrap_or_default());
-        kept.effects = effects::of_text(text).map(Into::into);
+        kept.rest.extend_from_slice(text);
+        kept.rest.push(0);
+        kept.rest.extend_from_slice(types);
+        kept.deed = deed;
         kept.ending = ending::of_text(text);
         kept.shape = shape;
         server.unnamed =
@@ -195,24 +421,57 @@ impl Relay {
     /// Makes sure that the unnamed statement on the server is this client's, or that there is none.
     fn ensure_unnamed(&mut self, client: &mut ClientSide, server: &mut ServerConnection) {
         let mine = UnnamedOwner { session: client.session, generation: client.unnamed.generation };
-        if let Some(kept) = &client.unnamed.statement {
-            if server.unnamed == Some(mine) {
-                return;
-            }
-            self.traffic.server_parses += 1;
-            self.up.out.ours(|out| {
-                encode::message(out, frontend::PARSE, |out| {
-                    out.push(0);
-                    out.extend_from_slice(&kept.rest);
-                });
-            });
-            server.unnamed = Some(mine);
-            owe(Request::Parse, Fate::Swallow, Some(Effect::UnnamedAgain), client, server);
-        } else {
+        let Some(kept) = &client.unnamed.statement else {
             self.up.out.fixed(encode::CLOSE_UNNAMED);
             server.unnamed = None;
-            owe(Request::Close, Fate::Swallow, None, client, server);
+            return owe(Request::Close, Fate::Swallow, None, client, server);
+        };
+        if server.unnamed == Some(mine) {
+            return;
         }
+        if let Some(deed) = &kept.deed {
+            for needed in deed.needs() {
+                self.ensure(needed, server);
+            }
+        }
+        self.traffic.server_parses += 1;
+        self.up.out.ours(|out| {
+            encode::message(out, frontend::PARSE, |out| {
+                out.push(0);
+                out.extend_from_slice(&kept.rest);
+            });
+        });
+        server.unnamed = Some(mine);
+        owe(Request::Parse, Fate::Swallow, Some(Effect::UnnamedAgain), client, server);
+    }
+
+    /// Whether an earlier batch decides what a name means, or whether the name is free.
+    fn is_name_undecided(&self, name: &[u8], client: &ClientSide, server: &ServerConnection) -> bool {
+        let pending = client.statements.named(name).and_then(|named| named.pending);
+        pending.is_some_and(|batch| batch != server.queue.batch()) && !server.queue.is_empty()
+    }
+
+    /// What a client's name means. The server has it, or will have been sent it before the message.
+    fn meant(
+        &mut self,
+        name: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Meant {
+        if self.is_name_undecided(name, client, server) {
+            return Meant::Undecided;
+        }
+        let Some(statement) = naming::current(name, client, shared) else { return Meant::Nothing };
+        if is_undecided(&statement, server) {
+            return Meant::Undecided;
+        }
+        if let Some(deed) = &statement.deed {
+            self.guard_sequences(&deed.effects, client, server);
+            self.lay_open(&deed.effects, client, server);
+        }
+        self.ensure(&statement, server);
+        Meant::Statement(statement)
     }
 
     fn plan_bind(
@@ -222,37 +481,43 @@ impl Relay {
         client: &mut ClientSide,
         server: &mut ServerConnection,
         shared: &Shared,
-    ) -> Result<(), Stop> {
+    ) -> Result<Planned, Stop> {
         let malformed = Violation::Malformed(message::Malformed("Bind"));
         let (portal, name) = message::bind_names(body).map_err(Violation::Malformed)?.ok_or(malformed)?;
-        self.traffic.binds += 1;
         if name.is_empty() {
+            self.traffic.binds += 1;
             self.ensure_unnamed(client, server);
             let kept = client.unnamed.statement.as_ref();
-            client.state.bind(portal, kept.and_then(|kept| kept.effects.as_ref()));
+            client.state.bind(portal, kept.and_then(|kept| kept.deed.as_ref()));
             self.note_ending(kept.and_then(|kept| kept.ending));
             self.batch.bound = kept.and_then(|kept| kept.shape.clone());
             self.forward(header, body, Some(Request::Bind), None, client, server);
-            return Ok(());
+            return Ok(Planned::Yes);
         }
         let head = portal.len() + name.len() + 2;
         let rest = body.len() - head;
-        if let Some(statement) = named(client, name).cloned() {
-            self.ensure(&statement, server);
-            client.state.bind(portal, statement.effects.as_ref());
-            self.note_ending(statement.ending);
-            self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
-            let ours = ServerName::new(statement.id.0);
-            self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, ours.as_bytes()));
-        } else {
-            let unknown = harmless(name);
-            self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, &unknown));
-        }
+        let effect = match self.meant(name, client, server, shared) {
+            Meant::Undecided => return Ok(Planned::NotYet),
+            Meant::Statement(statement) => {
+                client.state.bind(portal, statement.deed.as_ref());
+                self.note_ending(statement.ending);
+                self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
+                let ours = ServerName::new(statement.id.0);
+                self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, ours.as_bytes()));
+                Some(Effect::Bound(statement.id))
+            }
+            Meant::Nothing => {
+                let unknown = harmless(name);
+                self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, &unknown));
+                None
+            }
+        };
+        self.traffic.binds += 1;
         self.up.out.skip(HEADER_LENGTH + head);
         self.up.out.pass(rest);
         self.up.piece = header.body - body.len();
-        owe(Request::Bind, Fate::Forward, None, client, server);
-        Ok(())
+        owe(Request::Bind, Fate::Forward, effect, client, server);
+        Ok(Planned::Yes)
     }
 
     fn plan_describe(
@@ -261,29 +526,34 @@ impl Relay {
         body: &[u8],
         client: &mut ClientSide,
         server: &mut ServerConnection,
-    ) -> Result<(), Stop> {
-        match message::target(body, "Describe").map_err(Violation::Malformed)? {
-            Target::Portal(_) => self.forward(header, body, Some(Request::Describe), None, client, server),
-            Target::Statement([]) => {
-                self.ensure_unnamed(client, server);
-                self.forward(header, body, Some(Request::Describe), None, client, server);
-            }
-            Target::Statement(name) => {
-                self.up.out.skip(header.total());
-                if let Some(statement) = named(client, name).cloned() {
-                    self.ensure(&statement, server);
-                    let ours = ServerName::new(statement.id.0);
-                    self.up
-                        .out
-                        .ours(|out| encode::statement_target(out, frontend::DESCRIBE, ours.as_bytes()));
-                } else {
-                    let unknown = harmless(name);
-                    self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, &unknown));
+        shared: &Shared,
+    ) -> Result<Planned, Stop> {
+        let name = match message::target(body, "Describe").map_err(Violation::Malformed)? {
+            Target::Statement(name) if !name.is_empty() => name,
+            target => {
+                if target == Target::Statement(b"") {
+                    self.ensure_unnamed(client, server);
                 }
-                owe(Request::Describe, Fate::Forward, None, client, server);
+                self.forward(header, body, Some(Request::Describe), None, client, server);
+                return Ok(Planned::Yes);
             }
-        }
-        Ok(())
+        };
+        let effect = match self.meant(name, client, server, shared) {
+            Meant::Undecided => return Ok(Planned::NotYet),
+            Meant::Statement(statement) => {
+                let ours = ServerName::new(statement.id.0);
+                self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, ours.as_bytes()));
+                Some(Effect::Bound(statement.id))
+            }
+            Meant::Nothing => {
+                let unknown = harmless(name);
+                self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, &unknown));
+                None
+            }
+        };
+        self.up.out.skip(header.total());
+        owe(Request::Describe, Fate::Forward, effect, client, server);
+        Ok(Planned::Yes)
     }
 
     fn plan_close(
@@ -331,4 +601,38 @@ fn harmless(name: &[u8]) -> Vec<u8> {
         safe.insert(0, b'?');
     }
     safe
+}
+
+/// Whether the server has a statement, or will have it when it comes to what is sent next.
+fn is_there(statement: &Statement, server: &mut ServerConnection) -> bool {
+    matches!(server.statements.touch(statement.id), Presence::Here | Presence::Sent(_))
+}
+
+/// Whether a transaction has begun, or will have when the server comes to what is sent next.
+fn is_begun(server: &ServerConnection) -> bool {
+    server.status != TransactionStatus::Idle
+        || server.queue.iter().any(|entry| matches!(entry.effect, Some(Effect::Ours)))
+}
+
+/// Whether the Parse of a statement was sent in an earlier batch, and nobody knows yet whether it succeeds.
+fn is_undecided(statement: &Statement, server: &mut ServerConnection) -> bool {
+    let batch = server.queue.batch();
+    matches!(server.statements.touch(statement.id), Presence::Sent(other) if other != batch)
+        && !server.queue.is_empty()
+}
+
+/// Whether what is planned next depends on how a statement ends.
+fn decides_what_follows(effect: &SqlEffect) -> bool {
+    match effect {
+        SqlEffect::Prepare { .. }
+        | SqlEffect::Deallocate(_)
+        | SqlEffect::DeallocateAll
+        | SqlEffect::DiscardAll
+        | SqlEffect::Reset(_)
+        | SqlEffect::ResetAll => true,
+        SqlEffect::Set(name, _) | SqlEffect::SetLocal(Some((name, _))) => {
+            !crate::parameters::is_meaningless(name)
+        }
+        _ => false,
+    }
 }

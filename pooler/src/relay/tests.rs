@@ -4,7 +4,7 @@ use super::*;
 use crate::parameters::ParameterSet;
 use crate::pins::PinReason;
 use crate::server::connection::{CancelKey, Cancels};
-use crate::statements::ServerStatements;
+use crate::statements::{Form, Presence, ServerStatements, Statement, StatementKey};
 use crate::stream::{Socket, SocketAddress};
 use hawser_wire::encode::{self, ServerName, Severity};
 use hawser_wire::reply_queue::ReplyQueue;
@@ -45,8 +45,9 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            proven: Proven::default(),
+            desk: Desk::new(crate::ids::WorkerId(0), crate::mailbox::Mailboxes::new(vec![])),
             shapes: crate::shapes::Shapes::new(10),
-            desk: Desk::new(crate::ids::WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
         };
         let settings = shared.local.interner.intern(ParameterSet::default());
         let client = ClientSide {
@@ -64,6 +65,9 @@ impl Scene {
             queue: ReplyQueue::default(),
             status: TransactionStatus::Idle,
             settings,
+            doubt: Doubt::None,
+            base: Arc::default(),
+            sequences: None,
             statements: ServerStatements::default(),
             unnamed: None,
             listens: false,
@@ -155,6 +159,18 @@ impl Scene {
         assert_eq!(text(&seen), text(expected), "what the client sees");
     }
 
+    /// The server sends `bytes`, on which exactly `expected` reaches it.
+    async fn server_hears(&mut self, bytes: &[u8], expected: &[u8]) {
+        let (client, mut server) = self.take_far();
+        let seen = self.beside(async {
+            server.write_all(bytes).await.unwrap();
+            read(&mut server, expected.len()).await
+        });
+        let seen = seen.await;
+        (self.far_client, self.far_server) = (client, server);
+        assert_eq!(text(&seen), text(expected), "what the server sees");
+    }
+
     /// The client sends `bytes`, which are answered without the server: `expected` reaches the client.
     async fn client_is_told(&mut self, bytes: &[u8], expected: &[u8]) {
         let (mut client, server) = self.take_far();
@@ -175,11 +191,23 @@ impl Scene {
         )
     }
 
+    /// The statement of a Parse without types.
+    fn statement(&self, sql: &str) -> Arc<Statement> {
+        let meaning = Arc::from("");
+        let key = StatementKey { form: Form::Parse, text: sql.as_bytes(), types: &[0, 0], meaning: &meaning };
+        self.shared.registry.statement(key)
+    }
+
     /// The statement is known to the server connection, from earlier times.
     fn server_has(&mut self, sql: &str) -> Arc<Statement> {
-        let statement = self.shared.registry.statement(sql.as_bytes(), &[0, 0]);
-        self.server.statements.prepare(statement.clone(), LIMITS.max_server_statements);
+        let statement = self.statement(sql);
+        self.server.statements.prepare(statement.clone(), 0, LIMITS.max_server_statements);
+        self.server.statements.settle(statement.id);
         statement
+    }
+
+    fn has(&mut self, statement: &Statement) -> bool {
+        self.server.statements.touch(statement.id) != Presence::Missing
     }
 }
 
@@ -332,16 +360,15 @@ fn a_statement_whose_eviction_was_skipped_is_still_known_to_be_there() {
     scene(async |mut scene| {
         let (first, second) = (scene.server_has("SELECT 1"), scene.server_has("SELECT 2"));
         let all = [execute(), parse("s", "SELECT 3"), encode::SYNC.to_vec()].concat();
-        let third = scene.shared.registry.statement(b"SELECT 3", &[0, 0]);
+        let third = scene.statement("SELECT 3");
         let sent = [execute(), close(&ours(&first)), parse(&ours(&third), "SELECT 3"), encode::SYNC.to_vec()]
             .concat();
         scene.client_says(&all, &sent).await;
         let failed = [error(), IDLE.to_vec()].concat();
         scene.server_says(&failed, &failed).await;
         assert!(scene.at_rest);
-        let has = |scene: &mut Scene, statement: &Statement| scene.server.statements.touch(statement.id);
-        assert!(has(&mut scene, &first) && has(&mut scene, &second), "the server skipped the Close");
-        assert!(!has(&mut scene, &third));
+        assert!(scene.has(&first) && scene.has(&second), "the server skipped the Close");
+        assert!(!scene.has(&third));
     });
 }
 
@@ -355,14 +382,14 @@ fn a_known_statement_that_is_parsed_while_the_server_skips_is_still_known_to_be_
         scene.client_says(&late, encode::SYNC).await;
         scene.server_says(IDLE, IDLE).await;
         assert!(scene.at_rest);
-        assert!(scene.server.statements.touch(known.id), "the server has done nothing to it");
+        assert!(scene.has(&known), "the server has done nothing to it");
         assert!(scene.client.statements.named(b"s").is_none());
     });
 }
 
 /// A notification before a reply that is ours; `passes` if it reaches the client.
 async fn notification_before_a_reply(scene: &mut Scene, passes: bool) {
-    let statement = scene.shared.registry.statement(b"SELECT 1", &[0, 0]);
+    let statement = scene.statement("SELECT 1");
     scene.client.statements.define(b"s", statement.clone());
     let batch = [bind("s"), encode::SYNC.to_vec()].concat();
     let sent =
@@ -415,7 +442,7 @@ fn an_unnamed_statement_that_we_sent_again_in_vain_is_still_the_clients() {
             generation: 1,
             statement: Some(Box::new(UnnamedStatement {
                 rest: b"SELECT 1\0\0\0".to_vec(),
-                effects: None,
+                deed: None,
                 ending: None,
                 shape: None,
             })),
@@ -479,19 +506,139 @@ fn a_message_that_is_only_announced_takes_no_memory() {
     });
 }
 
+fn fault(sqlstate: &str, words: &str, routine: &str) -> Vec<u8> {
+    message(
+        backend::ERROR_RESPONSE,
+        format!("SERROR\0VERROR\0C{sqlstate}\0M{words}\0R{routine}\0\0").as_bytes(),
+    )
+}
+
 #[test]
-fn a_connection_whose_statements_are_not_what_we_believe_is_not_lent_again() {
+fn a_statement_that_somebody_made_behind_our_back_is_closed_and_parsed_again_unseen() {
     scene(async |mut scene| {
-        let statement = scene.shared.registry.statement(b"SELECT 1", &[0, 0]);
+        let statement = scene.statement("SELECT 1");
         let ours = ours(&statement);
         let batch = [parse("s", "SELECT 1"), encode::SYNC.to_vec()].concat();
-        scene.client_says(&batch, &[parse(&ours, "SELECT 1"), encode::SYNC.to_vec()].concat()).await;
-        let mut fault = Vec::new();
+        let sent = [parse(&ours, "SELECT 1"), encode::SYNC.to_vec()].concat();
+        scene.client_says(&batch, &sent).await;
         let words = format!("prepared statement \"{ours}\" already exists");
-        encode::error(&mut fault, Severity::Error, "42P05", &words, None);
-        fault.extend_from_slice(IDLE);
+        let fault = [fault("42P05", &words, "StorePreparedStatement"), IDLE.to_vec()].concat();
+        scene.server_hears(&fault, &[close(&ours), sent].concat()).await;
+        let done = [encode::PARSE_COMPLETE, IDLE].concat();
+        scene.server_says(&[encode::CLOSE_COMPLETE, &done].concat(), &done).await;
+        assert!(scene.at_rest && !scene.server.tainted);
+    });
+}
+
+#[test]
+fn a_stale_plan_is_healed_unseen_outside_a_transaction() {
+    scene(async |mut scene| {
+        let known = scene.server_has("SELECT 1");
+        scene.client.statements.define(b"s", known.clone());
+        let ours = ours(&known);
+        let batch = [bind("s"), execute(), encode::SYNC.to_vec()].concat();
+        let sent = [bind(&ours), execute(), encode::SYNC.to_vec()].concat();
+        scene.client_says(&batch, &sent).await;
+        let words = "cached plan must not change result type";
+        let fault = [fault("0A000", words, "RevalidateCachedQuery"), IDLE.to_vec()].concat();
+        scene.server_hears(&fault, &[close(&ours), parse(&ours, "SELECT 1"), sent].concat()).await;
+        let done = [BOUND, &complete("SELECT 1"), IDLE].concat();
+        let made = [encode::CLOSE_COMPLETE, encode::PARSE_COMPLETE].concat();
+        scene.server_says(&[&made[..], &done].concat(), &done).await;
+        assert!(scene.at_rest && scene.has(&known));
+    });
+}
+
+#[test]
+fn a_stale_plan_in_a_transaction_is_the_clients_to_see_and_is_parsed_again_the_next_time() {
+    scene(async |mut scene| {
+        let known = scene.server_has("SELECT 1");
+        scene.client.statements.define(b"s", known.clone());
+        let ours = ours(&known);
+        scene.client_says(&query("BEGIN"), &query("BEGIN")).await;
+        let begun = [complete("BEGIN"), INSIDE.to_vec()].concat();
+        scene.server_says(&begun, &begun).await;
+        let batch = [bind("s"), execute(), encode::SYNC.to_vec()].concat();
+        let sent = [bind(&ours), execute(), encode::SYNC.to_vec()].concat();
+        scene.client_says(&batch, &sent).await;
+        let failed = encode::ready_for_query(TransactionStatus::Failed);
+        let words = "cached plan must not change result type";
+        let fault = [&fault("0A000", words, "RevalidateCachedQuery"), failed].concat();
         scene.server_says(&fault, &fault).await;
-        assert!(scene.at_rest && scene.server.tainted);
+        scene.client_says(&query("ROLLBACK"), &query("ROLLBACK")).await;
+        let ended = [complete("ROLLBACK"), IDLE.to_vec()].concat();
+        scene.server_says(&ended, &ended).await;
+        scene.client_says(&batch, &[close(&ours), parse(&ours, "SELECT 1"), sent].concat()).await;
+    });
+}
+
+#[test]
+fn a_failed_parse_is_told_with_the_clients_own_name() {
+    scene(async |mut scene| {
+        let statement = scene.statement("SELECT 1");
+        let ours = ours(&statement);
+        let batch = [parse("mine", "SELECT 1"), encode::SYNC.to_vec()].concat();
+        scene.client_says(&batch, &[parse(&ours, "SELECT 1"), encode::SYNC.to_vec()].concat()).await;
+        let words = |name: &str| [fault("XX000", &format!("bad \"{name}\""), "x"), IDLE.to_vec()].concat();
+        scene.server_says(&words(&ours), &words("mine")).await;
+        assert!(scene.at_rest && scene.client.statements.named(b"mine").is_none());
+    });
+}
+
+#[test]
+fn what_an_earlier_batch_parses_is_not_relied_on_before_that_has_succeeded() {
+    scene(async |mut scene| {
+        let statement = scene.statement("SELECT 1");
+        let ours = ours(&statement);
+        let first = [execute(), parse("a", "SELECT 1"), encode::SYNC.to_vec()].concat();
+        let second = [parse("b", "SELECT 1"), bind("b"), encode::SYNC.to_vec()].concat();
+        let one = [execute(), parse(&ours, "SELECT 1"), encode::SYNC.to_vec()].concat();
+        let other = [close(&ours), parse(&ours, "SELECT 1"), bind(&ours), encode::SYNC.to_vec()].concat();
+        scene.client_says(&[first, second].concat(), &[one, other].concat()).await;
+        let failed = [error(), IDLE.to_vec()].concat();
+        let rest = [encode::PARSE_COMPLETE, BOUND, IDLE].concat();
+        let replies = [&failed[..], encode::CLOSE_COMPLETE, &rest].concat();
+        scene.server_says(&replies, &[failed, rest].concat()).await;
+        assert!(scene.at_rest && scene.has(&statement));
+        assert!(scene.client.statements.named(b"a").is_none());
+        assert!(scene.client.statements.named(b"b").is_some());
+    });
+}
+
+#[test]
+fn a_bind_waits_for_the_parse_of_an_earlier_batch() {
+    scene(async |mut scene| {
+        let statement = scene.statement("SELECT 1");
+        let ours = ours(&statement);
+        let first = [parse("a", "SELECT 1"), encode::SYNC.to_vec()].concat();
+        let second = [bind("a"), encode::SYNC.to_vec()].concat();
+        let sent = [parse(&ours, "SELECT 1"), encode::SYNC.to_vec()].concat();
+        scene.client_says(&[first, second].concat(), &sent).await;
+        scene
+            .server_hears(
+                &[encode::PARSE_COMPLETE, IDLE].concat(),
+                &[bind(&ours), encode::SYNC.to_vec()].concat(),
+            )
+            .await;
+        let told = [encode::PARSE_COMPLETE, IDLE, BOUND, IDLE].concat();
+        scene.server_says(&[BOUND, IDLE].concat(), &told).await;
+        assert!(scene.at_rest);
+    });
+}
+
+#[test]
+fn a_statement_that_is_parsed_behind_deallocate_all_in_one_go_is_kept() {
+    scene(async |mut scene| {
+        let known = scene.server_has("SELECT 1");
+        let ours = ours(&known);
+        let all = [query("DEALLOCATE ALL"), parse("s", "SELECT 1"), encode::SYNC.to_vec()].concat();
+        scene.client_says(&all, &query("DEALLOCATE ALL")).await;
+        let gone = [complete("DEALLOCATE ALL"), IDLE.to_vec()].concat();
+        let sent = [parse(&ours, "SELECT 1"), encode::SYNC.to_vec()].concat();
+        scene.server_hears(&gone, &sent).await;
+        let done = [encode::PARSE_COMPLETE, IDLE].concat();
+        scene.server_says(&done, &[gone, done.clone()].concat()).await;
+        assert!(scene.at_rest && scene.client.statements.named(b"s").is_some());
     });
 }
 
@@ -500,7 +647,7 @@ fn a_client_that_calls_for_long_texts_again_and_again_makes_us_hold_few_of_them(
     scene(async |mut scene| {
         let long = "x".repeat(100_000);
         for name in [b"a", b"b", b"c"] {
-            let statement = scene.shared.registry.statement(format!("{}{long}", name[0]).as_bytes(), &[0, 0]);
+            let statement = scene.statement(&format!("{}{long}", name[0]));
             scene.client.statements.define(name, statement);
         }
         // One more than the server connection may have, so that each is sent anew each time.

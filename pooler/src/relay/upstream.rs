@@ -1,9 +1,10 @@
 //! Client to server: takes whole messages, or pieces of long ones, and sends what `plan` makes of them.
 
 use super::outbox::Outbox;
+use super::plan::Planned;
 use super::{ClientSide, MOST_OWED, Relay, Shared, Stop, Violation};
 use crate::notify::Gate;
-use crate::server::connection::ServerConnection;
+use crate::server::connection::{Effect, ServerConnection};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
 use hawser_wire::backend::TransactionStatus;
@@ -25,6 +26,11 @@ pub(super) struct Upstream {
     pub(super) beyond: bool,
     /// So much is owed that the server was asked for the replies that it holds back.
     asked: bool,
+    /// Nothing more of the client's is planned before the server has answered: what was planned decides what the rest
+    /// means.
+    pub(super) barrier: bool,
+    /// The next message has to wait for the server.
+    held: bool,
     /// What the client's next message waits for.
     pub(super) wait: Option<Wait>,
 }
@@ -70,6 +76,9 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Poll<Result<(), Stop>> {
+        if self.replay.is_due() && server.queue.is_settled() {
+            self.send_again(client, shared);
+        }
         // What is ours and what the client sent leave in one write.
         let planned = !self.up.out.is_under_way() && self.plan_input(client, server, shared)?;
         if !self.up.out.is_empty() {
@@ -77,11 +86,11 @@ impl Relay {
                 .map_err(Stop::ServerLost)?;
             return Poll::Ready(Ok(()));
         }
-        self.up.asked &= server.queue.len() >= MOST_OWED;
+        self.up.asked &= server.queue.len() >= MOST_OWED || self.up.barrier;
         if planned {
             return Poll::Ready(Ok(()));
         }
-        if self.up.wait.is_some() {
+        if self.up.held || self.up.wait.is_some() {
             return Poll::Pending;
         }
         if server.queue.len() >= MOST_OWED && self.up.piece == 0 {
@@ -118,13 +127,15 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Result<bool, Stop> {
-        if client.input.is_none() || !self.is_open_at_all(client, server) {
+        if !self.is_open_at_all(client, server) {
             return Ok(false);
         }
         let Some(mut input) = client.input.take() else { return Ok(false) };
-        if server.queue.is_settled() && server.status == TransactionStatus::Idle && self.up.piece == 0 {
+        // In a transaction they differ when a RESET went back to the server's own default.
+        if server.queue.is_settled() && server.status != TransactionStatus::Failed && self.up.piece == 0 {
             self.prepend_settings(client, server);
         }
+        self.up.held = false;
         let outcome = self.plan_messages(&mut input, client, server, shared);
         let planned = self.up.out.planned();
         if outcome.is_ok() && self.up.out.is_empty() && planned > 0 {
@@ -171,14 +182,65 @@ impl Relay {
             let Some(header) = first_message(rest, self.limits.max_message)? else { break };
             self.up.beyond |= self.up.ended > 0;
             let body = rest.get(HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
-            if !self.plan_message(header, body, client, server, shared)? {
+            if self.is_barred(header.tag, server) {
                 break;
+            }
+            let is_start = server.status == TransactionStatus::Idle
+                && !server.queue.is_batch_open()
+                && server.queue.head().is_none_or(|head| matches!(head.effect, Some(Effect::Settings)))
+                && server.queue.len() <= 1;
+            match self.plan_message(header, body, client, server, shared)? {
+                Planned::Yes => self.replay.note(header.tag, rest.get(..header.total()), is_start),
+                Planned::NotYet => {
+                    self.up.held = true;
+                    break;
+                }
             }
             if matches!(header.tag, frontend::QUERY | frontend::SYNC | frontend::FUNCTION_CALL) {
                 self.up.ended += 1;
             }
         }
         Ok(())
+    }
+
+    /// Whether a message has to wait for the replies that are owed. Within a batch the server is asked for them, since
+    /// it holds them back until the Sync.
+    fn is_barred(&mut self, tag: u8, server: &mut ServerConnection) -> bool {
+        if !self.up.barrier {
+            return false;
+        }
+        if server.queue.is_empty() {
+            (self.up.barrier, self.up.asked) = (false, false);
+            return false;
+        }
+        if !matches!(
+            tag,
+            frontend::PARSE
+                | frontend::BIND
+                | frontend::DESCRIBE
+                | frontend::EXECUTE
+                | frontend::CLOSE
+                | frontend::QUERY
+                | frontend::FUNCTION_CALL
+        ) {
+            return false;
+        }
+        if server.queue.is_batch_open() && server.queue.awaits_server() && !self.up.asked {
+            self.up.asked = true;
+            self.up.out.fixed(encode::FLUSH);
+        }
+        self.up.held = true;
+        true
+    }
+
+    /// Puts a batch before what the client has sent since.
+    fn send_again(&mut self, client: &mut ClientSide, shared: &Shared) {
+        let mut again = Buffer::holding(&self.replay.take());
+        if let Some(rest) = client.input.take() {
+            again.append(rest.data());
+            shared.buffers.give(rest);
+        }
+        client.input = Some(again);
     }
 }
 

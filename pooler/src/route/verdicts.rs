@@ -111,13 +111,23 @@ fn effects(verdict: &Verdict) -> Vec<String> {
     match &verdict.effect {
         Effect::None => {}
         Effect::Set(name, _) => all.push(format!("set {name}")),
-        Effect::SetLocal => all.push("set until the transaction ends".to_owned()),
+        Effect::SetLocal(_) => all.push("set until the transaction ends".to_owned()),
         Effect::Reset(name) => all.push(format!("reset {name}")),
         Effect::ResetAll => all.push("reset all".to_owned()),
         Effect::Unknown => all.push("sets what cannot be told".to_owned()),
-        Effect::Makes(thing) => all.push(format!("makes {thing:?}").to_lowercase()),
-        Effect::Drops(thing) => all.push(format!("drops {thing:?}").to_lowercase()),
-        other => all.push(format!("{other:?}").to_lowercase()),
+        Effect::Characteristics(parameters) => {
+            all.extend(parameters.iter().map(|(name, _)| format!("set {name}")));
+        }
+        Effect::DiscardAll => all.push("discard all".to_owned()),
+        Effect::Savepoint(name) => all.push(format!("savepoint {name}")),
+        Effect::RollbackTo(name) => all.push(format!("rollback to {name}")),
+        Effect::Release(name) => all.push(format!("release {name}")),
+        Effect::Listen(channel) => all.push(format!("listen {channel}")),
+        Effect::Unlisten(channel) => all.push(format!("unlisten {channel}")),
+        Effect::UnlistenAll => all.push("unlisten all".to_owned()),
+        Effect::Notify => all.push("notifies".to_owned()),
+        // Told by what the statement has to do with prepared statements, below.
+        Effect::Prepare { .. } | Effect::Execute(_) | Effect::Deallocate(_) | Effect::DeallocateAll => {}
     }
     match &verdict.prepared {
         None => {}
@@ -134,16 +144,23 @@ fn effects(verdict: &Verdict) -> Vec<String> {
 
 /// A text on one line, and not all of a long one.
 fn shortened(text: &str) -> String {
-    let words = text.split_whitespace().take(LONGEST_PIECE).collect::<Vec<_>>().join(" ");
-    let piece: String =
-        words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_PIECE).collect();
-    if piece.chars().count() < text.trim().chars().take(LONGEST_PIECE + 1).count()
-        && piece.chars().count() == LONGEST_PIECE
-    {
-        format!("{piece}...")
-    } else {
-        piece
+    let mut words = text.split_whitespace();
+    let mut line = String::new();
+    let mut count = 0;
+    while let Some(word) = words.next() {
+        let blank = usize::from(count > 0);
+        let room = LONGEST_PIECE.saturating_sub(count + blank);
+        let length = word.chars().take(room + 1).count();
+        if blank > 0 {
+            line.push(' ');
+        }
+        line.extend(word.chars().filter(|c| !c.is_control()).take(room));
+        if length > room || (count + blank + length == LONGEST_PIECE && words.clone().next().is_some()) {
+            return line + "...";
+        }
+        count += blank + length;
     }
+    line
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::ParameterSet;
-use crate::statements::{ServerStatements, Statement};
+use crate::statements::{About, Deed, Form, Presence, ServerStatements, Statement};
 use crate::stream::{ParkedStream, SocketAddress, Stream};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
-use hawser_wire::reply_queue::ReplyQueue;
+use hawser_wire::reply_queue::{Fate, ReplyQueue, Request};
+use hawser_wire::tag::frontend;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,27 +17,75 @@ use std::time::Instant;
 #[derive(Debug)]
 pub enum Effect {
     /// The server has this statement.
-    Prepared(StatementId),
+    Prepared(Made),
+    /// The server has this statement, which was sent before a simple query that needs it: if it fails, its error is
+    /// that query's.
+    PreparedAhead(Made),
     /// The client's Parse defined this name, and the server has the statement.
-    Named(Box<[u8]>, StatementId),
+    Named(Box<[u8]>, Made),
     /// The client's Parse defined this name for a statement that the server had already.
     NamedKnown(Box<[u8]>),
     /// The client closed this name, which meant the statement.
     Closed(Box<[u8]>, Arc<Statement>),
     /// We closed this statement on the server.
     Dropped(Arc<Statement>),
+    /// A portal was bound to this statement.
+    Bound(StatementId),
     /// The client's unnamed statement was parsed.
     Unnamed,
-    /// What the statements of the request do to the session, in order.
-    Statements(std::collections::VecDeque<hawser_sql_router::effects::Effect>),
+    /// What the statements of the request do to the session.
+    Does(Doing),
     /// The client's unnamed statement, parsed before, was sent again by us.
     UnnamedAgain,
     /// Tracked parameters were set by us. If that fails the connection is of no use.
     Settings,
     /// A statement of ours that is meant to fail.
     MustFail,
+    /// A statement of ours that may fail; what fails by it is told by the client's own.
+    Ahead,
     /// A deferred BEGIN, a ROLLBACK or another statement of ours that must not fail.
     Ours,
+    /// The server was asked what the client left behind; the rows of its answer so far.
+    Asked(Vec<Vec<Option<String>>>),
+}
+
+/// A statement that was sent to the server, in this batch.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// Which.
+    pub statement: Arc<Statement>,
+    /// See [`ReplyQueue::batch`].
+    pub batch: u64,
+}
+
+/// A text that is being executed.
+#[derive(Debug)]
+pub struct Doing {
+    /// What it does.
+    pub deed: Arc<Deed>,
+    /// How many of its statements are done.
+    pub done: usize,
+}
+
+/// What was done on a connection when it was new, and holds for every client.
+#[derive(Debug, Default)]
+pub struct Base {
+    /// The connect query; empty for none.
+    pub query: String,
+    /// Names (in lower case) of what it set.
+    pub settings: Vec<String>,
+}
+
+/// What we do not know about the settings of a server connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Doubt {
+    /// We know them all.
+    #[default]
+    None,
+    /// This session may have made some that no view shows. It finds them again here; nobody else may.
+    Of(SessionId),
+    /// Nobody knows.
+    Any,
 }
 
 /// Whose unnamed statement a server has.
@@ -102,6 +151,16 @@ impl Drop for CancelUnderway {
     }
 }
 
+/// The portal in which we run a PREPARE inside of a client's batch, with its zero. Clients' portals are their own
+/// affair, so one of this name is a client's own fault.
+const MAKER: &[u8] = b"hawser_maker\0";
+
+/// The PREPARE of a statement under our name.
+fn prepare_text(statement: &Statement) -> Vec<u8> {
+    let name = encode::ServerName::new(statement.id.0);
+    [b"PREPARE ", name.as_bytes(), &statement.text].concat()
+}
+
 /// What it takes to cancel the query of a server connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CancelKey {
@@ -124,6 +183,12 @@ pub struct ServerConnection {
     pub status: TransactionStatus,
     /// What we set on it beyond its defaults.
     pub settings: Rc<ParameterSet>,
+    /// Whether there may be more than that.
+    pub doubt: Doubt,
+    /// What the settings said that it should begin with.
+    pub base: Arc<Base>,
+    /// Whose sequence values it would tell: the session that last advanced sequences on it.
+    pub sequences: Option<SessionId>,
     /// What it has prepared.
     pub statements: ServerStatements,
     /// Whose unnamed statement it has.
@@ -149,30 +214,141 @@ pub struct ServerConnection {
 }
 
 impl ServerConnection {
-    /// Appends what gives the server a statement, with the reply owed to us; closes another one if there are
-    /// `limit` already.
+    /// The statements that make its settings `wanted`, for this session or for ourselves; empty when they are. They
+    /// are taken for granted from now on.
+    pub fn change_settings(&mut self, session: Option<SessionId>, wanted: &Rc<ParameterSet>) -> String {
+        let mut statements = String::new();
+        let known = match self.doubt {
+            Doubt::None => true,
+            Doubt::Of(other) => session == Some(other),
+            Doubt::Any => false,
+        };
+        if !known {
+            crate::parameters::everything(&mut statements, &self.base.query, wanted);
+            self.doubt = Doubt::None;
+        } else if !Rc::ptr_eq(&self.settings, wanted) {
+            crate::parameters::difference(&mut statements, &self.settings, wanted);
+        }
+        self.settings = wanted.clone();
+        statements
+    }
+
+    /// Appends what gives the server a statement that it lacks, with the replies owed to us; closes another one if
+    /// there are `limit` already. It becomes part of the batch that is open.
     pub fn prepare(&mut self, out: &mut Vec<u8>, statement: &Arc<Statement>, limit: usize) {
-        use hawser_wire::reply_queue::{Fate, Request};
-        if let Some(evicted) = self.statements.prepare(statement.clone(), limit) {
+        let made = self.make_room(out, statement, limit);
+        let name = encode::ServerName::new(statement.id.0);
+        let effect = Some(Effect::Prepared(made));
+        match statement.form {
+            Form::Parse => {
+                encode::parse(out, name.as_bytes(), &statement.text, &statement.types);
+                self.owe(Request::Parse, effect);
+            }
+            Form::Prepare => {
+                self.unnamed = None;
+                encode::parse(out, b"", &prepare_text(statement), &[0, 0]);
+                encode::message(out, frontend::BIND, |out| {
+                    out.extend_from_slice(MAKER);
+                    out.extend_from_slice(&[0; 7]);
+                });
+                encode::message(out, frontend::EXECUTE, |out| {
+                    out.extend_from_slice(MAKER);
+                    out.extend_from_slice(&[0; 4]);
+                });
+                encode::message(out, frontend::CLOSE, |out| {
+                    out.push(b'P');
+                    out.extend_from_slice(MAKER);
+                });
+                self.owe(Request::Parse, None);
+                self.owe(Request::Bind, None);
+                self.owe(Request::Execute, effect);
+                self.owe(Request::Close, None);
+            }
+        }
+    }
+
+    /// As [`Self::prepare`], before a simple query: whatever becomes of it, the query is run.
+    pub fn prepare_ahead(&mut self, out: &mut Vec<u8>, statement: &Arc<Statement>, limit: usize) {
+        let made = self.make_room(out, statement, limit);
+        let name = encode::ServerName::new(statement.id.0);
+        let effect = Some(Effect::PreparedAhead(made));
+        match statement.form {
+            Form::Parse => {
+                encode::parse(out, name.as_bytes(), &statement.text, &statement.types);
+                out.extend_from_slice(encode::SYNC);
+                self.owe(Request::Parse, effect);
+                self.owe(Request::Sync, None);
+            }
+            Form::Prepare => {
+                encode::message(out, frontend::QUERY, |out| {
+                    encode::c_string(out, &prepare_text(statement));
+                });
+                self.unnamed = None;
+                self.owe(Request::Query, effect);
+            }
+        }
+    }
+
+    /// The books and the Closes for one statement more.
+    pub fn make_room(&mut self, out: &mut Vec<u8>, statement: &Arc<Statement>, limit: usize) -> Made {
+        if self.statements.touch(statement.id) != Presence::Missing {
+            self.close_statement(out, statement.clone());
+        }
+        let batch = self.queue.batch();
+        if let Some(evicted) = self.statements.prepare(statement.clone(), batch, limit) {
             self.close_statement(out, evicted);
         }
-        let name = encode::ServerName::new(statement.id.0);
-        encode::parse(out, name.as_bytes(), &statement.text, &statement.types);
-        if self.queue.push(Request::Parse, Fate::Swallow, Some(Effect::Prepared(statement.id))).is_some() {
-            self.statements.forget(statement.id);
+        Made { statement: statement.clone(), batch }
+    }
+
+    /// Notes a request of ours; if the server will skip it, its effect is undone at once.
+    fn owe(&mut self, request: Request, effect: Option<Effect>) {
+        if let Some(skipped) = self.queue.push(request, Fate::Swallow, effect) {
+            self.undo(&skipped);
         }
     }
 
     /// Appends a Close of one of our statements, with the reply owed to us. If the server skips it, the statement
     /// is still there.
     pub fn close_statement(&mut self, out: &mut Vec<u8>, statement: Arc<Statement>) {
-        use hawser_wire::reply_queue::{Fate, Request};
         let name = encode::ServerName::new(statement.id.0);
-        encode::statement_target(out, hawser_wire::tag::frontend::CLOSE, name.as_bytes());
+        encode::statement_target(out, frontend::CLOSE, name.as_bytes());
         self.statements.forget(statement.id);
-        let skipped = self.queue.push(Request::Close, Fate::Swallow, Some(Effect::Dropped(statement)));
-        if let Some(Effect::Dropped(statement)) = skipped {
-            self.statements.restore(statement);
+        self.owe(Request::Close, Some(Effect::Dropped(statement)));
+    }
+
+    /// A request has succeeded.
+    pub fn confirm(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Prepared(made) | Effect::PreparedAhead(made) | Effect::Named(_, made) => {
+                self.statements.confirm(made.statement.id, made.batch);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes back what was assumed of a request that failed.
+    pub fn undo(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Prepared(made) | Effect::PreparedAhead(made) | Effect::Named(_, made) => {
+                self.statements.fail(made.statement.id, made.batch);
+            }
+            Effect::Dropped(statement) => self.statements.restore(statement.clone()),
+            Effect::UnnamedAgain | Effect::Unnamed => self.unnamed = None,
+            Effect::Does(doing) => {
+                for about in doing.deed.about.iter().skip(doing.done) {
+                    if let About::Makes(statement) = about {
+                        self.statements.spoil(statement.id);
+                    }
+                }
+            }
+            Effect::Settings | Effect::Ours => self.tainted = true,
+            Effect::NamedKnown(_)
+            | Effect::Closed(..)
+            | Effect::Bound(_)
+            | Effect::MustFail
+            | Effect::Ahead
+            | Effect::Asked(_) => {}
         }
     }
 
@@ -192,6 +368,9 @@ impl ServerConnection {
         Ok(ParkedServer {
             stream: self.stream.park()?,
             settings: ParameterSet::clone(&self.settings),
+            doubt: self.doubt,
+            base: self.base,
+            sequences: self.sequences,
             statements: self.statements,
             cancel_key: Rc::unwrap_or_clone(self.cancel_key),
             welcome: Vec::clone(&self.welcome),
@@ -208,6 +387,9 @@ impl ServerConnection {
 pub struct ParkedServer {
     stream: ParkedStream,
     settings: ParameterSet,
+    doubt: Doubt,
+    base: Arc<Base>,
+    sequences: Option<SessionId>,
     statements: ServerStatements,
     cancel_key: CancelKey,
     welcome: Vec<(String, String)>,
@@ -228,6 +410,9 @@ impl ParkedServer {
             queue: ReplyQueue::default(),
             status: TransactionStatus::Idle,
             settings: interner.intern(self.settings),
+            doubt: self.doubt,
+            base: self.base,
+            sequences: self.sequences,
             statements: self.statements,
             unnamed: None,
             cancel_key: Rc::new(self.cancel_key),

@@ -1,7 +1,7 @@
 //! Opens a server connection and logs in: address, TLS, startup packet, proof, parameters, and whether the host
 //! is the primary.
 
-use super::connection::{CancelKey, ServerConnection};
+use super::connection::{Base, CancelKey, Doubt, ServerConnection};
 use super::exchange::{self, ExchangeError, next_message, simple_query};
 use crate::auth::key_cache::KeyCache;
 use crate::auth::server_login::{Credential, ServerLogin, ServerLoginError, ServerStep, ServerTransport};
@@ -258,6 +258,9 @@ async fn log_in(
         queue: ReplyQueue::default(),
         status: TransactionStatus::Idle,
         settings: local.interner.intern(crate::parameters::ParameterSet::default()),
+        doubt: Doubt::None,
+        base: Arc::default(),
+        sequences: None,
         statements: ServerStatements::default(),
         unnamed: None,
         cancel_key: Rc::new(CancelKey { address, pid, secret }),
@@ -272,9 +275,16 @@ async fn log_in(
     };
     if let Some(text) = &plan.connect_query {
         simple_query(&mut server, text).await?;
+        let set = simple_query(&mut server, SET_BY_SESSION).await?;
+        let names = set.rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
+        server.base = Arc::new(Base { query: text.clone(), settings: names.collect() });
     }
     Ok(server)
 }
+
+/// What the connect query has set.
+const SET_BY_SESSION: &str =
+    "SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session'";
 
 /// Sends the startup packet and answers what the server asks, until it is ready for queries.
 async fn start_session(

@@ -153,7 +153,8 @@ async fn run(server: &mut ServerConnection, request: &[u8]) -> Result<Answer, Ex
 }
 
 /// The columns of a DataRow in text form.
-fn row(body: &[u8]) -> Option<Vec<Option<String>>> {
+#[must_use]
+pub fn row(body: &[u8]) -> Option<Vec<Option<String>>> {
     let (&count, mut rest) = body.split_first_chunk::<2>()?;
     let mut columns = Vec::new();
     for _ in 0..u16::from_be_bytes(count) {

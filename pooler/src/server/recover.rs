@@ -4,13 +4,14 @@
 //! and dropped, and a transaction is rolled back. Whoever cannot be brought to rest in time is closed.
 
 use super::cancel;
-use super::connection::{Effect, ServerConnection};
+use super::connection::{Doubt, Effect, ServerConnection};
 use super::dial::DialPlan;
 use super::exchange::{ExchangeError, LONGEST_IDLE_REPLY, next_message};
 use crate::stream::Buffer;
+use hawser_sql_router::effects::Effect as SqlEffect;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
-use hawser_wire::reply_queue::{Fate, Request};
+use hawser_wire::reply_queue::{Fate, Request, Settled};
 use hawser_wire::tag::{backend, frontend};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ async fn settle(
     input: Option<Buffer>,
     plan: &DialPlan,
 ) -> Result<(), ExchangeError> {
+    // What the client was doing has come to pass or not: nobody has looked.
+    server.doubt = Doubt::Any;
     let mut input = input.unwrap_or_default();
     if server.queue.awaits_server() {
         cancel::cancel(&server.cancel_key, plan).await?;
@@ -64,6 +67,17 @@ async fn settle(
     }
 }
 
+/// A request of the client's has succeeded with nobody there to learn of it. One that changes prepared statements by
+/// SQL leaves books that are not worth mending.
+fn take_note(server: &mut ServerConnection, effect: &Effect) {
+    server.confirm(effect);
+    if let Effect::Does(doing) = effect {
+        let effects = &doing.deed.effects;
+        let clears = |effect: &SqlEffect| matches!(effect, SqlEffect::DeallocateAll | SqlEffect::DiscardAll);
+        server.tainted |= effects.names_statements() || effects.statements.iter().any(clears);
+    }
+}
+
 /// Reads and drops until nothing is owed. A COPY that starts on the way is failed at once.
 async fn drain(server: &mut ServerConnection, input: &mut Buffer) -> Result<(), ExchangeError> {
     loop {
@@ -72,16 +86,23 @@ async fn drain(server: &mut ServerConnection, input: &mut Buffer) -> Result<(), 
             return Ok(());
         }
         let (tag, body) = next_message(&mut server.stream, input, LONGEST_IDLE_REPLY).await?;
+        let mut settled = Vec::new();
         server
             .queue
-            .observe(tag, &mut |_| {})
+            .observe(tag, &mut |outcome| settled.push(outcome))
             .map_err(|unexpected| ExchangeError::Unexpected(unexpected.0))?;
+        for outcome in settled {
+            match outcome {
+                Settled::Succeeded(effect) => take_note(server, &effect),
+                Settled::Failed(effect) => server.undo(&effect),
+            }
+        }
         match tag {
             backend::READY_FOR_QUERY => {
                 let status = body.first().copied().and_then(TransactionStatus::from_byte);
                 server.status = status.ok_or(ExchangeError::Unexpected(tag))?;
             }
-            backend::PARAMETER_STATUS => server.tainted = true,
+            backend::PARAMETER_STATUS => server.doubt = Doubt::Any,
             backend::COPY_IN_RESPONSE if server.queue.is_copy_in() => {
                 server.queue.push(Request::CopyEnd, Fate::Swallow, None);
                 let mut out = encode::COPY_FAIL.to_vec();

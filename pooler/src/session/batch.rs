@@ -78,7 +78,7 @@ fn text_of<'a>(client: &'a ClientSide, name: &[u8]) -> Option<&'a [u8]> {
         let kept = client.unnamed.statement.as_ref()?;
         return hawser_wire::frame::c_string(&kept.rest).map(|(text, _)| text);
     }
-    Some(&client.statements.named(name)?.text)
+    Some(&client.statements.named(name)?.statement.text)
 }
 
 /// What is known of the batch so far.

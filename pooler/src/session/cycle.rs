@@ -65,13 +65,17 @@ impl Session {
             while let Some(proof) = self.route(&mut errand, since) {
                 Box::pin(proof.wait()).await;
             }
-            let served = match self.link(&errand.pool, since).await? {
+            let mut served = match self.link(&errand.pool, since).await? {
                 Linked::Here(member) => self.relay(member, &mut errand, since).await?,
                 Linked::Refused => return Ok(()),
                 Linked::Elsewhere => Served::Again,
             };
+            while let Served::Lingers(member) = served {
+                errand = Errand::new(self.pool.clone());
+                served = self.relay(member, &mut errand, since).await?;
+            }
             match served {
-                Served::Done => return Ok(()),
+                Served::Done | Served::Lingers(_) => return Ok(()),
                 Served::Again => errand.fail(),
             }
         }
@@ -91,29 +95,35 @@ impl Session {
                     self.begin_idle();
                 }
                 Idle::Refuse(refusal) => {
-                    self.refuse(&refusal).await?;
+                    Box::pin(self.refuse(&refusal)).await?;
                     self.begin_idle();
                 }
                 Idle::Left(end) => return Err(end),
                 Idle::NotifyQueueFull => return Err(self.fail(&Stop::NotifyQueueFull).await),
                 Idle::Violation(violation) => return Err(self.fail(&violation.into()).await),
                 Idle::Signal(Signal::Cancelled | Signal::Cut) => {}
-                Idle::Signal(Signal::TimeOut(timer)) => return Err(self.time_out(timer).await),
-                Idle::Signal(Signal::Drain(drain)) => return Err(self.drain(drain).await),
-                Idle::Signal(Signal::Kill) => return Err(self.killed().await),
+                Idle::Signal(Signal::TimeOut(timer)) => return Err(Box::pin(self.time_out(timer)).await),
+                Idle::Signal(Signal::Drain(drain)) => return Err(Box::pin(self.drain(drain)).await),
+                Idle::Signal(Signal::Kill) => return Err(Box::pin(self.killed()).await),
             }
         }
     }
 
     /// Gets a server connection.
     async fn link(&mut self, pool: &Rc<Pool>, since: Instant) -> Result<Linked, End> {
+        if self.client.state.home.is_some()
+            && Rc::ptr_eq(pool, &self.pool)
+            && let Some(member) = Box::pin(self.go_home()).await
+        {
+            return Ok(Linked::Here(member));
+        }
         let ticket = match pool.request(since) {
             Ok(Request::Now(member)) => return Ok(Linked::Here(member)),
             Ok(Request::Wait(ticket)) => ticket,
             Err(error) if matches!(*error, PoolError::Nowhere) => return Ok(Linked::Elsewhere),
             Err(error) => {
                 let refusal = Refusal::from(&*error);
-                return self.refuse(&refusal).await.map(|()| Linked::Refused);
+                return Box::pin(self.refuse(&refusal)).await.map(|()| Linked::Refused);
             }
         };
         self.handle.set_place(Place::Waiting);
@@ -165,16 +175,16 @@ impl Session {
                 Waited::Signal(Signal::Cancelled) => Refusal::CancelledInQueue,
                 Waited::Signal(Signal::Drain(drain)) => {
                     pool.leave(ticket);
-                    return Err(self.drain(drain).await);
+                    return Err(Box::pin(self.drain(drain)).await);
                 }
                 Waited::Signal(Signal::Kill) => {
                     pool.leave(ticket);
-                    return Err(self.killed().await);
+                    return Err(Box::pin(self.killed()).await);
                 }
             };
             // Before the client is told: one that does not read would be granted a connection meanwhile.
             pool.leave(ticket);
-            return self.refuse(&refusal).await.map(|()| Linked::Refused);
+            return Box::pin(self.refuse(&refusal)).await.map(|()| Linked::Refused);
         }
     }
 
@@ -225,7 +235,7 @@ impl Session {
         }
     }
 
-    /// Serves the client with a server connection until that can go back.
+    /// Serves the client with a server connection until that can go back, or until the client should go on with it.
     async fn relay(
         &mut self,
         mut member: Box<Member>,
@@ -258,8 +268,13 @@ impl Session {
         self.note_end(&pool, &mut relay, &member, &watch);
         self.end_errand(errand, since, relay.acknowledged);
         let settled = matches!(release, Release::Settled);
-        let needs_reset = relay.keep || !self.client.state.pins.is_empty() || member.server.listens;
+        let state = &self.client.state;
+        let needs_reset =
+            relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
         if settled {
+            if self.client.state.take_linger() && Box::pin(self.speaks_soon()).await {
+                return Ok(Served::Lingers(member));
+            }
             pool.check_in(member, false);
             return Ok(Served::Done);
         }
@@ -595,6 +610,8 @@ enum Served {
     Done,
     /// The batch is back in the input, to run elsewhere.
     Again,
+    /// The client goes on with the server connection.
+    Lingers(Box<Member>),
 }
 
 /// Whether a batch may run again whose relay ended like this, provided that the client has heard nothing.

@@ -65,9 +65,13 @@ impl Session {
     }
 
     /// What has arrived for a client that listens and is outside a transaction.
-    fn preview_notifications(&self, cx: &Context<'_>) -> Option<Idle> {
-        let listener = self.client.listener.as_ref()?;
+    fn preview_notifications(&mut self, cx: &Context<'_>) -> Option<Idle> {
+        let listener = self.client.listener.as_mut()?;
         listener.register(cx);
+        let plan = self.pool.plan();
+        if !listener.is_at(&plan.dial) {
+            listener.move_to(&plan.dial);
+        }
         if listener.is_overrun() {
             return Some(Idle::NotifyQueueFull);
         }
@@ -162,7 +166,7 @@ impl Session {
             frontend::PARSE => ending::of_text(hawser_wire::frontend::parse(body).ok()?.text),
             frontend::BIND => match hawser_wire::frontend::bind_names(body).ok()?? {
                 (_, []) => self.client.unnamed.statement.as_ref()?.ending,
-                (_, name) => self.client.statements.named(name)?.ending,
+                (_, name) => self.client.statements.named(name)?.statement.ending,
             },
             _ => None,
         }

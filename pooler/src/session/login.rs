@@ -506,12 +506,10 @@ async fn restore_defaults(
     services: &Services,
 ) -> Result<(), Refusal> {
     let defaults = services.shared.local.interner.intern(Default::default());
-    let mut statements = String::new();
-    crate::parameters::difference(&mut statements, &server.settings, &defaults);
+    let statements = server.change_settings(None, &defaults);
     if !statements.is_empty() {
         let restored = crate::server::exchange::simple_query(server, &statements).await;
         restored.map_err(|_| Refusal::Misconfigured)?;
-        server.settings = defaults;
     }
     Ok(())
 }

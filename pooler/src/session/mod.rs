@@ -11,6 +11,7 @@ pub mod deferral;
 pub mod end;
 pub mod greeting;
 pub mod handle;
+mod homing;
 mod idle;
 pub mod login;
 mod loss;

@@ -102,6 +102,7 @@ impl Session {
         }
         let came = pool.counters.count_pins(known.get(), now);
         known.set(now);
+        self.handle.note_pins(now, |reason, time| pool.counters.count_pin_time(reason, time));
         came
     }
 }

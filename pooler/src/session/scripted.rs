@@ -96,8 +96,9 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            proven: Default::default(),
+            desk: crate::notify::Desk::new(WorkerId(0), Mailboxes::new(vec![])),
             shapes: crate::shapes::Shapes::new(10),
-            desk: crate::notify::Desk::new(WorkerId(0), tokio::sync::mpsc::unbounded_channel().0),
         });
         let surroundings = Surroundings {
             worker: WorkerId(0),

@@ -90,6 +90,7 @@ impl Services {
         let auth = &runtime.settings.auth;
         *self.throttle.borrow_mut() = Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED);
         *self.runtime.borrow_mut() = runtime;
+        self.shared.desk.wake();
     }
 
     /// Something changed in a cluster: pools lead elsewhere, and statements under way on hosts that are lost are cut.

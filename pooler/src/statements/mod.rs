@@ -6,24 +6,52 @@
 
 use crate::ids::StatementId;
 use dashmap::DashMap;
-use hawser_sql_router::effects::{self, Effect};
+use hawser_sql_router::calls::Ask;
+use hawser_sql_router::effects::{self, Effect, Effects};
 use hawser_sql_router::ending::{self, Ending};
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
+
+/// How a statement came to be, and so how it is made on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// By a Parse message.
+    Parse,
+    /// By PREPARE in SQL. The text is what follows the name: `(int) AS SELECT $1`.
+    Prepare,
+}
+
+/// What makes two statements one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StatementKey<'a> {
+    /// How it came to be.
+    pub form: Form,
+    /// The SQL text.
+    pub text: &'a [u8],
+    /// A count of two bytes and so many oids. Empty for [`Form::Prepare`], whose text has the types.
+    pub types: &'a [u8],
+    /// Settings that change what the text means (see [`crate::parameters::ParameterSet::meaning`]).
+    pub meaning: &'a Arc<str>,
+}
 
 /// A statement: its text and parameter types, as in the client's Parse.
 #[derive(Debug)]
 pub struct Statement {
     /// Its number in this process.
     pub id: StatementId,
+    /// How it came to be.
+    pub form: Form,
     /// The SQL text.
     pub text: Box<[u8]>,
     /// A count of two bytes and so many oids.
     pub types: Box<[u8]>,
-    /// What it does to a session, if it does anything.
-    pub effects: Option<Arc<[Effect]>>,
+    /// Settings that change what the text means, as they were at its Parse.
+    pub meaning: Arc<str>,
+    /// What it does to a session when it is executed, if it does anything.
+    pub deed: Option<Arc<Deed>>,
     /// Whether it may end a transaction.
     pub ending: Option<Ending>,
 }
@@ -34,6 +62,74 @@ impl Statement {
     pub fn size(&self) -> usize {
         self.text.len() + self.types.len() + size_of::<Self>()
     }
+
+    fn is(&self, key: StatementKey<'_>) -> bool {
+        self.form == key.form
+            && *self.text == *key.text
+            && *self.types == *key.types
+            && *self.meaning == **key.meaning
+    }
+}
+
+/// What a text does to its session, with the prepared statements that it names.
+#[derive(Debug, Default)]
+pub struct Deed {
+    /// What the text says.
+    pub effects: Effects,
+    /// Which prepared statement each of the text's statements is about. Empty when none is.
+    pub about: SmallVec<[About; 1]>,
+    /// Stands for the text when its calls are judged. Equal for equal texts of one process.
+    pub fingerprint: u64,
+    /// Where names were replaced: the character after which, and how much longer the new one is.
+    pub shifts: SmallVec<[(usize, isize); 1]>,
+}
+
+/// Which prepared statement a statement is about.
+#[derive(Debug, Clone, Default)]
+pub enum About {
+    /// None.
+    #[default]
+    Nothing,
+    /// It makes this one.
+    Makes(Arc<Statement>),
+    /// It makes this one under the client's own name.
+    Defines(Arc<Statement>),
+    /// It needs this one.
+    Uses(Arc<Statement>),
+}
+
+impl Deed {
+    /// Prepared statements that must be there before the text is run.
+    pub fn needs(&self) -> impl Iterator<Item = &Arc<Statement>> {
+        self.about.iter().filter_map(|about| match about {
+            About::Uses(statement) => Some(statement),
+            _ => None,
+        })
+    }
+
+    /// What the statement at `at` of the text does.
+    #[must_use]
+    pub fn step(&self, at: usize) -> Option<(&Effect, &About)> {
+        Some((self.effects.statements.get(at)?, self.about.get(at).unwrap_or(&About::Nothing)))
+    }
+
+    /// What `text` does; nothing for most.
+    #[must_use]
+    pub fn of_text(text: &[u8]) -> Option<Arc<Self>> {
+        effects::of_text(text).map(|effects| Self::new(text, effects))
+    }
+
+    /// A text that does this.
+    #[must_use]
+    pub fn new(text: &[u8], effects: Effects) -> Arc<Self> {
+        Arc::new(Self { fingerprint: fingerprint(text, &effects), effects, ..Self::default() })
+    }
+}
+
+/// See [`Deed::fingerprint`]. Only asked for where it matters.
+pub(crate) fn fingerprint(text: &[u8], effects: &Effects) -> u64 {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    if effects.ask == Ask::Sampled { HASHER.hash_one(text) } else { 0 }
 }
 
 /// All statements of the process that some client or server connection still has. Asked only when a client
@@ -52,22 +148,37 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// The one statement with this text and these types.
+    /// The one statement with this key. What it does is read from its text if it is new.
     #[must_use]
-    pub fn statement(&self, text: &[u8], types: &[u8]) -> Arc<Statement> {
-        let hash = self.hasher.hash_one((text, types));
+    pub fn statement(&self, key: StatementKey<'_>) -> Arc<Statement> {
+        self.statement_that_does(key, || match key.form {
+            Form::Parse => Deed::of_text(key.text),
+            Form::Prepare => effects::of_prepared(key.text).map(|effects| Deed::new(key.text, effects)),
+        })
+    }
+
+    /// As [`Self::statement`]; what it does is known to the caller.
+    #[must_use]
+    pub fn statement_that_does(
+        &self,
+        key: StatementKey<'_>,
+        deed: impl FnOnce() -> Option<Arc<Deed>>,
+    ) -> Arc<Statement> {
+        let hash = self.hasher.hash_one(key);
         let mut found = self.by_text.entry(hash).or_default();
-        let known = found
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find(|known| *known.text == *text && *known.types == *types);
-        if let Some(known) = known {
+        if let Some(known) = found.iter().filter_map(Weak::upgrade).find(|known| known.is(key)) {
             return known;
         }
-        let effects = effects::of_text(text).map(Into::into);
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed));
-        let ending = ending::of_text(text);
-        let fresh = Arc::new(Statement { id, text: text.into(), types: types.into(), effects, ending });
+        let fresh = Arc::new(Statement {
+            id,
+            form: key.form,
+            text: key.text.into(),
+            types: key.types.into(),
+            meaning: key.meaning.clone(),
+            deed: deed(),
+            ending: ending::of_text(key.text),
+        });
         found.retain(|entry| entry.strong_count() > 0);
         found.push(Arc::downgrade(&fresh));
         fresh
@@ -104,8 +215,17 @@ impl Registry {
     }
 }
 
+/// What a client's name means.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// The statement.
+    pub statement: Arc<Statement>,
+    /// The batch whose Parse defines the name, while nobody knows whether it succeeds.
+    pub pending: Option<u64>,
+}
+
 /// Statements by a client's names.
-type Names = HashMap<Box<[u8]>, Arc<Statement>>;
+type Names = HashMap<Box<[u8]>, Named>;
 
 /// One client's named statements. Empty until the first, and then it costs a map.
 #[derive(Debug, Default)]
@@ -116,13 +236,32 @@ pub struct ClientStatements {
 impl ClientStatements {
     /// The statement that the client calls `name`.
     #[must_use]
-    pub fn named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+    pub fn named(&self, name: &[u8]) -> Option<&Named> {
         self.names.as_ref()?.get(name)
     }
 
-    /// The client prepared `name`.
+    /// The client has prepared `name`.
     pub fn define(&mut self, name: &[u8], statement: Arc<Statement>) {
-        self.names.get_or_insert_default().insert(name.into(), statement);
+        self.names.get_or_insert_default().insert(name.into(), Named { statement, pending: None });
+    }
+
+    /// The client's Parse of `name`, in this batch, is being sent.
+    pub fn expect(&mut self, name: &[u8], statement: Arc<Statement>, batch: u64) {
+        self.names.get_or_insert_default().insert(name.into(), Named { statement, pending: Some(batch) });
+    }
+
+    /// The Parse of `name` has succeeded, or the name is the client's by other means.
+    pub fn confirm(&mut self, name: &[u8]) {
+        if let Some(named) = self.names.as_mut().and_then(|names| names.get_mut(name)) {
+            named.pending = None;
+        }
+    }
+
+    /// `name` means another statement with the same text from now on.
+    pub fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
+        if let Some(named) = self.names.as_mut().and_then(|names| names.get_mut(name)) {
+            named.statement = statement;
+        }
     }
 
     /// The client closed `name`, or its Parse failed.
@@ -132,7 +271,7 @@ impl ClientStatements {
         if names.is_empty() {
             self.names = None;
         }
-        gone
+        gone.map(|gone| gone.statement)
     }
 
     /// The client has none any more.
@@ -152,12 +291,32 @@ impl ClientStatements {
         self.names.is_none()
     }
 
+    /// Names and statements that PREPARE made.
+    pub fn of_sql(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
+        let all = self.names.iter().flat_map(|names| names.iter());
+        all.filter(|(_, named)| named.statement.form == Form::Prepare)
+            .map(|(name, named)| (&**name, &named.statement))
+    }
+
     /// The client's name for a statement, for words that the client will read.
     #[must_use]
     pub fn name_of(&self, id: StatementId) -> Option<&[u8]> {
         let names = self.names.as_ref()?;
-        names.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
+        names.iter().find(|(_, named)| named.statement.id == id).map(|(name, _)| &**name)
     }
+}
+
+/// Whether a server connection has a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It does not.
+    Missing,
+    /// It has been sent in this batch, and nobody knows yet whether it succeeds.
+    Sent(u64),
+    /// It does.
+    Here,
+    /// It does, but what it has is of no use: it is to be closed before it is sent again.
+    Spoiled,
 }
 
 /// What one server connection has prepared, least recently used first out.
@@ -173,26 +332,27 @@ pub struct ServerStatements {
 struct Prepared {
     statement: Arc<Statement>,
     used: u64,
+    presence: Presence,
 }
 
 impl ServerStatements {
     /// Whether the server has it; marks it as used.
-    pub fn touch(&mut self, id: StatementId) -> bool {
+    pub fn touch(&mut self, id: StatementId) -> Presence {
         self.clock += 1;
         match self.prepared.get_mut(&id) {
             Some(prepared) => {
                 prepared.used = self.clock;
-                true
+                prepared.presence
             }
-            None => false,
+            None => Presence::Missing,
         }
     }
 
-    /// A Parse is being sent. Returns what must be closed for it so that at most `limit` remain.
-    pub fn prepare(&mut self, statement: Arc<Statement>, limit: usize) -> Option<Arc<Statement>> {
+    /// A Parse is being sent in this batch. Returns what must be closed for it so that at most `limit` remain.
+    pub fn prepare(&mut self, statement: Arc<Statement>, batch: u64, limit: usize) -> Option<Arc<Statement>> {
         self.clock += 1;
         let id = statement.id;
-        self.prepared.insert(id, Prepared { statement, used: self.clock });
+        self.prepared.insert(id, Prepared { statement, used: self.clock, presence: Presence::Sent(batch) });
         if self.prepared.len() <= limit.max(1) {
             return None;
         }
@@ -200,9 +360,40 @@ impl ServerStatements {
         self.prepared.remove(&oldest).map(|gone| gone.statement)
     }
 
+    /// The Parse in this batch has succeeded.
+    pub fn confirm(&mut self, id: StatementId, batch: u64) {
+        if let Some(prepared) = self.prepared.get_mut(&id)
+            && prepared.presence == Presence::Sent(batch)
+        {
+            prepared.presence = Presence::Here;
+        }
+    }
+
+    /// The Parse in this batch has failed, or was skipped.
+    pub fn fail(&mut self, id: StatementId, batch: u64) {
+        if self.prepared.get(&id).is_some_and(|prepared| prepared.presence == Presence::Sent(batch)) {
+            self.prepared.remove(&id);
+        }
+    }
+
+    /// The server has it.
+    pub fn settle(&mut self, id: StatementId) {
+        if let Some(prepared) = self.prepared.get_mut(&id) {
+            prepared.presence = Presence::Here;
+        }
+    }
+
+    /// What the server has under this number is of no use.
+    pub fn spoil(&mut self, id: StatementId) {
+        if let Some(prepared) = self.prepared.get_mut(&id) {
+            prepared.presence = Presence::Spoiled;
+        }
+    }
+
     /// A Close that was sent has not happened: the server still has it, whatever the limit.
     pub fn restore(&mut self, statement: Arc<Statement>) {
-        self.prepared.insert(statement.id, Prepared { statement, used: self.clock });
+        let restored = Prepared { used: self.clock, presence: Presence::Spoiled, statement };
+        self.prepared.insert(restored.statement.id, restored);
     }
 
     /// The server does not have it (any more).
@@ -238,32 +429,44 @@ impl ServerStatements {
 mod tests {
     use super::*;
 
+    fn key<'a>(text: &'a [u8], types: &'a [u8], meaning: &'a Arc<str>) -> StatementKey<'a> {
+        StatementKey { form: Form::Parse, text, types, meaning }
+    }
+
     #[test]
-    fn equal_texts_are_one_statement_and_other_types_another() {
+    fn equal_texts_are_one_statement_and_other_types_or_another_meaning_another() {
         let registry = Registry::default();
-        let one = registry.statement(b"select $1", &[0, 0]);
-        assert_eq!(one.id, registry.statement(b"select $1", &[0, 0]).id);
-        assert_ne!(one.id, registry.statement(b"select $1", &[0, 1, 0, 0, 0, 23]).id);
+        let (plain, other) = (Arc::from(""), Arc::from("search_path=a"));
+        let one = registry.statement(key(b"select $1", &[0, 0], &plain));
+        assert_eq!(one.id, registry.statement(key(b"select $1", &[0, 0], &plain)).id);
+        assert_ne!(one.id, registry.statement(key(b"select $1", &[0, 1, 0, 0, 0, 23], &plain)).id);
+        assert_ne!(one.id, registry.statement(key(b"select $1", &[0, 0], &other)).id);
+        let sql = StatementKey { form: Form::Prepare, ..key(b"select $1", &[0, 0], &plain) };
+        assert_ne!(one.id, registry.statement(sql).id);
     }
 
     #[test]
     fn a_statement_that_nobody_has_is_forgotten_and_its_number_not_used_again() {
         let registry = Registry::default();
-        let first = registry.statement(b"a", &[0, 0]).id;
+        let plain = Arc::from("");
+        let first = registry.statement(key(b"a", &[0, 0], &plain)).id;
         registry.sweep();
         assert!(registry.is_empty());
-        assert_ne!(registry.statement(b"a", &[0, 0]).id, first);
+        assert_ne!(registry.statement(key(b"a", &[0, 0], &plain)).id, first);
     }
 
     #[test]
     fn the_least_recently_used_statement_goes_first() {
         let registry = Registry::default();
-        let all: Vec<_> = (0..3u8).map(|n| registry.statement(&[n], &[0, 0])).collect();
+        let plain = Arc::from("");
+        let all: Vec<_> = (0..3u8).map(|n| registry.statement(key(&[n], &[0, 0], &plain))).collect();
         let mut server = ServerStatements::default();
-        assert!(server.prepare(all[0].clone(), 2).is_none());
-        assert!(server.prepare(all[1].clone(), 2).is_none());
-        assert!(server.touch(all[0].id));
-        assert_eq!(server.prepare(all[2].clone(), 2).map(|gone| gone.id), Some(all[1].id));
-        assert!(!server.touch(all[1].id));
+        assert!(server.prepare(all[0].clone(), 1, 2).is_none());
+        assert!(server.prepare(all[1].clone(), 1, 2).is_none());
+        assert_eq!(server.touch(all[0].id), Presence::Sent(1));
+        server.confirm(all[0].id, 1);
+        assert_eq!(server.touch(all[0].id), Presence::Here);
+        assert_eq!(server.prepare(all[2].clone(), 1, 2).map(|gone| gone.id), Some(all[1].id));
+        assert_eq!(server.touch(all[1].id), Presence::Missing);
     }
 }

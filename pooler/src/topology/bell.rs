@@ -19,6 +19,10 @@ pub struct Bell {
     /// Workers that want one.
     wanting: AtomicU64,
     lacks_credential: AtomicBool,
+    /// There is a new primary, and no write to it has been acknowledged yet.
+    awaits_write: AtomicBool,
+    /// When the first one was; 0: that has been told.
+    first_write: AtomicU64,
     offers: mpsc::UnboundedSender<Offer>,
     wake: Notify,
 }
@@ -41,6 +45,8 @@ impl Bell {
             wanted: AtomicU64::new(0),
             wanting: AtomicU64::new(0),
             lacks_credential: AtomicBool::new(false),
+            awaits_write: AtomicBool::new(false),
+            first_write: AtomicU64::new(0),
             offers,
             wake: Notify::new(),
         }
@@ -62,6 +68,22 @@ impl Bell {
         self.wake.notify_one();
     }
 
+    /// A write was acknowledged. Costs next to nothing, except for the first one after a failover, which is noted.
+    #[inline]
+    pub fn wrote(&self) {
+        if self.awaits_write.load(Ordering::Relaxed) {
+            self.note_first_write();
+        }
+    }
+
+    #[cold]
+    fn note_first_write(&self) {
+        if self.awaits_write.swap(false, Ordering::AcqRel) {
+            self.first_write.store(Moment::now().0, Ordering::Release);
+            self.wake.notify_one();
+        }
+    }
+
     /// The probes have nothing to log in with, so that an offer would help.
     #[must_use]
     pub fn lacks_credential(&self) -> bool {
@@ -75,6 +97,15 @@ impl Bell {
 
     pub(super) fn set_lacks_credential(&self, lacks: bool) {
         self.lacks_credential.store(lacks, Ordering::Relaxed);
+    }
+
+    pub(super) fn await_write(&self) {
+        self.awaits_write.store(true, Ordering::Release);
+    }
+
+    /// When the first write after a failover was acknowledged, once.
+    pub(super) fn take_first_write(&self) -> Option<Moment> {
+        Some(Moment(self.first_write.swap(0, Ordering::AcqRel))).filter(|moment| *moment != Moment::NEVER)
     }
 
     /// Waits until somebody has rung.

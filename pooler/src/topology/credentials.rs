@@ -2,10 +2,14 @@
 
 use super::bell::Offer;
 use crate::auth::server_login::Credential;
-use crate::config::settings::{DatabaseSettings, HostAddress};
+use crate::config::settings::{DatabaseSettings, HostAddress, HostOrder, MonitorSettings, Target};
 use crate::ids::{PoolHost, PoolKey};
 use crate::runtime::Runtime;
 use crate::server::dial::DialPlan;
+use std::sync::Arc;
+
+/// Users of the settings that are tried. Each one that a server does not know costs it a failed login.
+const MOST_USERS: usize = 4;
 
 /// A database that every cluster has.
 const USUAL_DATABASE: &str = "postgres";
@@ -46,16 +50,44 @@ pub(super) fn plans(runtime: &Runtime, hosts: &[HostAddress], offers: &[Offer]) 
     }
     let askers =
         databases.iter().filter_map(|(_, database)| runtime.auth_query(database)).map(|query| query.user);
-    for user in askers.chain(settings.users.keys().cloned()) {
-        match runtime.own_credential(&user) {
-            Credential::None => {}
-            credential => plans.extend(plan(runtime, any, &user, &usual, credential)),
-        }
+    let users = askers.chain(settings.users.keys().cloned());
+    let known = users.map(|user| (runtime.own_credential(&user), user));
+    for (credential, user) in known.filter(|(credential, _)| *credential != Credential::None).take(MOST_USERS)
+    {
+        plans.extend(plan(runtime, any, &user, &usual, credential));
     }
     for offer in offers {
         plans.extend(plan(runtime, any, &offer.user, &offer.dbname, offer.credential.clone()));
     }
     plans
+}
+
+/// How the monitor of pg_auto_failover is reached.
+pub(super) fn monitor_plan(runtime: &Runtime, monitor: &MonitorSettings) -> Option<DialPlan> {
+    let pool = &runtime.settings.pool;
+    Some(DialPlan {
+        hosts: monitor.hosts.clone(),
+        order: HostOrder::InOrder,
+        target: Target::Any,
+        preferred: Arc::default(),
+        tls: runtime.connector(&monitor.tls)?,
+        user: monitor.user.clone(),
+        dbname: monitor.dbname.clone(),
+        credential: monitor.password.as_ref().map_or(Credential::None, Credential::from),
+        parameters: parameters(),
+        connect_query: None,
+        keepalive: pool.keepalive,
+        timeout: pool.server_connect_timeout,
+        lifetime: None,
+    })
+}
+
+/// Whoever looks at the sessions of a server knows what this one is.
+fn parameters() -> Vec<(String, String)> {
+    vec![
+        ("application_name".to_owned(), "hawser health".to_owned()),
+        ("search_path".to_owned(), "pg_catalog".to_owned()),
+    ]
 }
 
 fn plan(
@@ -70,10 +102,7 @@ fn plan(
     Some(DialPlan {
         dbname: dbname.to_owned(),
         credential,
-        parameters: vec![
-            ("application_name".to_owned(), "hawser health".to_owned()),
-            ("search_path".to_owned(), "pg_catalog".to_owned()),
-        ],
+        parameters: parameters(),
         connect_query: None,
         lifetime: None,
         ..plan

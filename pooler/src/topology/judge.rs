@@ -11,7 +11,7 @@ use super::snapshot::{DownReason, FenceReason, HostState, LostReason, PrimaryVie
 use crate::ids::HostId;
 use std::time::Duration;
 
-/// A switchover that was announced and does not come is forgotten after this long.
+/// A switchover that a tool has announced and that does not come is forgotten after this long.
 const LONGEST_ANNOUNCEMENT: Duration = Duration::from_secs(60);
 
 /// What one probe of one host came to.
@@ -54,6 +54,8 @@ pub enum Change {
     State(HostId, HostState),
     /// A host has another role.
     Role(HostId, Role),
+    /// A standby follows another timeline.
+    Follows(HostId, u32),
     /// Who takes writes has changed.
     Primary(PrimaryView),
     /// The cluster has this system identifier.
@@ -212,6 +214,9 @@ impl Judge {
                 let before = record.answer.map(|answer| role(&answer));
                 if before != Some(role(&answer)) {
                     changes.push(Change::Role(seen.host, role(&answer)));
+                }
+                if answer.standby && record.answer.is_some_and(|before| before.timeline != answer.timeline) {
+                    changes.push(Change::Follows(seen.host, answer.timeline));
                 }
                 record.answer = Some(answer);
                 if !matches!(record.life, Life::Down(_)) || record.successes >= rules.successes {
@@ -382,7 +387,7 @@ impl Judge {
     fn winner(&self) -> Option<(HostId, Answer)> {
         if let Some(incumbent) = self.incumbent
             && let Some((host, _, word)) = self.claimants().find(|(host, ..)| *host == incumbent.host)
-            && incumbent.timeline <= word.timeline
+            && incumbent.timeline == word.timeline
         {
             return Some((host, word));
         }
@@ -470,7 +475,9 @@ impl Judge {
     }
 
     fn judge_primary(&mut self, winner: Option<(HostId, Answer)>, now: Moment) -> PrimaryView {
-        if self.leaving.is_some_and(|(.., since)| now.since(since) > LONGEST_ANNOUNCEMENT) {
+        // The operator takes back what the operator has said; a tool may be gone.
+        let is_over = |(_, sign, since)| sign != Sign::Operator && now.since(since) > LONGEST_ANNOUNCEMENT;
+        if self.leaving.is_some_and(is_over) {
             self.leaving = None;
         }
         let Some((host, answer)) = winner else {
@@ -557,7 +564,11 @@ pub fn phase(change: &Change, before: PrimaryView, judge: &Judge) -> Option<Phas
         Change::Primary(PrimaryView::Lost { why, .. }) if !matches!(before, PrimaryView::Lost { .. }) => {
             Some(Phase::PrimaryLost(why))
         }
-        Change::Primary(PrimaryView::Known { host, timeline, .. }) => Some(Phase::Promoted(host, timeline)),
+        Change::Primary(PrimaryView::Known { host, timeline, .. }) => match before {
+            PrimaryView::NeverSeen => None,
+            PrimaryView::Leaving { host: same, timeline: on, .. } if (same, on) == (host, timeline) => None,
+            _ => Some(Phase::Promoted(host, timeline)),
+        },
         _ => None,
     }
 }

@@ -50,17 +50,21 @@ pub(super) struct Rein {
     wake: Notify,
     pace: Cell<Duration>,
     gap: Cell<Duration>,
+    /// Everything is wanted, and not only the position.
+    everything: Cell<bool>,
     reconnect: Cell<bool>,
 }
 
 impl Rein {
-    /// Ask now.
+    /// Ask everything now.
     pub(super) fn ask(&self) {
-        self.ask_after(Duration::ZERO);
+        self.everything.set(true);
+        self.gap.set(Duration::ZERO);
+        self.wake.notify_one();
     }
 
-    /// Ask as soon as this long has passed since the last question.
-    pub(super) fn ask_after(&self, gap: Duration) {
+    /// Ask how far the log is, as soon as this long has passed since the last question.
+    pub(super) fn ask_position(&self, gap: Duration) {
         self.gap.set(gap);
         self.wake.notify_one();
     }
@@ -69,14 +73,14 @@ impl Rein {
     pub(super) fn set_pace(&self, pace: Duration) {
         let before = self.pace.replace(pace);
         if pace < before {
-            self.wake.notify_one();
+            self.ask();
         }
     }
 
     /// Log in anew at the next question: the address leads elsewhere, or the credentials have changed.
     pub(super) fn reconnect(&self) {
         self.reconnect.set(true);
-        self.wake.notify_one();
+        self.ask();
     }
 }
 
@@ -88,6 +92,12 @@ pub(super) struct Probe {
     pub(super) common: Rc<Common>,
 }
 
+/// A connection, and what was said on it last.
+struct Kept {
+    server: ServerConnection,
+    before: Answer,
+}
+
 /// Why there is no answer.
 struct Failure {
     outcome: Outcome,
@@ -97,27 +107,31 @@ struct Failure {
 impl Probe {
     /// Asks until it is aborted.
     pub(super) async fn run(self) {
-        let mut connection: Option<ServerConnection> = None;
-        let mut last = Instant::now();
-        let mut first = true;
+        let mut connection: Option<Kept> = None;
+        let mut last: Option<Instant> = None;
+        let mut due = Instant::now();
         loop {
-            if !first {
-                let due = last + self.jittered(self.rein.pace.get());
-                tokio::select! {
-                    () = tokio::time::sleep_until(due) => {}
-                    () = self.rein.wake.notified() => {}
-                    () = stirs(&mut connection) => {}
-                }
+            let stirred = tokio::select! {
+                () = tokio::time::sleep_until(due) => false,
+                () = self.rein.wake.notified() => false,
+                () = stirs(&mut connection) => true,
+            };
+            if let Some(last) = last {
                 tokio::time::sleep_until(last + self.rein.gap.take().max(LEAST_GAP)).await;
             }
-            first = false;
-            last = Instant::now();
+            let now = Instant::now();
+            last = Some(now);
             if self.rein.reconnect.take()
                 && let Some(connection) = connection.take()
             {
-                connection.close();
+                connection.server.close();
             }
-            let report = self.ask(&mut connection).await;
+            // However often the position is asked for, everything is asked in its time.
+            let everything = self.rein.everything.take() || stirred || now >= due;
+            if everything {
+                due = now + self.jittered(self.rein.pace.get());
+            }
+            let report = self.ask(&mut connection, everything).await;
             if self.common.reports.send(report).is_err() {
                 return;
             }
@@ -132,18 +146,19 @@ impl Probe {
 
     /// One question, with a second try on a new connection where the old one broke: that one connection ended does not
     /// mean that the server did.
-    async fn ask(&self, kept: &mut Option<ServerConnection>) -> Report {
+    async fn ask(&self, kept: &mut Option<Kept>, everything: bool) -> Report {
         let timeout = self.common.health.borrow().timeout;
-        if let Some(mut connection) = kept.take() {
+        if let Some(Kept { mut server, before }) = kept.take() {
             let asked = Moment::now();
-            match tokio::time::timeout(timeout, question(&mut connection)).await {
+            let before = (!everything).then_some(&before);
+            match tokio::time::timeout(timeout, question(&mut server, before)).await {
                 Ok(Ok(answer)) => {
-                    *kept = Some(connection);
+                    *kept = Some(Kept { server, before: answer });
                     return self.report(asked, Outcome::Answered(answer), None);
                 }
-                Ok(Err(_)) => connection.close(),
+                Ok(Err(_)) => server.close(),
                 Err(_) => {
-                    connection.close();
+                    server.close();
                     let words = format!("no answer within {timeout:?}");
                     return self.report(asked, Outcome::Failed(DownReason::Silent), Some(words));
                 }
@@ -151,14 +166,14 @@ impl Probe {
         }
         let mut asked = Moment::now();
         let attempt = async {
-            let mut connection = self.connect(timeout).await?;
+            let mut server = self.connect(timeout).await?;
             asked = Moment::now();
-            let answer = question(&mut connection).await?;
-            Ok::<_, Failure>((connection, answer))
+            let answer = question(&mut server, None).await?;
+            Ok::<_, Failure>((server, answer))
         };
         match tokio::time::timeout(timeout, attempt).await {
-            Ok(Ok((connection, answer))) => {
-                *kept = Some(connection);
+            Ok(Ok((server, answer))) => {
+                *kept = Some(Kept { server, before: answer });
                 self.report(asked, Outcome::Answered(answer), None)
             }
             Ok(Err(Failure { outcome, words })) => self.report(asked, outcome, Some(words)),
@@ -211,16 +226,24 @@ impl Probe {
 }
 
 /// Waits until something arrives on the connection, most likely its end.
-async fn stirs(connection: &mut Option<ServerConnection>) {
+async fn stirs(connection: &mut Option<Kept>) {
     match connection {
-        Some(connection) => {
-            let _ = std::future::poll_fn(|cx| connection.stream.poll_readable(cx)).await;
+        Some(kept) => {
+            let _ = std::future::poll_fn(|cx| kept.server.stream.poll_readable(cx)).await;
         }
         None => std::future::pending().await,
     }
 }
 
-async fn question(connection: &mut ServerConnection) -> Result<Answer, Failure> {
+/// Asks only for the position, if it is known what the host said `before`.
+async fn question(connection: &mut ServerConnection, before: Option<&Answer>) -> Result<Answer, Failure> {
+    if let Some(before) = before {
+        let answer = simple_query(connection, question::POSITION).await;
+        let answer = answer.map_err(|error| failure(&DialError::Exchange(error)))?;
+        if let Some(answer) = question::read_position(&answer.rows, before) {
+            return Ok(answer);
+        }
+    }
     match simple_query(connection, question::EVERYTHING).await {
         Ok(answer) => question::read(&answer.rows).ok_or_else(|| Failure {
             outcome: Outcome::Failed(DownReason::Garbled),
@@ -250,8 +273,11 @@ fn failure(error: &DialError) -> Failure {
 fn refused(body: &[u8]) -> Outcome {
     let fields = error_fields(body);
     match fields.sqlstate {
-        // While a server starts it says so in its own language, and the word for both is the same SQLSTATE. What
-        // follows a start is an answer, and what follows a shutdown is the end of the connection.
+        // The same SQLSTATE says that it starts and that it stops. Only the words tell them apart, if they are English;
+        // it makes a difference to who reads the log.
+        b"57P03" if fields.message.windows(4).any(|word| word == b"shut") => {
+            Outcome::Failed(DownReason::ShuttingDown)
+        }
         b"57P03" => Outcome::Failed(DownReason::StartingUp),
         b"57P01" | b"57P02" => Outcome::Failed(DownReason::ShuttingDown),
         _ => Outcome::Mute,

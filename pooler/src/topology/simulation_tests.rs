@@ -122,6 +122,8 @@ impl World {
                 version: 170_000,
                 position: Lsn(0),
                 received: Lsn(0),
+                page: 8192,
+                segment: 16 << 20,
             }),
             Running::Frozen => Outcome::Failed(DownReason::Silent),
             Running::Stopped => Outcome::Failed(DownReason::Unreachable),
@@ -165,8 +167,8 @@ struct Witness {
     /// Last answer of each host, as far as it was not out of date.
     last: Vec<Option<(Moment, Outcome)>>,
     highest_known: u32,
-    /// Who was the primary last.
-    incumbent: Option<HostId>,
+    /// Who was the primary last, and on which timeline.
+    incumbent: Option<(HostId, u32)>,
 }
 
 impl Witness {
@@ -195,8 +197,13 @@ impl Witness {
             }
         }
         self.check_fences(judge);
+        match judge.primary() {
+            PrimaryView::Known { host, .. } | PrimaryView::Lost { why: LostReason::ReadOnly(host), .. } => {
+                self.check_claim(judge, host);
+            }
+            _ => {}
+        }
         let PrimaryView::Known { host, timeline, .. } = judge.primary() else { return };
-        self.check_claim(judge, host, timeline);
         let (state, _) = judge.state(host);
         assert!(!state.is_cut_off(), "the primary {host} is {state}");
         let answer = judge.answer(host).expect("it said that it was the primary");
@@ -242,13 +249,13 @@ impl Witness {
         }
     }
 
-    /// Nobody becomes the primary while another host has an equal claim.
-    fn check_claim(&mut self, judge: &Judge, host: HostId, timeline: u32) {
-        let before = self.incumbent.replace(host);
-        if before == Some(host) && self.highest_known == timeline {
+    /// Nobody becomes the primary while another host has an equal claim, whether it takes writes yet or not.
+    fn check_claim(&mut self, judge: &Judge, host: HostId) {
+        let own = judge.answer(host).unwrap();
+        let timeline = own.timeline;
+        if self.incumbent.replace((host, timeline)) == Some((host, timeline)) {
             return;
         }
-        let own = judge.answer(host).unwrap();
         let rival = self.words().find(|(other, said)| {
             *other != host
                 && !said.standby

@@ -74,6 +74,8 @@ pub struct HostView {
     pub version: u32,
     /// It leads to the same server as this other host, which stands for both.
     pub same_as: Option<HostId>,
+    /// How often its name has been moved to another address. Connections made before the last time lead elsewhere.
+    pub moves: u32,
     /// In this state since.
     pub since: Moment,
     /// What changes with every round.

@@ -1,37 +1,36 @@
 //! Watches one cluster: runs its probes, asks the judge, and tells the workers what changed.
 
-use super::bell::{Bell, Offer, bit};
+use super::bell::{Bell, Offer};
 use super::credentials;
 use super::freshness::Freshness;
-use super::history::{Failover, History, Phase};
-use super::judge::{self, Change, Judge, Outcome, Rules};
+use super::history::{Failover, History};
+use super::judge::{Judge, Outcome, Rules};
 use super::moment::Moment;
+use super::names;
 use super::probe::{Common, Probe, Rein, Report};
-use super::snapshot::{Gauge, HostState, HostView, PrimaryView, Role, Snapshot};
+use super::providers::News;
+use super::pursuit::Pursuit;
+use super::snapshot::{Gauge, HostState, PrimaryView, Role, Sign, Snapshot};
+use super::sources::Source;
+use super::survey;
 use crate::config::settings::{HealthSettings, HostAddress};
-use crate::ids::{ClusterId, HostId, WorkerId};
-use crate::mailbox::{Mailboxes, Order};
+use crate::ids::{ClusterId, HostId};
+use crate::mailbox::Mailboxes;
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 
 /// A host that has been down for so long is asked no more often than the others.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A host that lets no probe in is asked at most this often, for it writes every refusal to its log.
 const MUTE_PACE: Duration = Duration::from_secs(5);
-
-/// Somebody who waits for a proof has the hosts asked for so long. Who still waits then asks again.
-const LONGEST_PURSUIT: Duration = Duration::from_millis(500);
-
-/// A standby that lags is asked at least this often while somebody waits for it.
-const LONGEST_GAP: Duration = Duration::from_millis(25);
 
 /// Credentials of clients that are kept for the probes.
 const KEPT_OFFERS: usize = 4;
@@ -43,54 +42,65 @@ pub(super) enum Command {
     Apply(Arc<Runtime>),
     /// The operator wants nothing read from this host, or lets it be read from again.
     Ban(HostId, bool),
+    /// The operator holds new work, or lets it go.
+    Hold(bool),
 }
 
 /// One host, from here.
-struct Host {
-    address: HostAddress,
-    gauge: Arc<Gauge>,
-    rein: Rc<Rein>,
-    task: AbortHandle,
+pub(super) struct Host {
+    pub(super) address: HostAddress,
+    pub(super) gauge: Arc<Gauge>,
+    pub(super) rein: Rc<Rein>,
+    pub(super) task: AbortHandle,
     /// Said in the log last, so that it is said once.
     words: Option<String>,
+    /// A tool named it, and not the settings.
+    pub(super) found: bool,
+    /// How often its name has been moved.
+    pub(super) moves: u32,
+    /// Looks its name up.
+    pub(super) resolver: Option<AbortHandle>,
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Host {
+    /// Asks and looks up no longer.
+    pub(super) fn stop(&self) {
         self.task.abort();
+        if let Some(resolver) = &self.resolver {
+            resolver.abort();
+        }
     }
 }
 
 /// See the module.
 pub(super) struct Watch {
-    cluster: ClusterId,
-    addresses: Vec<HostAddress>,
-    runtime: Arc<Runtime>,
-    mailboxes: Mailboxes,
-    common: Rc<Common>,
-    bell: Arc<Bell>,
-    judge: Judge,
-    freshness: Freshness,
-    history: History,
-    told: Arc<[Failover]>,
-    hosts: Vec<Host>,
-    offers: Vec<Offer>,
+    pub(super) cluster: ClusterId,
+    pub(super) addresses: Vec<HostAddress>,
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) mailboxes: Mailboxes,
+    pub(super) common: Rc<Common>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) judge: Judge,
+    pub(super) freshness: Freshness,
+    pub(super) history: History,
+    pub(super) told: Arc<[Failover]>,
+    pub(super) hosts: Vec<Host>,
+    pub(super) offers: Vec<Offer>,
+    pub(super) sources: Vec<Source>,
+    pub(super) news: mpsc::UnboundedSender<News>,
+    pub(super) moved: mpsc::UnboundedSender<HostId>,
+    pub(super) standbys: mpsc::UnboundedSender<Vec<String>>,
     /// Hosts that the operator wants nothing read from.
-    banned: BTreeSet<HostId>,
-    round: u64,
-    latest: Rc<RefCell<Option<Arc<Snapshot>>>>,
-    pursuit: Option<Pursuit>,
-}
-
-/// Somebody waits for a proof.
-#[derive(Debug, Clone, Copy)]
-struct Pursuit {
-    /// Of this moment.
-    wanted: Moment,
-    /// Since then.
-    since: Moment,
-    /// Somebody said last then that it still waits.
-    renewed: Moment,
+    pub(super) banned: BTreeSet<HostId>,
+    pub(super) round: u64,
+    pub(super) latest: Rc<RefCell<Option<Arc<Snapshot>>>>,
+    pub(super) pursuit: Option<Pursuit>,
 }
 
 /// What a watch listens to.
@@ -98,6 +108,9 @@ pub(super) struct Ears {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) reports: mpsc::UnboundedReceiver<Report>,
     pub(super) offers: mpsc::UnboundedReceiver<Offer>,
+    pub(super) news: mpsc::UnboundedReceiver<News>,
+    pub(super) moved: mpsc::UnboundedReceiver<HostId>,
+    pub(super) standbys: mpsc::UnboundedReceiver<Vec<String>>,
 }
 
 impl Watch {
@@ -111,6 +124,9 @@ impl Watch {
     ) -> (Self, Ears) {
         let (reports_to, reports) = mpsc::unbounded_channel();
         let (offers_to, offers) = mpsc::unbounded_channel();
+        let (news_to, news) = mpsc::unbounded_channel();
+        let (moved_to, moved) = mpsc::unbounded_channel();
+        let (standbys_to, standbys) = mpsc::unbounded_channel();
         let health = runtime.settings.health.clone();
         let judge = Judge::new(rules(&health), 0, Moment::now());
         let common = Rc::new(Common {
@@ -132,20 +148,25 @@ impl Watch {
             told: Arc::from([]),
             hosts: Vec::new(),
             offers: Vec::new(),
+            sources: Vec::new(),
+            news: news_to,
+            moved: moved_to,
+            standbys: standbys_to,
             banned: BTreeSet::new(),
             round: 0,
             latest,
             pursuit: None,
         };
-        (watch, Ears { commands, reports, offers })
+        (watch, Ears { commands, reports, offers, news, moved, standbys })
     }
 
     /// Watches until it is aborted.
     pub(super) async fn run(mut self, mut ears: Ears) {
         self.renew_plans();
         for address in self.addresses.clone() {
-            self.add(address);
+            self.add(address, false);
         }
+        self.listen();
         self.publish();
         let bell = self.bell.clone();
         loop {
@@ -153,9 +174,13 @@ impl Watch {
                 Some(report) = ears.reports.recv() => self.take(&report),
                 () = bell.rung() => self.answer_bell(),
                 Some(offer) = ears.offers.recv() => self.take_offer(offer),
+                Some(news) = ears.news.recv() => self.take_news(news),
+                Some(host) = ears.moved.recv() => self.follow_name(host),
+                Some(standbys) = ears.standbys.recv() => self.suggest(&standbys),
                 command = ears.commands.recv() => match command {
                     Some(Command::Apply(runtime)) => self.apply(runtime),
                     Some(Command::Ban(host, banned)) => self.ban(host, banned),
+                    Some(Command::Hold(hold)) => self.hold(hold),
                     None => return,
                 },
             }
@@ -163,14 +188,74 @@ impl Watch {
     }
 
     /// Takes up a host.
-    fn add(&mut self, address: HostAddress) {
+    pub(super) fn add(&mut self, address: HostAddress, found: bool) {
         let id = self.judge.add(Moment::now());
         let rein = Rc::new(Rein::default());
         rein.set_pace(self.common.health.borrow().fast_interval);
-        let probe =
-            Probe { host: id, address: address.clone(), rein: rein.clone(), common: self.common.clone() };
-        let task = spawn_local(probe.run()).abort_handle();
-        self.hosts.push(Host { address, gauge: Arc::default(), rein, task, words: None });
+        let task = self.start_probe(id, &address, &rein);
+        let resolver = self.start_resolver(id, &address);
+        self.hosts.push(Host {
+            address,
+            gauge: Arc::default(),
+            rein,
+            task,
+            words: None,
+            found,
+            moves: 0,
+            resolver,
+        });
+    }
+
+    pub(super) fn start_resolver(&self, host: HostId, address: &HostAddress) -> Option<AbortHandle> {
+        let follow = || spawn_local(names::follow(host, address.clone(), self.moved.clone())).abort_handle();
+        names::is_name(address).then(follow)
+    }
+
+    /// A name leads elsewhere: the probe follows it, and so must all connections.
+    fn follow_name(&mut self, id: HostId) {
+        let Some(host) = self.hosts.get_mut(usize::from(id.0)) else { return };
+        tracing::warn!(cluster = %self.cluster, host = %host.address, "the name of the host leads elsewhere");
+        host.moves += 1;
+        host.gauge.set_proven(Moment::NEVER, super::Lsn(0));
+        host.rein.reconnect();
+        self.freshness.forget(id);
+        self.publish();
+    }
+
+    /// Looks for standbys of a new primary that nobody has named.
+    pub(super) fn start_survey(&self, primary: HostId) {
+        let plan = self.common.plans.borrow().first().cloned();
+        if let (Some(host), Some(plan)) = (self.hosts.get(usize::from(primary.0)), plan) {
+            let (address, local) = (host.address.clone(), self.common.local.clone());
+            spawn_local(survey::survey(address, plan, local, self.standbys.clone()));
+        }
+    }
+
+    fn suggest(&self, standbys: &[String]) {
+        let ids = (0..).map(HostId).take(self.hosts.len());
+        let known = ids.filter(|id| self.judge.role(*id) == Role::Standby).count();
+        if standbys.len() > known {
+            tracing::info!(
+                cluster = %self.cluster,
+                "the primary streams to {} standbys, of which {known} are known here; add the others to the hosts if \
+                 they should serve reads: {}",
+                standbys.len(),
+                standbys.join(", ")
+            );
+        }
+    }
+
+    pub(super) fn start_probe(&self, host: HostId, address: &HostAddress, rein: &Rc<Rein>) -> AbortHandle {
+        let (address, rein, common) = (address.clone(), rein.clone(), self.common.clone());
+        spawn_local(Probe { host, address, rein, common }.run()).abort_handle()
+    }
+
+    /// As if the primary were about to hand over.
+    fn hold(&mut self, hold: bool) {
+        let before = self.judge.primary();
+        let leaving = self.judge.incumbent().filter(|_| hold);
+        let changes = self.judge.announce(leaving, Sign::Operator, Moment::now());
+        self.act_on(&changes, Some(before));
     }
 
     fn apply(&mut self, runtime: Arc<Runtime>) {
@@ -178,6 +263,7 @@ impl Watch {
         let health = self.runtime.settings.health.clone();
         self.judge.set_rules(rules(&health));
         self.common.health.replace(health);
+        self.listen();
         let before = self.common.plans.borrow().clone();
         self.renew_plans();
         let plans = self.common.plans.borrow();
@@ -280,102 +366,8 @@ impl Watch {
         }
     }
 
-    /// Says what changed, keeps the history, and publishes what matters.
-    fn act_on(&mut self, changes: &[Change], before: Option<PrimaryView>) {
-        if changes.is_empty() {
-            return;
-        }
-        let now = Moment::now();
-        let before = before.unwrap_or_else(|| self.judge.primary());
-        for change in changes {
-            self.log_change(change);
-            let Some(phase) = judge::phase(change, before, &self.judge) else { continue };
-            self.note(now, phase);
-        }
-        if matches!(self.judge.primary(), PrimaryView::Known { .. }) && self.judge.is_calm(now, PATIENCE) {
-            self.history.all_is_well();
-        }
-        self.publish();
-    }
-
-    fn note(&mut self, now: Moment, phase: Phase) {
-        if let Some(over) = self.history.note(now, phase, SystemTime::now()) {
-            tracing::warn!(cluster = %self.cluster, "failover: {}", over.in_words());
-        }
-        self.told = self.history.failovers().into();
-    }
-
-    fn log_change(&self, change: &Change) {
-        let cluster = self.cluster;
-        let address = |host: HostId| {
-            self.hosts.get(usize::from(host.0)).map_or_else(String::new, |host| host.address.to_string())
-        };
-        match *change {
-            Change::State(host, HostState::Up) => {
-                tracing::info!(%cluster, host = address(host), "host is up")
-            }
-            Change::State(host, state @ (HostState::Fenced(_) | HostState::Foreign)) => {
-                tracing::error!(%cluster, host = address(host), "host is {state}");
-            }
-            Change::State(host, state) => tracing::warn!(%cluster, host = address(host), "host is {state}"),
-            Change::Role(host, Role::Primary) => {
-                tracing::info!(%cluster, host = address(host), "host says that it is a primary");
-            }
-            Change::Role(host, _) => tracing::info!(%cluster, host = address(host), "host is a standby"),
-            Change::Primary(PrimaryView::Known { host, timeline, .. }) => {
-                tracing::info!(%cluster, host = address(host), timeline, "primary");
-            }
-            Change::Primary(PrimaryView::Leaving { host, sign, .. }) => {
-                tracing::warn!(%cluster, host = address(host), ?sign, "primary is about to hand over");
-            }
-            Change::Primary(PrimaryView::Lost { why, .. }) => tracing::error!(%cluster, "no primary: {why}"),
-            Change::Primary(PrimaryView::NeverSeen) => tracing::warn!(%cluster, "no primary seen yet"),
-            Change::Identified(system_id) => tracing::info!(%cluster, system_id, "cluster identified"),
-        }
-    }
-
-    /// Gives the workers a new snapshot.
-    fn publish(&mut self) {
-        self.round += 1;
-        let views = (0..).map(HostId).zip(&self.hosts);
-        let hosts: Vec<HostView> = views.map(|(id, host)| self.view(id, host)).collect();
-        let snapshot = Arc::new(Snapshot {
-            cluster: self.cluster,
-            round: self.round,
-            made: Moment::now(),
-            hosts,
-            primary: self.judge.primary(),
-            bell: self.bell.clone(),
-            history: self.told.clone(),
-        });
-        self.latest.replace(Some(snapshot.clone()));
-        for worker in 0..self.mailboxes.workers() {
-            self.mailboxes.send(WorkerId(worker), Order::Topology(snapshot.clone()));
-        }
-    }
-
-    fn view(&self, id: HostId, host: &Host) -> HostView {
-        let answer = self.judge.answer(id);
-        let (mut state, since) = self.judge.state(id);
-        if self.banned.contains(&id) && state.is_usable() && self.judge.role(id) == Role::Standby {
-            state = HostState::Banned;
-        }
-        HostView {
-            id,
-            address: host.address.clone(),
-            role: self.judge.role(id),
-            state,
-            timeline: answer.map_or(0, |answer| answer.timeline),
-            system_id: answer.map_or(0, |answer| answer.system_id),
-            version: answer.map_or(0, |answer| answer.version),
-            same_as: self.judge.same_as(id),
-            since,
-            gauge: host.gauge.clone(),
-        }
-    }
-
     /// While anything is wrong all hosts are asked often: one of them may be promoted at any moment.
-    fn set_paces(&self) {
+    pub(super) fn set_paces(&self) {
         let now = Moment::now();
         let health = self.common.health.borrow();
         let calm = self.judge.is_calm(now, PATIENCE);
@@ -387,83 +379,6 @@ impl Watch {
                 _ => health.fast_interval,
             };
             host.rein.set_pace(pace);
-        }
-    }
-
-    /// Another thread wants something.
-    fn answer_bell(&mut self) {
-        let trouble = self.bell.take_trouble();
-        for (place, host) in self.hosts.iter().enumerate() {
-            if trouble & bit(place) != 0 {
-                host.rein.ask();
-            }
-        }
-        let Some(wanted) = self.bell.wanted() else { return };
-        let now = Moment::now();
-        let before = self.pursuit.filter(|pursuit| pursuit.wanted == wanted);
-        let since = before.map_or(now, |pursuit| pursuit.since);
-        let pursuit = Pursuit { wanted, since, renewed: now };
-        if self.any_standby_proves(wanted) {
-            self.pursuit = None;
-            self.wake_waiters();
-        } else {
-            self.pursuit = Some(pursuit);
-            self.chase(pursuit, now);
-        }
-    }
-
-    /// Goes on asking while somebody waits for a proof. `host` has just reported; `before` that,
-    /// it had proven less or as much.
-    fn pursue(&mut self, host: HostId, before: Moment) {
-        let Some(pursuit) = self.pursuit else { return };
-        let now = Moment::now();
-        let proven = self.freshness.proof(host).proven;
-        if proven > before {
-            // Some wait for less than the others.
-            self.wake_waiters();
-        }
-        if proven >= pursuit.wanted || now.since(pursuit.renewed) > LONGEST_PURSUIT {
-            self.pursuit = None;
-        } else {
-            self.chase(pursuit, now);
-        }
-    }
-
-    /// The primary says where its log ends, and the standbys are asked until one is there. While many wait, both go on
-    /// at the same time. The longer it takes, the less it matters to know to the millisecond.
-    fn chase(&self, pursuit: Pursuit, now: Moment) {
-        let newest = self.freshness.newest();
-        if newest < pursuit.wanted {
-            self.ask_primary();
-        }
-        let gap = (now.since(pursuit.since) / 8).min(LONGEST_GAP);
-        self.ask_standbys(newest.min(pursuit.wanted), gap);
-    }
-
-    fn ask_primary(&self) {
-        if let PrimaryView::Known { host, .. } | PrimaryView::Leaving { host, .. } = self.judge.primary()
-            && let Some(host) = self.hosts.get(usize::from(host.0))
-        {
-            host.rein.ask();
-        }
-    }
-
-    fn ask_standbys(&self, wanted: Moment, gap: Duration) {
-        for (id, host) in (0..).map(HostId).zip(&self.hosts) {
-            let answers = self.judge.state(id).0 == HostState::Up && self.judge.role(id) == Role::Standby;
-            if answers && self.freshness.proof(id).proven < wanted {
-                host.rein.ask_after(gap);
-            }
-        }
-    }
-
-    fn any_standby_proves(&self, wanted: Moment) -> bool {
-        (0..).map(HostId).take(self.hosts.len()).any(|id| self.freshness.proof(id).proven >= wanted)
-    }
-
-    fn wake_waiters(&self) {
-        for worker in self.bell.take_wanting(self.mailboxes.workers()) {
-            self.mailboxes.send(worker, Order::Proven(self.cluster));
         }
     }
 }

@@ -5,11 +5,11 @@
 use crate::ids::{SessionId, WorkerId};
 use crate::listener::Door;
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
-use crate::notify::{Desk, HubOrder};
+use crate::notify::Desk;
 use crate::pins::PinReason;
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
-use crate::relay::Shared;
+use crate::relay::{Proven, Shared};
 use crate::report::{Wanted, WorkerReport};
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
@@ -46,7 +46,6 @@ pub fn run(
     worker: WorkerId,
     mailboxes: Mailboxes,
     mailbox: mpsc::UnboundedReceiver<Order>,
-    hub: mpsc::UnboundedSender<HubOrder>,
     runtime: Arc<Runtime>,
     listeners: Vec<std::net::TcpListener>,
 ) -> std::io::Result<()> {
@@ -56,8 +55,9 @@ pub fn run(
             buffers: Buffers::default(),
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
+            proven: Proven::default(),
+            desk: Desk::new(worker, mailboxes.clone()),
             shapes: Shapes::new(runtime.settings.stats.fingerprints),
-            desk: Desk::new(worker, hub),
         });
         let surroundings = Rc::new(Surroundings {
             worker,

@@ -79,6 +79,8 @@ pub struct ErrorFields<'a> {
     pub sqlstate: &'a [u8],
     /// `M`.
     pub message: &'a [u8],
+    /// `R`: the function of the server's that failed, whatever language the message is in.
+    pub routine: &'a [u8],
 }
 
 /// Reads the fields of an ErrorResponse or NoticeResponse body, as far as they are well formed.
@@ -93,6 +95,7 @@ pub fn error_fields(mut body: &[u8]) -> ErrorFields<'_> {
             b'S' if fields.severity.is_empty() => fields.severity = text,
             b'C' => fields.sqlstate = text,
             b'M' => fields.message = text,
+            b'R' => fields.routine = text,
             _ => {}
         }
         body = after;

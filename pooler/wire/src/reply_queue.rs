@@ -88,11 +88,12 @@ pub struct ReplyQueue<E> {
     entries: VecDeque<Entry<E>>,
     batch: Batch,
     copy_in: bool,
+    syncs: u64,
 }
 
 impl<E> Default for ReplyQueue<E> {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), batch: Batch::Closed, copy_in: false }
+        Self { entries: VecDeque::new(), batch: Batch::Closed, copy_in: false, syncs: 0 }
     }
 }
 
@@ -103,7 +104,10 @@ impl<E> ReplyQueue<E> {
     pub fn push(&mut self, request: Request, fate: Fate, effect: Option<E>) -> Option<E> {
         match request {
             Request::Sync if self.copy_in => return None,
-            Request::Sync => self.batch = Batch::Closed,
+            Request::Sync => {
+                self.batch = Batch::Closed;
+                self.syncs += 1;
+            }
             Request::CopyEnd => {
                 // It is kept only where the COPY that it ends may still begin.
                 if std::mem::take(&mut self.copy_in) || self.entries.is_empty() {
@@ -119,8 +123,9 @@ impl<E> ReplyQueue<E> {
         None
     }
 
-    /// The bytes that are due to the client before anything more from the server, if any.
-    pub fn due(&mut self) -> Option<&'static [u8]> {
+    /// The bytes that are due to the client before anything more from the server, if any, and the effect that holds
+    /// by that.
+    pub fn due(&mut self) -> Option<(&'static [u8], Option<E>)> {
         loop {
             let head = self.entries.front()?;
             match (head.request, head.fate) {
@@ -128,8 +133,8 @@ impl<E> ReplyQueue<E> {
                     self.entries.pop_front();
                 }
                 (_, Fate::Synthesise(bytes)) => {
-                    self.entries.pop_front();
-                    return Some(bytes);
+                    let effect = self.entries.pop_front().and_then(|entry| entry.effect);
+                    return Some((bytes, effect));
                 }
                 _ => return None,
             }
@@ -209,10 +214,39 @@ impl<E> ReplyQueue<E> {
         self.entries.is_empty() && self.batch == Batch::Closed && !self.copy_in
     }
 
+    /// Which batch the next request belongs to. Requests of one number succeed or are skipped together.
+    #[must_use]
+    #[inline]
+    pub const fn batch(&self) -> u64 {
+        self.syncs
+    }
+
+    /// The request that the server will answer next: what we answer ourselves is left out.
+    #[must_use]
+    pub fn next_of_server(&self) -> Option<&Entry<E>> {
+        self.entries.iter().find(|entry| !matches!(entry.fate, Fate::Synthesise(_)))
+    }
+
+    /// What comes back until the server is ready is ours after all. False when nothing is owed.
+    pub fn swallow_batch(&mut self) -> bool {
+        for entry in &mut self.entries {
+            entry.fate = Fate::Swallow;
+            if matches!(entry.request, Request::Sync | Request::Query | Request::FunctionCall) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The server owes no reply (a batch may still be open).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The requests that wait for replies, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry<E>> {
+        self.entries.iter()
     }
 
     /// Requests that wait for replies.

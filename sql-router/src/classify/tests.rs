@@ -341,6 +341,17 @@ fn prepared_statements_are_named() {
 }
 
 #[test]
+fn what_only_asks_the_primary_does_not_write() {
+    let may_write = |text: &str| {
+        classify(text.as_bytes(), &Nothing, &public()).statements().iter().any(Verdict::may_write)
+    };
+    assert!(may_write("SELECT nextval('s')") && may_write("DELETE FROM t"));
+    assert!(
+        !may_write("SHOW transaction_read_only") && !may_write("TABLE pg_locks") && !may_write("SELECT 1")
+    );
+}
+
+#[test]
 fn long_and_deep_texts_are_bounded() {
     let deep = "(".repeat(LONGEST + 1);
     assert_eq!(hosts(&deep, &Nothing), [Host::Primary]);

@@ -62,6 +62,14 @@ fn what_can_be_read_in_two_ways_says_so() {
 }
 
 #[test]
+fn halves_of_letters_are_not_taken_for_signs() {
+    // In SJIS this is a call of a function whose name ends in a letter of two bytes.
+    assert_eq!(cut(b"SELECT f\x95\\('x')").ambiguous, Some(Ambiguity::Letters));
+    assert_eq!(cut("SELECT gr\u{f6}\u{df}\u{e9}[1]||x".as_bytes()).ambiguous, None);
+    assert_eq!(cut(b"SELECT '\xe9' FROM \xe9t\xe9 WHERE a[1] ~ 'x'").ambiguous, None);
+}
+
+#[test]
 fn names_are_as_postgresql_stores_them() {
     let name =
         |kind, written: &str| String::from_utf8(Name::of(kind, written.as_bytes()).bytes().to_vec()).unwrap();

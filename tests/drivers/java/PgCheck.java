@@ -11,8 +11,9 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Properties;
 import org.postgresql.PGConnection;
+import org.postgresql.PGNotification;
 
-/** pgjdbc: server-prepared statements after five runs, batches, fetch size, COPY, savepoints, cancel by timeout. */
+/** pgjdbc: server-prepared statements after five runs, batches, fetch size, COPY, savepoints, cancel by timeout, LISTEN. */
 public class PgCheck {
     static final int CLIENTS = 4;
 
@@ -49,6 +50,30 @@ public class PgCheck {
             return;
         }
         throw new AssertionError(sql + " went through");
+    }
+
+    static void listen(Connection connection, int who) throws Exception {
+        PGConnection session = connection.unwrap(PGConnection.class);
+        try (Connection other = connect(); Statement mine = connection.createStatement(); Statement theirs = other.createStatement()) {
+            mine.execute("LISTEN java_" + who);
+            mine.execute("NOTIFY java_" + who + ", 'own'");
+            // Without a wait: they are there before the statement ends.
+            PGNotification[] own = session.getNotifications();
+            check(own != null && own.length == 1 && own[0].getParameter().equals("own"), "its own notification");
+            check(own[0].getPID() == session.getBackendPID(), "its own process number");
+            for (int i = 0; i < 50; i++) {
+                theirs.execute("NOTIFY java_" + who + ", '" + i + "'");
+            }
+            int heard = 0;
+            while (heard < 50) {
+                PGNotification[] some = session.getNotifications(10000);
+                check(some != null && some.length > 0, "notification " + heard);
+                for (PGNotification one : some) {
+                    check(one.getParameter().equals(String.valueOf(heard++)), "in order");
+                }
+            }
+            mine.execute("UNLISTEN *");
+        }
     }
 
     static void work(int who) throws Exception {
@@ -110,6 +135,7 @@ public class PgCheck {
                 check("57014".equals(error.getSQLState()), "cancel gave " + error.getSQLState());
             }
             check(value(connection, "SELECT 9") == 9, "after the cancel");
+            listen(connection, who);
         }
     }
 

@@ -1,4 +1,4 @@
-// node-postgres: simple and extended queries, named statements, cursors, COPY, errors, its pool.
+// node-postgres: simple and extended queries, named statements, cursors, COPY, errors, its pool, LISTEN.
 'use strict'
 
 const assert = require('node:assert')
@@ -17,6 +17,25 @@ const settings = { ssl: ca ? { ca: fs.readFileSync(ca, 'utf8'), rejectUnauthoriz
 async function value (client, query, values) {
   const result = await client.query(query, values)
   return Object.values(result.rows[0])[0]
+}
+
+async function listen (client, who) {
+  const heard = []
+  const channel = 'node_' + who
+  await client.query('LISTEN ' + channel)
+  const all = new Promise((resolve) => client.on('notification', (message) => {
+    heard.push(message.payload)
+    if (heard.length === 50) resolve()
+  }))
+  const other = new Client(settings)
+  await other.connect()
+  for (let i = 0; i < 50; i++) await other.query('SELECT pg_notify($1, $2)', [channel, String(i)])
+  await other.end()
+  await all
+  assert.deepStrictEqual(heard, Array.from({ length: 50 }, (_, i) => String(i)))
+  await client.query('NOTIFY ' + channel + ", 'own'")
+  assert.strictEqual(heard.at(-1), 'own')
+  await client.query('UNLISTEN *')
 }
 
 async function work (who) {
@@ -57,6 +76,7 @@ async function work (who) {
   let bytes = ''
   for await (const chunk of client.query(copyTo(`COPY (SELECT id FROM node_rows WHERE id / 10000 = ${who}) TO STDOUT`))) bytes += chunk
   assert.strictEqual(bytes.trim().split('\n').length, 2000)
+  await listen(client, who)
   await client.end()
 }
 

@@ -1,4 +1,4 @@
-"""asyncpg: its own protocol, binary formats, its statement cache on and off, COPY, cursors, cancel by timeout."""
+"""asyncpg: its own protocol, binary formats, its statement cache on and off, COPY, cursors, cancel by timeout, LISTEN."""
 
 import asyncio
 import datetime
@@ -57,9 +57,28 @@ async def work(conn, who):
     assert await conn.fetchval("SELECT 9") == 9
 
 
+async def listen(conn, who):
+    heard = asyncio.Queue()
+
+    def note(_, pid, channel, payload):
+        heard.put_nowait((channel, payload))
+
+    channel = f"asyncpg_{who}"
+    await conn.add_listener(channel, note)
+    other = await asyncpg.connect(**settings())
+    for i in range(50):
+        await other.execute("SELECT pg_notify($1, $2)", channel, str(i))
+    await other.close()
+    await conn.execute(f"NOTIFY {channel}, 'own'")
+    for wanted in [*map(str, range(50)), "own"]:
+        assert await asyncio.wait_for(heard.get(), 10) == (channel, wanted)
+    await conn.remove_listener(channel, note)
+
+
 async def one(who, cache):
     conn = await asyncpg.connect(**settings(statement_cache_size=cache))
     await work(conn, who)
+    await listen(conn, who)
     await conn.close()
 
 

@@ -1,4 +1,4 @@
-"""psycopg 3: statements prepared by the driver, COPY, errors, server-side cursors, pipeline mode, two-way traffic."""
+"""psycopg 3: statements prepared by the driver, COPY, errors, server-side cursors, pipeline mode, two-way traffic, LISTEN."""
 
 import datetime
 import decimal
@@ -113,11 +113,31 @@ def cancel(conn):
     conn.commit()
 
 
+def listen(conn, who):
+    conn.autocommit = True
+    channel = f"psycopg_{who}"
+    conn.execute(f"LISTEN {channel}")
+    # Its own come before the end of the statement, with its own process number.
+    conn.execute("SELECT pg_notify(%s, 'own')", (channel,))
+    own = next(conn.notifies(timeout=10))
+    assert (own.channel, own.payload, own.pid) == (channel, "own", conn.info.backend_pid), own
+    with psycopg.connect("", autocommit=True) as other:
+        for i in range(50):
+            other.execute(f"NOTIFY {channel}, '{i}'")
+    heard = []
+    for notify in conn.notifies(timeout=10, stop_after=50):
+        heard.append(notify.payload)
+    assert heard == [str(i) for i in range(50)], heard
+    conn.execute(f"UNLISTEN {channel}")
+    conn.autocommit = False
+
+
 def one(who, failures):
     try:
         with psycopg.connect("") as conn:
             for step in (basics, errors, server_side_cursor, pipeline, cancel):
                 step(conn)
+            listen(conn, who)
             prepared(conn, who)
             copy(conn, who)
     except BaseException as error:  # noqa: BLE001: reported below

@@ -12,7 +12,7 @@ use super::super::settings::{
     PoolSettings, Route, RoutingOverrides, Secret, ServerTls, Target, TimeoutOverrides, UserSettings,
 };
 use super::reader::Reader;
-use super::{Files, auth, pool_mode, server_tls};
+use super::{Files, auth, pool_mode, server_tls, source};
 use crate::auth::secret;
 
 /// What holds for a database unless it says otherwise.
@@ -50,12 +50,13 @@ fn database(
     inherited: &Inherited<'_>,
 ) -> DatabaseSettings {
     let hosts = hosts(name, section, reader);
+    let sources = source::of_database(name, reader, &inherited.server_tls);
     // Read for its kind; `expand` has put its parts where they belong.
     let _url = reader.optional_text("url");
     let target = match reader.word("target") {
         Some("any") => Target::Any,
         Some(_) => Target::Primary,
-        None if hosts.len() > 1 => Target::Primary,
+        None if hosts.len() > 1 || !sources.is_empty() => Target::Primary,
         None => Target::Any,
     };
     let user = reader.optional_text("user");
@@ -76,6 +77,7 @@ fn database(
     }
     DatabaseSettings {
         hosts,
+        sources,
         host_order: if order == Some("in-order") { HostOrder::InOrder } else { HostOrder::RoundRobin },
         target,
         dbname: reader.optional_text("dbname"),

@@ -6,6 +6,7 @@ mod auth;
 mod database;
 mod operator;
 mod reader;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -101,6 +102,7 @@ pub fn validate(
     let http = operator::http(&mut reader, files);
     // Read for SHOW CONFIG; `expand` has put its parts where they belong.
     let _url = reader.optional_text("cluster.url");
+    source::of_cluster(&mut reader);
     let auth = auth::settings(&mut reader, files, &client_tls);
     let inherited = database::Inherited {
         server_tls,

@@ -1,0 +1,129 @@
+//! A batch that can be sent again, unseen by the client, when the server's copy of a prepared statement turns out to be
+//! stale. Pure.
+//!
+//! Only a batch that is alone under way, that began outside a transaction, that uses a named statement and is short is
+//! kept. It is sent again only while nothing of its answer has been passed on.
+
+use hawser_wire::tag::frontend;
+
+/// Longest batch that is kept.
+const LONGEST: usize = 16 * 1024;
+
+/// So often is one batch sent again: each time another of its statements may be stale.
+const MOST_TIMES: u8 = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    /// There is no batch, or it cannot be sent again.
+    #[default]
+    Off,
+    /// It is being sent.
+    Recording,
+    /// All of it has been sent.
+    Whole,
+    /// It has failed, and is to be sent again once the server is ready.
+    Due,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    bytes: Vec<u8>,
+    stage: Stage,
+    times: u8,
+    again: bool,
+}
+
+impl Replay {
+    /// A message is being planned; `is_start`: with nothing of the client's before it that is not answered.
+    pub(super) fn note(&mut self, tag: u8, message: Option<&[u8]>, is_start: bool) {
+        if is_start {
+            self.bytes.clear();
+            self.times = if self.again { self.times } else { 0 };
+            self.again = false;
+            self.stage = match tag {
+                frontend::PARSE | frontend::BIND | frontend::DESCRIBE | frontend::CLOSE => Stage::Recording,
+                _ => Stage::Off,
+            };
+        }
+        match (self.stage, message) {
+            (Stage::Recording, Some(message)) if self.bytes.len() + message.len() <= LONGEST => {
+                self.bytes.extend_from_slice(message);
+                if tag == frontend::SYNC {
+                    self.stage = Stage::Whole;
+                }
+            }
+            (Stage::Off | Stage::Due, _) => {}
+            _ => self.stage = Stage::Off,
+        }
+    }
+
+    /// Something of the answer has been passed on.
+    pub(super) const fn give_up(&mut self) {
+        self.stage = Stage::Off;
+    }
+
+    /// Whether the batch could be sent again.
+    pub(super) const fn is_possible(&self) -> bool {
+        matches!(self.stage, Stage::Whole) && self.times < MOST_TIMES
+    }
+
+    /// It will be sent again.
+    pub(super) const fn order(&mut self) {
+        self.stage = Stage::Due;
+        self.times += 1;
+    }
+
+    /// It is to be sent again.
+    pub(super) const fn is_due(&self) -> bool {
+        matches!(self.stage, Stage::Due)
+    }
+
+    /// What is to be sent again.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.stage = Stage::Off;
+        self.again = true;
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_batch_that_is_alone_can_be_sent_again_a_few_times() {
+        let mut replay = Replay::default();
+        for _ in 0..MOST_TIMES {
+            replay.note(frontend::BIND, Some(b"bind"), true);
+            assert!(!replay.is_possible());
+            replay.note(frontend::SYNC, Some(b"sync"), false);
+            assert!(replay.is_possible());
+            replay.order();
+            assert!(replay.is_due());
+            assert_eq!(replay.take(), b"bindsync");
+        }
+        replay.note(frontend::BIND, Some(b"bind"), true);
+        replay.note(frontend::SYNC, Some(b"sync"), false);
+        assert!(!replay.is_possible());
+    }
+
+    #[test]
+    fn what_follows_what_is_long_or_what_was_answered_is_not() {
+        let bind = |message| {
+            let mut replay = Replay::default();
+            replay.note(frontend::BIND, message, true);
+            replay.note(frontend::SYNC, Some(b"sync"), false);
+            replay
+        };
+        assert!(bind(Some(b"bind")).is_possible());
+        assert!(!bind(None).is_possible());
+        assert!(!bind(Some(&[0; LONGEST])).is_possible());
+        let mut followed = bind(Some(b"bind"));
+        followed.note(frontend::QUERY, Some(b"query"), false);
+        assert!(!followed.is_possible());
+        let mut answered = bind(Some(b"bind"));
+        answered.give_up();
+        assert!(!answered.is_possible());
+    }
+}

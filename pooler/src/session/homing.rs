@@ -1,0 +1,72 @@
+//! A session that asks for what its own `nextval` yielded goes back to the server connection that knows.
+
+use super::Session;
+use crate::pool::Member;
+use hawser_sql_router::calls::Sequences;
+use hawser_sql_router::scan::contains;
+use hawser_wire::frame::{self, HEADER_LENGTH};
+use hawser_wire::frontend;
+use hawser_wire::tag;
+use std::future::poll_fn;
+use std::time::{Duration, Instant};
+
+/// So much of a text is looked at.
+const LOOKED_AT: usize = 1024;
+
+/// How long the session waits for the one connection while another client has it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a session keeps its connection after `nextval` outside a transaction, for the `currval` that follows.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// How often it looks. This is the first such question of a session; from then on it keeps its connection.
+const PAUSE: Duration = Duration::from_millis(1);
+
+impl Session {
+    /// The connection on which the session last advanced a sequence, if what it says next asks for that and the
+    /// connection can be had soon.
+    pub(super) async fn go_home(&self) -> Option<Box<Member>> {
+        let home = self.client.state.home.filter(|_| self.reads_sequences())?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = Instant::now();
+            let member = self.pool.request_that(home, now);
+            if member.is_some() || now >= end {
+                return member;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether a client that has just called `nextval` says something more at once.
+    pub(super) async fn speaks_soon(&mut self) -> bool {
+        if self.client.input.is_some() {
+            return true;
+        }
+        let stream = &mut self.client.stream;
+        let readable = poll_fn(|cx| stream.poll_readable(cx));
+        tokio::time::timeout(LINGER, readable).await.is_ok()
+    }
+
+    /// Whether the first message asks for the session's own values.
+    fn reads_sequences(&self) -> bool {
+        let data = self.client.input.as_ref().map_or(&[][..], |input| input.data());
+        let Ok(Some(header)) = frame::header(data) else { return false };
+        let body = data.get(HEADER_LENGTH..header.total().min(data.len())).unwrap_or_default();
+        match header.tag {
+            tag::frontend::QUERY | tag::frontend::PARSE => {
+                let text = body.get(..LOOKED_AT).unwrap_or(body);
+                contains(text, b"currval") || contains(text, b"lastval")
+            }
+            tag::frontend::BIND => {
+                let named = match frontend::bind_names(body) {
+                    Ok(Some((_, name))) => self.client.statements.named(name),
+                    _ => None,
+                };
+                let deed = named.and_then(|named| named.statement.deed.as_ref());
+                deed.is_some_and(|deed| deed.effects.sequences == Sequences::Read)
+            }
+            _ => false,
+        }
+    }
+}

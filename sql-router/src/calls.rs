@@ -1,0 +1,259 @@
+//! What the functions that a statement calls may leave behind in its session. Pure.
+
+use crate::clean::{is_clean, is_grammar};
+use crate::scan::Word;
+
+/// Whether the server must be asked what is left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Ask {
+    /// The text says it all.
+    #[default]
+    No,
+    /// Something was called that may do anything. Once it has proved clean, asking now and then is enough.
+    Sampled,
+    /// It makes or drops something that only the server can tell.
+    Always,
+}
+
+/// What a statement does with sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Sequences {
+    /// Nothing that the text shows.
+    #[default]
+    Untouched,
+    /// It calls `nextval` or `setval`.
+    Advanced,
+    /// It reads what the session has got before: `currval` or `lastval`.
+    Read,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Calls {
+    /// Whether to ask.
+    pub ask: Ask,
+    /// Sequences.
+    pub sequences: Sequences,
+    /// It seeds the session's random numbers.
+    pub seeds: bool,
+}
+
+/// The calls in one statement.
+#[must_use]
+pub fn of_statement(words: &[Word<'_>]) -> Calls {
+    let mut calls = Calls::default();
+    let Some(first) = words.first() else { return calls };
+    if first.is("do") || first.is("call") {
+        calls.ask = Ask::Sampled;
+    }
+    if !runs_functions(words) {
+        return calls;
+    }
+    for (at, pair) in words.windows(2).enumerate() {
+        let [word, Word::Symbol('(')] = pair else { continue };
+        match word {
+            Word::Bare(name) => {
+                let before = before(words, at);
+                let name = name.to_lowercase();
+                if (is_dot(before) || !is_grammar(&name)) && is_call(before) {
+                    calls.note(&name, qualified(words, at));
+                }
+            }
+            Word::Quoted(name) if is_call(before(words, at)) => calls.note(name, qualified(words, at)),
+            _ => {}
+        }
+    }
+    calls
+}
+
+/// Statements that call functions of their own accord; what a definition names is called later.
+fn runs_functions(words: &[Word<'_>]) -> bool {
+    let Some(Word::Bare(first)) = words.first() else { return true };
+    let first = first.to_lowercase();
+    match first.as_str() {
+        "create" => words.windows(2).any(|two| {
+            matches!(two, [a, b] if a.is("as") && ["select", "with", "values", "table", "execute"].iter().any(|word| b.is(word)))
+        }),
+        "alter" | "drop" | "grant" | "revoke" | "comment" | "vacuum" | "analyze" | "cluster" | "reindex"
+        | "truncate" | "lock" | "set" | "reset" | "show" | "begin" | "start" | "commit" | "end" | "rollback"
+        | "abort" | "savepoint" | "release" | "listen" | "notify" | "unlisten" | "discard" | "deallocate"
+        | "checkpoint" | "load" | "close" | "prepare" | "security" | "import" | "reassign" => false,
+        _ => true,
+    }
+}
+
+fn before<'a, 'b>(words: &'b [Word<'a>], at: usize) -> Option<&'b Word<'a>> {
+    words.get(at.checked_sub(1)?)
+}
+
+fn is_dot(word: Option<&Word<'_>>) -> bool {
+    word == Some(&Word::Symbol('.'))
+}
+
+/// Names before a parenthesis that are no calls: a list of columns follows.
+fn is_call(before: Option<&Word<'_>>) -> bool {
+    match before {
+        Some(Word::Symbol(')')) => false,
+        Some(word) => ![
+            "into",
+            "as",
+            "with",
+            "recursive",
+            "copy",
+            "table",
+            "references",
+            "prepare",
+            "execute",
+            "update",
+        ]
+        .iter()
+        .any(|keyword| word.is(keyword)),
+        None => true,
+    }
+}
+
+/// Whether the name at `at` has a schema, and which.
+enum Schema {
+    None,
+    Catalog,
+    Other,
+    /// It is a table that is inserted into or copied.
+    Table,
+}
+
+fn qualified(words: &[Word<'_>], at: usize) -> Schema {
+    if !is_dot(before(words, at)) {
+        return Schema::None;
+    }
+    let Some(schema) = at.checked_sub(2).and_then(|at| words.get(at)) else { return Schema::Other };
+    let ahead = at.checked_sub(3).and_then(|at| words.get(at));
+    if !is_call(ahead) {
+        return Schema::Table;
+    }
+    let catalog = schema.is("pg_catalog") || *schema == Word::Quoted("pg_catalog".into());
+    if catalog { Schema::Catalog } else { Schema::Other }
+}
+
+impl Calls {
+    fn note(&mut self, name: &str, schema: Schema) {
+        let ask = match schema {
+            Schema::Table => return,
+            Schema::Other => Ask::Sampled,
+            Schema::None | Schema::Catalog => match name {
+                "nextval" | "setval" => {
+                    self.sequences = self.sequences.max(Sequences::Advanced);
+                    Ask::No
+                }
+                "currval" | "lastval" => {
+                    self.sequences = Sequences::Read;
+                    Ask::No
+                }
+                "setseed" => {
+                    self.seeds = true;
+                    Ask::No
+                }
+                "pg_notify" => Ask::No,
+                "set_config" => Ask::Always,
+                _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => {
+                    if name.contains("_xact_") { Ask::No } else { Ask::Always }
+                }
+                _ if is_clean(name) => Ask::No,
+                _ => Ask::Sampled,
+            },
+        };
+        self.ask = self.ask.max(ask);
+    }
+}
+
+/// The quick answer, from the bytes: true when every call is surely clean.
+#[must_use]
+pub fn are_clean(text: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(found) = text.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'(')) {
+        let at = from + found;
+        from = at + 1;
+        let head = text.get(..at).unwrap_or_default().trim_ascii_end();
+        let start = head.iter().rposition(|byte| !is_name(*byte)).map_or(0, |at| at + 1);
+        let word = head.get(start..).unwrap_or_default();
+        let ahead = head.get(..start).unwrap_or_default();
+        if word.is_empty() {
+            if ahead.last() == Some(&b'"') {
+                return false;
+            }
+            continue;
+        }
+        if ahead.last() == Some(&b'.') {
+            return false;
+        }
+        let lower = word.to_ascii_lowercase();
+        let Ok(lower) = std::str::from_utf8(&lower) else { return false };
+        if is_grammar(lower) || is_clean(lower) {
+            continue;
+        }
+        let ahead = ahead.trim_ascii_end();
+        let start = ahead.iter().rposition(|byte| !is_name(*byte)).map_or(0, |at| at + 1);
+        let before = ahead.get(start..).unwrap_or_default();
+        if !(before.eq_ignore_ascii_case(b"into") || before.eq_ignore_ascii_case(b"copy")) {
+            return false;
+        }
+    }
+    true
+}
+
+const fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || !byte.is_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::words;
+
+    fn calls(text: &str) -> Calls {
+        of_statement(&words(text).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn an_unknown_function_is_asked_about() {
+        for text in [
+            "SELECT f(1)",
+            "SELECT app.count(1)",
+            "SELECT \"Count\"(1)",
+            "INSERT INTO t (a) VALUES (g())",
+            "WITH a (b) AS (SELECT f()) SELECT 1",
+            "DO $$ begin end $$",
+            "CALL p()",
+            "CREATE TABLE t AS SELECT f()",
+        ] {
+            assert_eq!(calls(text).ask, Ask::Sampled, "{text}");
+            assert!(!are_clean(text.as_bytes()) || text.starts_with("DO"), "{text}");
+        }
+    }
+
+    #[test]
+    fn grammar_tables_and_built_in_functions_are_not() {
+        for text in [
+            "SELECT count(*), pg_catalog.now(), (a + b) FROM t WHERE a IN (1) AND EXISTS (SELECT 1)",
+            "INSERT INTO t (a, b) VALUES (1, 'f(x)')",
+            "INSERT INTO s.t (a, b) VALUES (1, 2)",
+            "COPY t (a, b) FROM STDIN",
+            "WITH x (a) AS (SELECT 1) SELECT a::numeric(10,2) FROM x",
+            "SELECT a FROM generate_series(1, 2) t(a)",
+            "CREATE TABLE t (a int DEFAULT f())",
+            "SELECT pg_advisory_xact_lock(1)",
+        ] {
+            assert_eq!(calls(text).ask, Ask::No, "{text}");
+        }
+        assert!(are_clean(b"INSERT INTO t (a, b) VALUES (1, lower('x'))"));
+    }
+
+    #[test]
+    fn what_only_the_server_can_tell_is_always_asked() {
+        assert_eq!(calls("SELECT pg_advisory_lock(1)").ask, Ask::Always);
+        assert_eq!(calls("SELECT pg_try_advisory_lock_shared(1)").ask, Ask::Always);
+        assert_eq!(calls("INSERT INTO t SELECT set_config('a', 'b', false)").ask, Ask::Always);
+        assert_eq!(calls("SELECT nextval('s')").sequences, Sequences::Advanced);
+        assert_eq!(calls("SELECT nextval('s'), lastval()").sequences, Sequences::Read);
+        assert!(calls("SELECT setseed(0.5)").seeds);
+    }
+}

@@ -1,0 +1,377 @@
+//! A session keeps in transaction mode what it would have on a connection of its own, and nobody else gets any of it.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use hawser_tests::raw::messages::{bind, describe, execute, extended, parse, query, sync};
+use hawser_tests::raw::{Backend, Client, tags};
+use hawser_tests::{Site, cluster, is_direct, wait_until};
+
+fn rows(messages: &[Backend]) -> Vec<String> {
+    messages.iter().filter(|message| message.tag == b'D').map(Backend::first).collect()
+}
+
+fn sqlstate_of(messages: &[Backend]) -> String {
+    messages.iter().find(|message| message.tag == b'E').map(Backend::sqlstate).unwrap_or_default()
+}
+
+/// Another client uses the one server connection in between, and leaves everything else.
+fn disturb(other: &mut Client) {
+    if !is_direct() {
+        other.execute("SET DateStyle TO German");
+        other.execute("BEGIN");
+        other.execute("SET LOCAL search_path TO pg_catalog");
+        other.execute("COMMIT");
+        other.execute("PREPARE p AS SELECT 'wrong'");
+        other.execute("EXECUTE p");
+        other.execute("DEALLOCATE p");
+    }
+}
+
+// -------------------------------------------------------------------------------------------- prepared statements
+
+#[test]
+fn prepare_and_execute_follow_their_session() {
+    let site = Site::new();
+    let (mut one, mut two) = (site.client(), site.client());
+    one.execute("PREPARE p (int) AS SELECT 'one ' || $1");
+    two.execute("PREPARE p AS SELECT 'two'");
+    disturb(&mut site.client());
+    assert_eq!(one.value("EXECUTE p(1)"), "one 1");
+    assert_eq!(two.value("execute P"), "two");
+    assert_eq!(one.error("PREPARE p AS SELECT 1").field(b'M'), "prepared statement \"p\" already exists");
+    one.execute("DEALLOCATE p");
+    assert_eq!(one.error("EXECUTE p(1)").field(b'M'), "prepared statement \"p\" does not exist");
+    assert_eq!(two.value("EXECUTE p"), "two");
+    two.execute("DEALLOCATE ALL");
+    assert_eq!(two.error("EXECUTE p").sqlstate(), "26000");
+    two.execute("PREPARE p AS SELECT 'again'; EXECUTE p; DEALLOCATE p");
+    assert_eq!(two.error("EXECUTE p").sqlstate(), "26000");
+    site.others_are_well();
+}
+
+#[test]
+fn statements_of_sql_and_of_the_protocol_have_one_space_of_names() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute("PREPARE s (text) AS SELECT 'sql ' || $1");
+    client.send(&[parse("p", "SELECT 'protocol ' || $1::text"), sync()].concat());
+    client.expect("1Z");
+    disturb(&mut site.client());
+    client.send(&[bind("", "s", &[Some("a")]), execute("", 0), sync()].concat());
+    assert_eq!(rows(&client.expect("2DCZ")), ["sql a"]);
+    disturb(&mut site.client());
+    assert_eq!(client.value("EXECUTE p('b')"), "protocol b");
+    client.send(&[parse("s", "SELECT 1"), sync()].concat());
+    assert_eq!(sqlstate_of(&client.expect("EZ")), "42P05");
+    assert_eq!(client.error("PREPARE p AS SELECT 1").sqlstate(), "42P05");
+    client.execute("DEALLOCATE p");
+    client.send(&[describe(b'S', "p"), sync()].concat());
+    assert_eq!(sqlstate_of(&client.expect("EZ")), "26000");
+}
+
+#[test]
+fn execute_works_inside_of_other_statements_and_of_the_extended_protocol() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute("PREPARE p (int) AS SELECT $1 AS n");
+    disturb(&mut site.client());
+    assert!(client.value("EXPLAIN (COSTS OFF) EXECUTE p(1)").contains("Result"));
+    client.execute("CREATE TABLE made AS EXECUTE p(7)");
+    assert_eq!(client.value("SELECT n FROM made"), "7");
+    disturb(&mut site.client());
+    client.send(&[extended("EXECUTE p(3)", &[]), sync()].concat());
+    let answer = client.read_until_ready();
+    assert_eq!(rows(&answer), ["3"], "{}", tags(&answer));
+    disturb(&mut site.client());
+    client.send(&[parse("e", "EXECUTE p(4)"), sync()].concat());
+    client.expect("1Z");
+    disturb(&mut site.client());
+    client.send(&[bind("", "e", &[]), execute("", 0), sync()].concat());
+    assert_eq!(rows(&client.expect("2DCZ")), ["4"]);
+    client.send(&[extended("PREPARE q AS SELECT 5", &[]), sync()].concat());
+    client.read_until_ready();
+    disturb(&mut site.client());
+    assert_eq!(client.value("EXECUTE q"), "5");
+}
+
+#[test]
+fn a_session_that_looks_for_its_statements_finds_them() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute("PREPARE p (int) AS SELECT $1");
+    disturb(&mut site.client());
+    let names = "SELECT name FROM pg_prepared_statements WHERE from_sql";
+    assert_eq!(rows(&client.query(names)), ["p"]);
+    client.execute(
+        "CREATE FUNCTION run(text) RETURNS int LANGUAGE plpgsql AS 'declare n int; begin execute $1 into n; return n; end'",
+    );
+    assert_eq!(client.value("SELECT run('EXECUTE p(8)')"), "8");
+    assert_eq!(client.value("EXECUTE p(9)"), "9");
+    client.execute("DEALLOCATE p");
+    site.others_are_well();
+    assert_eq!(rows(&client.query(names)), Vec::<String>::new());
+    client.execute("DISCARD ALL");
+    site.others_are_well();
+}
+
+#[test]
+fn a_plan_that_went_stale_is_made_anew_unseen() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute("CREATE TABLE t AS SELECT 1 AS a");
+    client.send(&[parse("s", "SELECT * FROM t"), sync()].concat());
+    client.expect("1Z");
+    let run = [bind("", "s", &[]), describe(b'P', ""), execute("", 0), sync()].concat();
+    client.send(&run);
+    client.expect("2TDCZ");
+    site.client().execute("ALTER TABLE t ADD b text DEFAULT 'new'");
+    if !is_direct() {
+        client.send(&run);
+        assert_eq!(client.expect("2TDCZ")[2].columns(), [Some("1".to_owned()), Some("new".to_owned())]);
+        // In a transaction it is the client's to see, and the next time is well.
+        site.client().execute("ALTER TABLE t ADD c int");
+        client.execute("BEGIN");
+        client.execute("SELECT 1");
+        client.send(&run);
+        assert_eq!(sqlstate_of(&client.expect("EZ")), "0A000");
+        client.execute("ROLLBACK");
+        client.send(&run);
+        client.expect("2TDCZ");
+    }
+}
+
+#[test]
+fn a_statement_that_somebody_dropped_behind_our_back_is_made_anew_unseen() {
+    if is_direct() {
+        return;
+    }
+    let site = Site::new();
+    let mut client = site.client();
+    client.send(&[parse("s", "SELECT 'still here'"), sync()].concat());
+    client.expect("1Z");
+    site.client().execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$");
+    client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
+    assert_eq!(rows(&client.expect("2DCZ")), ["still here"]);
+}
+
+#[test]
+fn a_text_is_another_statement_where_it_means_another_thing() {
+    let site = Site::new();
+    let mut maker = site.client();
+    maker.execute("CREATE SCHEMA a");
+    maker.execute("CREATE SCHEMA b");
+    maker.execute("CREATE TABLE a.t AS SELECT 1 AS n");
+    maker.execute("CREATE TABLE b.t AS SELECT 'x'::text AS n, 2 AS m");
+    let (mut one, mut two) = (site.client(), site.client());
+    one.execute("SET search_path TO a");
+    two.execute("SET search_path TO b");
+    for (client, columns) in [(&mut one, 1), (&mut two, 2)] {
+        client.send(&[parse("s", "SELECT * FROM t"), sync()].concat());
+        client.expect("1Z");
+        client.send(&[bind("", "s", &[]), describe(b'P', ""), execute("", 0), sync()].concat());
+        assert_eq!(client.expect("2TDCZ")[2].columns().len(), columns);
+    }
+    // A literal is read when a statement is parsed.
+    one.execute("SET DateStyle TO 'ISO, DMY'");
+    two.execute("SET DateStyle TO 'ISO, MDY'");
+    for (client, date) in [(&mut one, "2020-02-01"), (&mut two, "2020-01-02")] {
+        client.send(&[parse("d", "SELECT '01/02/2020'::date"), sync()].concat());
+        client.expect("1Z");
+        client.send(&[bind("", "d", &[]), execute("", 0), sync()].concat());
+        assert_eq!(rows(&client.expect("2DCZ")), [date]);
+    }
+    // The same in a transaction, by SET LOCAL.
+    for (schema, columns) in [("a", 1), ("b", 2)] {
+        let mut client = site.client();
+        client.execute("BEGIN");
+        client.execute(&format!("SET LOCAL search_path TO {schema}"));
+        client.send(
+            &[parse("l", "SELECT * FROM t /* local */"), bind("", "l", &[]), execute("", 0), sync()].concat(),
+        );
+        assert_eq!(client.expect("12DCZ")[2].columns().len(), columns);
+        client.execute("COMMIT");
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- settings
+
+#[test]
+fn what_a_function_sets_is_its_sessions_and_nobody_elses() {
+    let site = Site::new();
+    let (mut one, mut two) = (site.client(), site.client());
+    one.execute(
+        "CREATE FUNCTION enter(t text) RETURNS void LANGUAGE plpgsql AS \
+         $$ begin perform set_config('app.tenant', t, false); perform set_config('work_mem', '12MB', false); end $$",
+    );
+    one.query("SELECT enter('blue')");
+    two.query("SELECT enter('green')");
+    assert_eq!(one.value("SELECT current_setting('app.tenant')"), "blue");
+    assert_eq!(two.value("SELECT current_setting('app.tenant')"), "green");
+    assert_eq!(one.value("SHOW work_mem"), "12MB");
+    let mut stranger = site.client();
+    assert_eq!(stranger.value("SELECT coalesce(current_setting('app.tenant', true), '') || '!'"), "!");
+    assert_eq!(stranger.value("SHOW work_mem"), "4MB");
+    stranger.execute("DO $$ BEGIN SET app.block TO 'own'; SET enable_seqscan TO off; END $$");
+    disturb(&mut site.client());
+    assert_eq!(stranger.value("SHOW app.block"), "own");
+    assert_eq!(stranger.value("SHOW enable_seqscan"), "off");
+    assert_eq!(one.value("SHOW enable_seqscan"), "on");
+}
+
+#[test]
+fn what_a_function_sets_under_a_name_that_nobody_can_know_never_reaches_another_client() {
+    let site = Site::new();
+    let mut one = site.client();
+    one.execute(
+        "CREATE FUNCTION hide(t text) RETURNS void LANGUAGE plpgsql AS \
+         $$ begin perform set_config('app.' || t, 'secret', false); end $$",
+    );
+    one.query("SELECT hide('x')");
+    let mut stranger = site.client();
+    assert_eq!(stranger.value("SELECT coalesce(current_setting('app.x', true), '') || '!'"), "!");
+}
+
+#[test]
+fn settings_keep_their_forms() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY");
+    client.execute("SET TIME ZONE -7");
+    client.execute("SET XML OPTION DOCUMENT");
+    client.execute("SET app.name TO 'x'");
+    client.execute("RESET app.name");
+    disturb(&mut site.client());
+    assert_eq!(client.value("SHOW transaction_isolation"), "serializable");
+    assert_eq!(client.value("SHOW transaction_read_only"), "on");
+    assert_eq!(client.value("SHOW TimeZone"), "<-07>+07");
+    assert_eq!(client.value("SHOW xmloption"), "document");
+    assert_eq!(client.value("SHOW app.name"), "");
+    site.others_are_well();
+}
+
+#[test]
+fn a_reset_in_a_transaction_goes_back_to_what_the_client_asked_for_at_login() {
+    let site = Site::new();
+    let parameters = [("options", "-c work_mem=7MB -c app.a=mine"), ("TimeZone", "Asia/Tokyo")];
+    let mut client = Client::login_with(site.port, &site.account, &parameters);
+    client.execute("SET work_mem TO '9MB'");
+    client.execute("SET TimeZone TO 'UTC'");
+    client.execute("BEGIN");
+    client.execute("RESET work_mem");
+    client.execute("RESET TimeZone");
+    assert_eq!(client.value("SHOW work_mem"), "7MB");
+    assert_eq!(client.value("SHOW TimeZone"), "Asia/Tokyo");
+    client.execute("ROLLBACK");
+    assert_eq!(client.value("SHOW work_mem"), "9MB");
+    client.execute("RESET ALL");
+    assert_eq!(client.value("SHOW work_mem"), "7MB");
+    client.execute("DISCARD ALL");
+    assert_eq!(client.value("SHOW app.a"), "mine");
+}
+
+#[test]
+fn settings_are_made_in_an_order_in_which_they_are_allowed() {
+    let site = Site::new();
+    let (mut one, mut two) = (site.client(), site.client());
+    let role = format!("{}_role", site.account.user);
+    cluster().psql(&format!("CREATE ROLE {role}; GRANT {role} TO {}", site.account.user)).unwrap();
+    one.execute("SET work_mem TO '5MB'");
+    one.execute(&format!("SET ROLE {role}"));
+    two.execute("SET work_mem TO '6MB'");
+    assert_eq!(one.value("SELECT current_user"), role);
+    assert_eq!(one.value("SHOW work_mem"), "5MB");
+    assert_eq!(two.value("SELECT current_user"), site.account.user);
+    one.execute("RESET ALL");
+    assert_eq!(one.value("SELECT current_user"), role);
+    one.execute("RESET ROLE");
+    assert_eq!(one.value("SELECT current_user"), site.account.user);
+}
+
+#[test]
+fn what_a_client_that_vanished_had_set_in_a_transaction_is_not_taken_for_set() {
+    let site = Site::new();
+    let mut gone = site.client();
+    gone.execute("BEGIN");
+    gone.execute("SET work_mem TO '5MB'");
+    drop(gone);
+    let mut next = site.client();
+    next.execute("SET work_mem TO '5MB'");
+    next.execute("SELECT 1");
+    disturb(&mut site.client());
+    assert_eq!(next.value("SHOW work_mem"), "5MB");
+    let mut last = site.client();
+    assert_eq!(last.value("SHOW work_mem"), "4MB");
+}
+
+// -------------------------------------------------------------------------------------------------------------- pins
+
+#[test]
+fn a_pin_ends_when_its_reason_is_gone() {
+    let site = Site::new();
+    let mut client = site.client();
+    let ends = [
+        ("CREATE TEMP TABLE t (a int)", "DROP TABLE t"),
+        ("CREATE TEMP TABLE t (a int)", "DISCARD TEMP"),
+        ("CREATE TABLE pg_temp.t (a int)", "DROP TABLE t"),
+        ("SELECT 1 AS a INTO TEMP t", "DROP TABLE t"),
+        ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"),
+        ("SELECT pg_advisory_lock(7)", "SELECT pg_advisory_unlock_all()"),
+        ("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT", "CLOSE c"),
+        ("SET hawser.pin TO on", "RESET hawser.pin"),
+        ("BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; COMMIT", "SELECT 1"),
+    ];
+    for (begin, end) in ends {
+        client.query(begin);
+        client.query("SELECT 1");
+        client.query(end);
+        // There is one server connection, so this needs it.
+        site.others_are_well();
+    }
+}
+
+#[test]
+fn what_pins_a_session_stays_with_it() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let (mut one, mut two) = (site.client(), site.client());
+    one.execute("CREATE TEMP TABLE t AS SELECT 'mine' AS a");
+    one.execute("CREATE FUNCTION lock() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_lock(11)'");
+    disturb(&mut two);
+    assert_eq!(one.value("SELECT a FROM t"), "mine");
+    assert_eq!(two.error("SELECT a FROM t").sqlstate(), "42P01");
+    one.execute("DROP TABLE t");
+    // A function took it, and that is found out.
+    one.query("SELECT lock()");
+    disturb(&mut two);
+    assert_eq!(two.value("SELECT pg_try_advisory_xact_lock(11)"), "f");
+    one.terminate();
+    wait_until("the lock is gone", || two.value("SELECT pg_try_advisory_xact_lock(11)") == "t");
+}
+
+#[test]
+fn what_a_session_got_from_a_sequence_is_told_to_it_alone() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let (mut one, mut two) = (site.client(), site.client());
+    one.execute("CREATE SEQUENCE s");
+    one.execute("CREATE TABLE t (id serial, a text)");
+    one.query("SELECT nextval('s')");
+    assert_eq!(one.value("SELECT currval('s')"), "1");
+    two.query("SELECT nextval('s')");
+    assert_eq!(one.value("SELECT currval('s')"), "1");
+    two.execute("INSERT INTO t (a) VALUES ('x')");
+    assert_eq!(two.value("SELECT lastval()"), "1");
+    let mut stranger = site.client();
+    two.terminate();
+    assert_eq!(stranger.error("SELECT currval('s')").sqlstate(), "55000");
+}
+
+#[test]
+fn a_batch_behind_discard_all_is_planned_by_what_that_leaves() {
+    let site = Site::new();
+    let mut client = Client::login_with(site.port, &site.account, &[("search_path", "pg_catalog")]);
+    client.send(
+        &[query("DISCARD ALL"), parse("s", "SHOW search_path"), bind("", "s", &[]), execute("", 0), sync()]
+            .concat(),
+    );
+    let answer = [client.read_until_ready(), client.read_until_ready()].concat();
+    assert_eq!(rows(&answer), ["pg_catalog"], "{}", tags(&answer));
+}
