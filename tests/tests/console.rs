@@ -176,11 +176,11 @@ fn what_is_shown_is_true() {
     let errors = rows(&mut console, "SELECT sqlstate, total FROM hawser.errors");
     assert_eq!(errors, [["22012", "1"]]);
     client.execute("CREATE TEMP TABLE pinned (a int)");
-    let pins = rows(
-        &mut console,
-        "SELECT reason, sessions, total FROM hawser.pins WHERE reason = 'temporary_object'",
-    );
-    assert_eq!(pins, [["temporary_object", "1", "1"]]);
+    // The server is asked what the statement left behind.
+    wait_until("the pin is told", || {
+        let pins = "SELECT reason, sessions, total FROM hawser.pins WHERE reason = 'temporary_object'";
+        rows(&mut console, pins) == [["temporary_object", "1", "1"]]
+    });
     client.terminate();
     wait_until("the pin is gone", || {
         rows(&mut console, "SELECT sessions FROM hawser.pins WHERE reason = 'temporary_object'") == [["0"]]
