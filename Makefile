@@ -65,7 +65,7 @@ tests/drivers/node/node_modules/.done: tests/drivers/node/package-lock.json
 	cd tests/drivers/node && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
-# PostgreSQL's own SQL, which the tests of routing run; it is not ours and stays outside the repository.
+# PostgreSQL's own tests, which ours of routing and of sessions run; they stay outside the repository.
 regress: packages target/regress/.done
 
 target/regress/.done: tests/regress/fetch.sh

@@ -22,7 +22,7 @@ pub struct Effects {
     pub seeds: bool,
     /// It reads the list of the session's prepared statements.
     pub looks_at_prepared: bool,
-    /// Settings of extensions and applications (`app.user`) that a DO block in it may set.
+    /// Settings of extensions and applications (`app.user`) that what it calls may set, as far as it names them.
     pub custom: Vec<String>,
 }
 
@@ -159,8 +159,15 @@ impl Statement<'_> {
         effects.sequences = effects.sequences.max(calls.sequences);
         effects.seeds |= calls.seeds;
         effects.looks_at_prepared |= self.words.iter().any(|word| word.is("pg_prepared_statements"));
-        if self.words.first().is_some_and(|first| first.is("do")) {
-            self.words.iter().for_each(|word| note_custom(word, &mut effects.custom));
+        if ask == Ask::Sampled {
+            let block = self.words.first().is_some_and(|first| first.is("do"));
+            for word in &self.words {
+                match word {
+                    Word::Text(body) if block => note_custom(body, &mut effects.custom),
+                    Word::Text(name) if is_custom(name) => note_name(name, &mut effects.custom),
+                    _ => {}
+                }
+            }
         }
         effects.statements.push(effect);
         self.words.clear();
@@ -168,9 +175,30 @@ impl Statement<'_> {
     }
 }
 
+/// Longest name of a custom setting that is taken for one.
+const LONGEST_CUSTOM: usize = 100;
+
+/// Whether a text could be the name of a setting of an application.
+fn is_custom(text: &str) -> bool {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
+    };
+    text.len() <= LONGEST_CUSTOM && text.contains('.') && text.split('.').all(part)
+}
+
+fn note_name(name: &str, custom: &mut Vec<String>) {
+    let name = name.to_lowercase();
+    if custom.len() < MOST_CUSTOM && !custom.contains(&name) {
+        custom.push(name);
+    }
+}
+
+/// So many names are taken from one text.
+const MOST_CUSTOM: usize = 16;
+
 /// Names of custom settings that a DO block sets.
-fn note_custom(word: &Word<'_>, custom: &mut Vec<String>) {
-    let Word::Text(body) = word else { return };
+fn note_custom(body: &str, custom: &mut Vec<String>) {
     let body: Vec<Word<'_>> = words(body).collect();
     for (at, word) in body.iter().enumerate() {
         let after = body.get(at + 1..).unwrap_or_default();
@@ -182,8 +210,8 @@ fn note_custom(word: &Word<'_>, custom: &mut Vec<String>) {
             },
             _ => continue,
         };
-        if name.contains('.') && !custom.contains(&name) {
-            custom.push(name);
+        if is_custom(&name) {
+            note_name(&name, custom);
         }
     }
 }
@@ -665,6 +693,7 @@ mod tests {
             "DO $$ BEGIN PERFORM set_config('App.a', 'x', false); SET session app.b TO 1; SET c = 1; END $$",
         );
         assert_eq!((effects.ask, effects.custom), (Ask::Sampled, vec!["app.a".into(), "app.b".into()]));
+        assert_eq!(all("SELECT enter('App.x', 'a.b c', '1.5')").custom, ["app.x"]);
     }
 
     #[test]

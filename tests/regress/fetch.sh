@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Fetches the SQL of PostgreSQL's own regression tests into the folder $1, from Debian's source package of the
-# version that is installed. They are PostgreSQL's: they are not kept in this repository.
+# Fetches PostgreSQL's own regression tests into the folder $1, from Debian's source package of the version that is
+# installed, and compiles what they load into a server. They are PostgreSQL's: they are not kept in this repository.
 set -euo pipefail
-target=$1
+target=$(realpath -m "$1")
 [ "$target/.done" -nt "$0" ] && exit 0
 command -v apt-get >/dev/null || {
-	echo "no apt-get here; put src/test/regress/{sql,data,parallel_schedule} of PostgreSQL's sources into $target" >&2
+	echo "no apt-get here; put src/test/regress of PostgreSQL's sources into $target, and regress.so into $target/lib" >&2
 	exit 1
 }
 major=$(ls /usr/lib/postgresql | sort -V | tail -n 1)
@@ -27,9 +27,12 @@ for version in $(apt-cache "${options[@]}" showsrc "postgresql-$major" | sed -n 
 	# A mirror may have the index of a version and not the version.
 	apt-get "${options[@]}" source --download-only "postgresql-$major=$version" 2>/dev/null && break
 done
-mkdir sources
-tar -xf postgresql-"$major"_*.orig.tar.* -C sources --strip-components=1 --wildcards \
-	'*/src/test/regress/sql/*.sql' '*/src/test/regress/data/*' '*/src/test/regress/parallel_schedule'
-mkdir -p "$target"
+mkdir -p sources "$target/lib"
+tar -xf postgresql-"$major"_*.orig.tar.* -C sources --strip-components=1 --wildcards '*/src/test/regress/*'
+apt-get -o APT::Sandbox::User=root -qq download "postgresql-server-dev-$major"
+dpkg-deb -x postgresql-server-dev-"$major"_*.deb headers
+cc -O1 -fPIC -shared -w -I "headers/usr/include/postgresql/$major/server" -I /usr/include/postgresql \
+	-I sources/src/test/regress sources/src/test/regress/regress.c -o "$target/lib/regress.so"
+cp /usr/lib/postgresql/"$major"/lib/{autoinc,refint}.so "$target/lib"
 cp -r sources/src/test/regress/. "$target"
 touch "$target/.done"

@@ -246,6 +246,16 @@ pub fn difference(out: &mut String, present: &ParameterSet, wanted: &ParameterSe
     set_roles(out, wanted, user, role);
 }
 
+/// As [`difference`], inside of a transaction: who the session acts as is left alone where that is not what differs,
+/// since a function may have changed it.
+pub fn difference_within(out: &mut String, present: &ParameterSet, wanted: &ParameterSet) {
+    let changed = |name: &str| present.value(name) != wanted.value(name);
+    let gone = present.iter().filter(|(name, _)| wanted.value(name).is_none()).map(|(name, _)| name);
+    for name in gone.chain(wanted.iter().map(|(name, _)| name)).filter(|name| changed(name)) {
+        step(out, name, wanted.value(name));
+    }
+}
+
 /// Appends the statements after which a server has exactly `wanted`, whatever was set on it before, beside what
 /// `base` sets.
 pub fn everything(out: &mut String, base: &str, wanted: &ParameterSet) {
@@ -431,6 +441,13 @@ mod tests {
         );
         assert_eq!(statements(&[("role", "r")], &[("role", "s")]), "RESET ROLE;SET \"role\" TO 's';");
         assert_eq!(statements(&[("role", "r")], &[]), "RESET ROLE;");
+        let mut within = String::new();
+        difference_within(
+            &mut within,
+            &set(&[("role", "r"), ("a", "1")]),
+            &set(&[("role", "r"), ("b", "2")]),
+        );
+        assert_eq!(within, "RESET \"a\";SET \"b\" TO '2';");
         let mut out = String::new();
         everything(&mut out, "", &set(&[("role", "r"), ("a", "1")]));
         assert_eq!(

@@ -350,8 +350,7 @@ impl Relay {
                 continue;
             }
             if self.is_at_rest(server) {
-                if client.state.has_question() && !self.keep {
-                    self.ask(client, server);
+                if client.state.has_question() && !self.keep && self.ask(client, server, shared) {
                     continue;
                 }
                 if client.state.pins.is_empty() && !self.keep && !self.up.needs_server() {
@@ -483,11 +482,14 @@ impl Relay {
             && !self.replay.is_due()
     }
 
-    /// Asks the server what the client left behind. The client has its answer already.
-    fn ask(&mut self, client: &mut ClientSide, server: &mut ServerConnection) {
-        if let Some(text) = client.state.put_question() {
-            self.prepend(server, &text, Effect::Asked(Vec::new()));
+    /// Asks the server what the client left behind. The client has its answer already. False when there is nothing to
+    /// ask.
+    fn ask(&mut self, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) -> bool {
+        let question = client.state.put_question(shared);
+        if let Some(text) = &question {
+            self.prepend(server, text, Effect::Asked(Vec::new()));
         }
+        question.is_some()
     }
 
     /// Gives blocks back that hold nothing.

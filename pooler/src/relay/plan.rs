@@ -18,6 +18,7 @@ use hawser_wire::frame::{HEADER_LENGTH, Header};
 use hawser_wire::frontend::{self as message, Target};
 use hawser_wire::reply_queue::{Fate, Request};
 use hawser_wire::tag::frontend;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -170,7 +171,7 @@ impl Relay {
         }
         if deed.effects.sequences == Sequences::Advanced || deed.effects.ask == Ask::Sampled {
             server.sequences = Some(client.session);
-            client.state.home = Some(server.cancel_key.pid);
+            client.state.home = NonZeroU32::new(server.cancel_key.pid);
         }
         self.up.barrier |= deed.effects.statements.iter().any(decides_what_follows);
         client.state.begin(deed, shared)

@@ -9,10 +9,14 @@ use hawser_sql_router::calls::Ask;
 use hawser_sql_router::effects::Effects;
 use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-/// So often must a text have proved clean before it is asked about only now and then.
-const PROOFS: u32 = 8;
+/// So often must a text have proved clean, and never anything else, before it is asked about only now and then.
+const PROOFS: u32 = 16;
+
+/// What stands for the proofs of a text that has left something behind. It may have nothing to change for a while,
+/// because it has been changed already.
+const NEVER: u32 = u32::MAX;
 
 /// One in so many executions of a proven text is asked about.
 const SAMPLE: u32 = 64;
@@ -25,6 +29,8 @@ const MOST_TEXTS: usize = 10_000;
 pub struct Proven {
     /// By fingerprint of the text.
     texts: RefCell<HashMap<u64, u32>>,
+    /// Settings of applications that some client has set by their names. No view shows them.
+    custom: RefCell<BTreeSet<String>>,
 }
 
 impl Proven {
@@ -32,11 +38,19 @@ impl Proven {
     fn is_due(&self, text: u64) -> bool {
         let mut texts = self.texts.borrow_mut();
         match texts.get_mut(&text) {
-            Some(proofs) if *proofs >= PROOFS => {
-                *proofs += 1;
+            Some(proofs) if (PROOFS..NEVER).contains(proofs) => {
+                *proofs = (*proofs + 1).min(NEVER - 1);
                 (*proofs - PROOFS).is_multiple_of(SAMPLE)
             }
             _ => true,
+        }
+    }
+
+    /// A client has set this.
+    pub(super) fn learn(&self, name: &str) {
+        let mut custom = self.custom.borrow_mut();
+        if custom.len() < MOST_CUSTOM && !custom.contains(name) {
+            custom.insert(name.to_owned());
         }
     }
 
@@ -46,9 +60,12 @@ impl Proven {
             texts.clear();
         }
         let proofs = texts.entry(text).or_default();
-        *proofs = if clean { proofs.saturating_add(u32::from(*proofs < PROOFS)) } else { 0 };
+        *proofs = if clean { *proofs + u32::from(*proofs < PROOFS) } else { NEVER };
     }
 }
+
+/// Names of applications' settings that are kept per worker.
+const MOST_CUSTOM: usize = 100;
 
 /// What is to be asked, and why.
 #[derive(Debug, Default)]
@@ -105,17 +122,21 @@ impl Question {
 
     /// The statement that asks. `expected` is what we believe to be set.
     #[must_use]
-    pub(super) fn text(&self, expected: &ParameterSet) -> String {
+    pub(super) fn text(&self, expected: &ParameterSet, proven: &Proven) -> String {
         let mut text = String::with_capacity(2048);
         text.push_str(SETTINGS);
         array(&mut text, expected.iter().map(|(name, _)| name));
         text.push_str(")))");
         text.push_str(THINGS);
-        if !self.custom.is_empty() {
+        let known = proven.custom.borrow();
+        let mut custom: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+        custom.extend(self.custom.iter().map(String::as_str));
+        custom.extend(expected.iter().map(|(name, _)| name).filter(|name| name.contains('.')));
+        if !custom.is_empty() {
             text.push_str(
                 " UNION ALL SELECT 'custom', n, pg_catalog.current_setting(n, true), NULL FROM pg_catalog.unnest(",
             );
-            array(&mut text, self.custom.iter().map(String::as_str));
+            array(&mut text, custom.into_iter());
             text.push_str(") AS n");
         }
         text
@@ -291,6 +312,9 @@ mod tests {
         let mut question = Question::default();
         question.note(2, &effects, &proven);
         question.judge(false, &proven);
-        assert!(proven.is_due(2));
+        for _ in 0..2 * PROOFS {
+            assert!(proven.is_due(2));
+            proven.judge(2, true);
+        }
     }
 }

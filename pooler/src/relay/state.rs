@@ -12,6 +12,7 @@ use crate::server::connection::{Doing, Doubt, Effect as Owed, ServerConnection};
 use crate::statements::{About, Deed};
 use hawser_sql_router::calls::{Ask, Sequences};
 use hawser_sql_router::effects::Effect;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,10 +32,8 @@ pub struct SessionState {
     passing: Option<Box<Passing>>,
     /// All settings on which the meaning of statements depends.
     meaning: Arc<str>,
-    /// What the server is to be asked once the transaction is over.
-    question: Option<Box<Question>>,
-    /// What it has been asked, and has not answered yet.
-    asked: Option<Box<Question>>,
+    /// What the server is to tell.
+    questions: Option<Box<Questions>>,
     /// Its statements of SQL have their own names on its server, because it may look for them there.
     pub(super) literal: bool,
     /// It has read what its own `nextval` yielded.
@@ -42,11 +41,20 @@ pub struct SessionState {
     /// It has just called `nextval` outside a transaction: most likely it asks for the value next.
     lingers: bool,
     /// Where it last advanced a sequence: the process number of the server.
-    pub home: Option<u32>,
+    pub home: Option<NonZeroU32>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
     /// A RESET went by since the last ReadyForQuery: what the server reports are its defaults, not the client's.
     resetting: bool,
+}
+
+/// What the server is to tell of what was left behind.
+#[derive(Debug, Default)]
+struct Questions {
+    /// To be asked once the transaction is over.
+    next: Option<Question>,
+    /// Asked, and not answered yet.
+    asked: Option<Question>,
 }
 
 /// What ends with a transaction.
@@ -82,8 +90,7 @@ impl SessionState {
             pins: PinReasons::default(),
             committed_pins: PinReasons::default(),
             passing: None,
-            question: None,
-            asked: None,
+            questions: None,
             literal: false,
             reads_sequences: false,
             home: None,
@@ -101,7 +108,7 @@ impl SessionState {
     /// Whether something must be found out from the server before anybody else gets it.
     #[must_use]
     pub const fn has_question(&self) -> bool {
-        self.question.is_some() || self.asked.is_some()
+        self.questions.is_some()
     }
 
     /// The session has just called `nextval`.
@@ -111,14 +118,23 @@ impl SessionState {
 
     /// Whether the session should keep its server connection for a moment, since what it says next most likely needs
     /// this one.
-    pub const fn take_linger(&mut self) -> bool {
-        std::mem::replace(&mut self.lingers, false)
+    #[must_use]
+    pub const fn lingers(&self) -> bool {
+        self.lingers
+    }
+
+    /// The session has let go of its server connection.
+    pub const fn leave(&mut self) {
+        self.lingers = false;
     }
 
     /// What is to be asked now, as SQL.
-    pub(super) fn put_question(&mut self) -> Option<String> {
-        self.asked = self.question.take();
-        self.asked.as_ref().map(|question| question.text(&self.settings))
+    pub(super) fn put_question(&mut self, shared: &Shared) -> Option<String> {
+        let questions = self.questions.as_mut()?;
+        questions.asked = questions.next.take();
+        let text = questions.asked.as_ref().map(|question| question.text(&self.settings, &shared.proven));
+        self.tidy_questions();
+        text
     }
 
     /// A portal was bound to a statement that does this.
@@ -141,11 +157,13 @@ impl SessionState {
     pub(super) fn begin(&mut self, deed: &Arc<Deed>, shared: &Shared) -> Owed {
         let effects = &deed.effects;
         if effects.ask != Ask::No {
-            let question = self.question.get_or_insert_default();
+            let questions = self.questions.get_or_insert_default();
+            let question = questions.next.get_or_insert_default();
             question.note(deed.fingerprint, effects, &shared.proven);
             if question.is_idle() {
-                self.question = None;
+                questions.next = None;
             }
+            self.tidy_questions();
         }
         let executed = effects.statements.iter().zip(&deed.about);
         for (effect, about) in executed {
@@ -165,9 +183,21 @@ impl SessionState {
         Owed::Does(Doing { deed: deed.clone(), done: 0 })
     }
 
+    fn take_asked(&mut self) -> Option<Question> {
+        let asked = self.questions.as_mut()?.asked.take();
+        self.tidy_questions();
+        asked
+    }
+
+    fn tidy_questions(&mut self) {
+        if self.questions.as_ref().is_some_and(|all| all.next.is_none() && all.asked.is_none()) {
+            self.questions = None;
+        }
+    }
+
     /// The server must be asked, whatever it was.
     fn ask(&mut self) {
-        self.question.get_or_insert_default().insist();
+        self.questions.get_or_insert_default().next.get_or_insert_default().insist();
     }
 
     /// What is sent now may mean something else once the replies that are owed have come.
@@ -179,7 +209,7 @@ impl SessionState {
     /// what the client relies on of that is returned.
     pub(super) fn lose(&mut self) -> PinReasons {
         self.passing = None;
-        (self.question, self.asked) = (None, None);
+        self.questions = None;
         self.set(self.committed.clone());
         self.pins = PinReasons::default();
         (self.literal, self.home) = (false, None);
@@ -319,7 +349,7 @@ fn note_sequences(tag: &[u8], client: &mut ClientSide, server: &mut ServerConnec
     let advances = [&b"INSERT"[..], b"COPY", b"MERGE"].iter().any(|word| tag.starts_with(word));
     if advances {
         server.sequences = Some(client.session);
-        client.state.home = Some(server.cancel_key.pid);
+        client.state.home = NonZeroU32::new(server.cancel_key.pid);
         if client.state.reads_sequences {
             client.state.pins.add(PinReason::SequenceValue);
         }
@@ -413,6 +443,9 @@ fn apply(
 
 fn set(name: &str, value: &str, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
     let state = &mut client.state;
+    if name.contains('.') {
+        shared.proven.learn(name);
+    }
     match name {
         "seed" => return state.pins.add(PinReason::RandomSeed),
         "hawser.pin" if is_true(value) => state.pins.add(PinReason::Requested),
@@ -479,7 +512,10 @@ fn discard_all(client: &mut ClientSide, server: &mut ServerConnection, shared: &
     server.sequences = None;
     let state = &mut client.state;
     state.pins = PinReasons::default();
-    state.question = None;
+    if let Some(questions) = &mut state.questions {
+        questions.next = None;
+    }
+    state.tidy_questions();
     state.literal = false;
     state.home = None;
     state.passing = None;
@@ -550,7 +586,7 @@ pub(super) fn answered(
     server: &mut ServerConnection,
     shared: &Shared,
 ) {
-    let Some(question) = client.state.asked.take() else { return };
+    let Some(question) = client.state.take_asked() else { return };
     let before = client.state.settings.clone();
     let findings = super::question::read(rows);
     let settings = findings.settings(&before, &server.base.settings);
@@ -572,7 +608,7 @@ pub(super) fn answered(
 
 /// The server could not be asked: the client stays where it is.
 pub(super) fn unanswered(client: &mut ClientSide) {
-    client.state.asked = None;
+    let _ = client.state.take_asked();
     client.state.pins.add(PinReason::Unverified);
     client.state.committed_pins = client.state.pins;
 }

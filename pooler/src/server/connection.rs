@@ -226,6 +226,8 @@ impl ServerConnection {
         if !known {
             crate::parameters::everything(&mut statements, &self.base.query, wanted);
             self.doubt = Doubt::None;
+        } else if self.status != TransactionStatus::Idle {
+            crate::parameters::difference_within(&mut statements, &self.settings, wanted);
         } else if !Rc::ptr_eq(&self.settings, wanted) {
             crate::parameters::difference(&mut statements, &self.settings, wanted);
         }

@@ -272,9 +272,10 @@ impl Session {
         let needs_reset =
             relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
         if settled {
-            if self.client.state.take_linger() && Box::pin(self.speaks_soon()).await {
+            if self.client.state.lingers() && Box::pin(self.speaks_soon(since)).await {
                 return Ok(Served::Lingers(member));
             }
+            self.client.state.leave();
             pool.check_in(member, false);
             return Ok(Served::Done);
         }

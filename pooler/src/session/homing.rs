@@ -17,7 +17,10 @@ const LOOKED_AT: usize = 1024;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a session keeps its connection after `nextval` outside a transaction, for the `currval` that follows.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(50);
+
+/// How long it can go on like that. Others wait meanwhile.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// How often it looks. This is the first such question of a session; from then on it keeps its connection.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -30,7 +33,7 @@ impl Session {
         let end = Instant::now() + PATIENCE;
         loop {
             let now = Instant::now();
-            let member = self.pool.request_that(home, now);
+            let member = self.pool.request_that(home.get(), now);
             if member.is_some() || now >= end {
                 return member;
             }
@@ -38,8 +41,11 @@ impl Session {
         }
     }
 
-    /// Whether a client that has just called `nextval` says something more at once.
-    pub(super) async fn speaks_soon(&mut self) -> bool {
+    /// Whether a client that has called `nextval` says something more at once, and may keep its connection for it.
+    pub(super) async fn speaks_soon(&mut self, linked: Instant) -> bool {
+        if linked.elapsed() >= LONGEST {
+            return false;
+        }
         if self.client.input.is_some() {
             return true;
         }
