@@ -159,13 +159,16 @@ impl Told {
     }
 }
 
+/// The hash under which a shape was looked for, and the shape.
+type Recent = (u64, Rc<Shape>);
+
 /// The shapes of one worker.
 #[derive(Debug)]
 pub struct Shapes {
     limit: Cell<usize>,
     hasher: RandomState,
     kept: RefCell<Kept>,
-    recent: RefCell<Box<[Option<(u64, Rc<Shape>)>]>>,
+    recent: RefCell<Box<[Option<Recent>]>>,
 }
 
 #[derive(Debug, Default)]

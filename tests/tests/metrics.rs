@@ -118,7 +118,7 @@ fn with_a_token_nothing_but_health_is_told_without_it() {
 #[test]
 fn a_public_address_without_a_token_does_not_start() {
     let account = Account::new(cluster());
-    let config = Config::new(cluster(), &account).set("http.address", "\"0.0.0.0:0\"").text(0);
+    let config = Config::new(cluster(), &account).set("http.address", "\"0.0.0.0:6433\"").text(1);
     let (status, log) = Hawser::start_wrong(&config);
     assert!(!status.success());
     assert!(log.contains("http.token"), "{log}");

@@ -101,7 +101,7 @@ impl Card {
             opened: self.opened,
             outdated: self.generation != generation,
             statements: self.statements.get(),
-            ends: self.ends.clone(),
+            ends: self.ends,
             pid: self.pid(),
         }
     }
