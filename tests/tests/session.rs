@@ -128,6 +128,12 @@ fn a_plan_that_went_stale_is_made_anew_unseen() {
     if !is_direct() {
         client.send(&run);
         assert_eq!(client.expect("2TDCZ")[2].columns(), [Some("1".to_owned()), Some("new".to_owned())]);
+        // A client that does not ask what the rows look like relies on what it was told before.
+        site.client().execute("ALTER TABLE t ADD d int");
+        client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
+        assert_eq!(sqlstate_of(&client.expect("EZ")), "0A000");
+        client.send(&run);
+        client.expect("2TDCZ");
         // In a transaction it is the client's to see, and the next time is well.
         site.client().execute("ALTER TABLE t ADD c int");
         client.execute("BEGIN");
@@ -150,8 +156,8 @@ fn a_statement_that_somebody_dropped_behind_our_back_is_made_anew_unseen() {
     client.send(&[parse("s", "SELECT 'still here'"), sync()].concat());
     client.expect("1Z");
     site.client().execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$");
-    client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
-    assert_eq!(rows(&client.expect("2DCZ")), ["still here"]);
+    client.send(&[bind("", "s", &[]), describe(b'P', ""), execute("", 0), sync()].concat());
+    assert_eq!(rows(&client.expect("2TDCZ")), ["still here"]);
 }
 
 #[test]

@@ -311,6 +311,7 @@ impl Relay {
         let stale = whole.then(|| stale(server, body)).flatten();
         if let Some(stale) = &stale
             && self.replay.is_possible()
+            && (self.replay.describes() || matches!(stale, Stale::Stranger(_)))
             && self.down.out.is_empty()
         {
             self.observe(header.tag, client, server, shared)?;

@@ -2,7 +2,8 @@
 //! stale. Pure.
 //!
 //! Only a batch that is alone under way, that began outside a transaction, that uses a named statement and is short is
-//! kept. It is sent again only while nothing of its answer has been passed on.
+//! kept. It is sent again only while nothing of its answer has been passed on, and only if it asks what the rows look
+//! like: a client that relies on what it was told earlier must hear that this is so no more.
 
 use hawser_wire::tag::frontend;
 
@@ -32,6 +33,8 @@ pub(super) struct Replay {
     stage: Stage,
     times: u8,
     again: bool,
+    /// The batch holds a Describe.
+    describes: bool,
 }
 
 impl Replay {
@@ -41,11 +44,13 @@ impl Replay {
             self.bytes.clear();
             self.times = if self.again { self.times } else { 0 };
             self.again = false;
+            self.describes = false;
             self.stage = match tag {
                 frontend::PARSE | frontend::BIND | frontend::DESCRIBE | frontend::CLOSE => Stage::Recording,
                 _ => Stage::Off,
             };
         }
+        self.describes |= tag == frontend::DESCRIBE;
         match (self.stage, message) {
             (Stage::Recording, Some(message)) if self.bytes.len() + message.len() <= LONGEST => {
                 self.bytes.extend_from_slice(message);
@@ -66,6 +71,11 @@ impl Replay {
     /// Whether the batch could be sent again.
     pub(super) const fn is_possible(&self) -> bool {
         matches!(self.stage, Stage::Whole) && self.times < MOST_TIMES
+    }
+
+    /// Whether the client asks what the rows look like.
+    pub(super) const fn describes(&self) -> bool {
+        self.describes
     }
 
     /// It will be sent again.

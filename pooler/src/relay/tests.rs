@@ -536,13 +536,14 @@ fn a_stale_plan_is_healed_unseen_outside_a_transaction() {
         let known = scene.server_has("SELECT 1");
         scene.client.statements.define(b"s", known.clone());
         let ours = ours(&known);
-        let batch = [bind("s"), execute(), encode::SYNC.to_vec()].concat();
-        let sent = [bind(&ours), execute(), encode::SYNC.to_vec()].concat();
+        let describe = message(frontend::DESCRIBE, b"P\0");
+        let batch = [bind("s"), describe.clone(), execute(), encode::SYNC.to_vec()].concat();
+        let sent = [bind(&ours), describe, execute(), encode::SYNC.to_vec()].concat();
         scene.client_says(&batch, &sent).await;
         let words = "cached plan must not change result type";
         let fault = [fault("0A000", words, "RevalidateCachedQuery"), IDLE.to_vec()].concat();
         scene.server_hears(&fault, &[close(&ours), parse(&ours, "SELECT 1"), sent].concat()).await;
-        let done = [BOUND, &complete("SELECT 1"), IDLE].concat();
+        let done = [BOUND, encode::NO_DATA, &complete("SELECT 1"), IDLE].concat();
         let made = [encode::CLOSE_COMPLETE, encode::PARSE_COMPLETE].concat();
         scene.server_says(&[&made[..], &done].concat(), &done).await;
         assert!(scene.at_rest && scene.has(&known));
