@@ -347,7 +347,10 @@ impl Run {
 
     fn statement(&mut self, file: &str, text: &str, data: Option<&[u8]>) {
         let verdicts = self.router.judge(text);
-        let host = if self.serializable { Host::Primary } else { self.router.host(&verdicts) };
+        let host = match self.router.host(&verdicts) {
+            Host::Standby if self.serializable => Host::Primary,
+            host => host,
+        };
         let control = matches!(verdicts.access(), Access::Transaction(_));
         let for_host =
             text.contains("pg_promote") || text.contains("pg_terminate_backend") || text.contains("PROGRAM");

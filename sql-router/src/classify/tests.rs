@@ -103,6 +103,10 @@ fn queries_that_read_go_to_standbys() {
             "SELECT (SELECT max(a) FROM t), array(SELECT 1), ROW(1, 2), xmlelement(name a, xmlattributes(1 AS b))",
             "SELECT a FROM t TABLESAMPLE system (10) REPEATABLE (1)",
             "/* hawser: standby */ SELECT my_function()",
+            "SELECT a FROM t WHERE a LIKE $1 ESCAPE '\\'",
+            "SELECT a FROM t WHERE a LIKE $1 ESCAPE '\\' AND b LIKE $2 ESCAPE '\\'",
+            "SELECT 'C:\\', lower('x')",
+            "SELECT ts_rewrite(q, 'a', lower('b')) FROM t",
         ],
     );
 }
@@ -210,6 +214,10 @@ fn functions_and_forms_that_need_the_primary_go_there() {
             "foo bar",
             "\"select\" 1",
             "SELECT '\\', nextval('s') --'",
+            "SELECT '\\'', nextval('s') --'",
+            "SELECT '\\', '; DELETE FROM t --'",
+            "SELECT ts_rewrite('a', 'SELECT 1')",
+            "SELECT ts_rewrite(ARRAY[a, b, c], 'SELECT 1')",
             "SELECT 'unclosed",
             "SELECT (1",
             "/* hawser: primary */ SELECT 1",
