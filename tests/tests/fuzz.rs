@@ -208,7 +208,7 @@ fn verdicts() {
     fuzz(&corpus, |input| {
         let verdicts = classify(input, &Nothing, &path);
         let _ = (verdicts.host(), verdicts.access(), verdicts.decisive().map(|one| one.reason.to_string()));
-        let _ = hawser::process::verdicts::as_json(&verdicts);
+        let _ = hawser::route::verdicts::as_json(&verdicts);
         assert!(
             hawser_sql_router::fingerprint::of(input).text.len()
                 <= 3 * hawser_sql_router::fingerprint::LONGEST
