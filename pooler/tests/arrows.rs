@@ -159,6 +159,20 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::process",
         ],
     ),
+    ("stopwatch", &["tokio", "tracing", "crate"]),
+    (
+        "shapes",
+        &[
+            "tokio",
+            "tracing",
+            "crate::session",
+            "crate::server",
+            "crate::pool",
+            "crate::relay",
+            "crate::stream",
+            "crate::runtime",
+        ],
+    ),
     ("report", &["tokio", "tracing", "crate::session", "crate::worker", "crate::listener", "crate::process"]),
     (
         "control",
