@@ -10,21 +10,26 @@ VENV := target/venv
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Debian's names; where there is no apt, `make deps` says what to install instead.
 PACKAGES := postgresql postgresql-contrib pgbouncer libpq-dev libpostgresql-jdbc-java default-jdk-headless \
-	nodejs npm python3-venv openssl procps gcc bzip2
+	nodejs npm python3-venv openssl procps gcc bzip2 curl prometheus prometheus-pgbouncer-exporter docker-compose
+# Tools that promote standbys: scenarios beside them are left out where they cannot be had.
+TOOLS := pg-auto-failover-cli postgresql-15-auto-failover patroni python3-pysyncobj
 # What proves that a package is there, in the same order of thought.
-PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java/postgresql.jar
+PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java/postgresql.jar \
+	/usr/bin/promtool /usr/bin/prometheus-pgbouncer-exporter /usr/bin/docker-compose
 
-.PHONY: help deps packages drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs clean
+DIST := target/dist
+
+.PHONY: help deps packages tools drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs dist deb check-files clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-deps: packages drivers regress ## install what tests and demo need (Debian packages, drivers, PostgreSQL's own tests)
+deps: packages tools drivers regress ## install what tests and demo need (Debian packages, drivers, PostgreSQL's own tests)
 
 packages:
 	@missing=; \
 	ls $(PROOFS) >/dev/null 2>&1 || missing=1; \
-	for program in psql pgbench openssl cc pg_config ps java node npm python3 bzip2; do \
+	for program in psql pgbench openssl cc pg_config ps java node npm python3 bzip2 curl; do \
 		command -v $$program >/dev/null || missing=1; \
 	done; \
 	if [ -n "$$missing" ]; then \
@@ -40,6 +45,13 @@ packages:
 		done; \
 		$(SUDO) apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$wanted; \
+	fi
+
+tools:
+	@if command -v apt-get >/dev/null && ! { command -v pg_autoctl && command -v patroni; } >/dev/null; then \
+		$(SUDO) apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(TOOLS) \
+			|| echo "no $(TOOLS) here: scenarios beside them are left out"; \
 	fi
 
 drivers: $(VENV)/.done tests/drivers/node/node_modules/.done
@@ -94,6 +106,23 @@ fuzz: ## a short run of each fuzz target over its corpus (FUZZ_SECONDS each)
 bench: packages ## pgbench against direct, Hawser and PgBouncer; criterion benches of the pure rooms
 	$(CARGO) build --release -p hawser
 	$(CARGO) run --release -p hawser-benches --bin bench -- $(BENCH)
+
+dist: ## man page and completions of the release build, in target/dist
+	$(CARGO) build --release -p hawser --locked
+	mkdir -p $(DIST)
+	target/release/hawser manual man > $(DIST)/hawser.1
+	target/release/hawser manual bash > $(DIST)/hawser.bash
+	target/release/hawser manual zsh > $(DIST)/_hawser
+	target/release/hawser manual fish > $(DIST)/hawser.fish
+
+deb: dist ## a Debian package (needs `cargo install cargo-deb`)
+	$(CARGO) deb -p hawser --no-build
+
+check-files: packages ## the files that no compiler reads: unit, alerts, compose file
+	promtool check rules docker/prometheus/alerts.yml
+	promtool check config --syntax-only docker/prometheus/prometheus.yml
+	docker/make-secrets.sh
+	docker-compose -f docker/compose.yaml config --quiet
 
 fmt: ## format everything
 	$(CARGO) fmt --all

@@ -3,7 +3,9 @@
 use crate::ids::{ClusterId, PoolKey, SessionId, WorkerId};
 use crate::notify::{HubOrder, News};
 use crate::pool::budget::{Cap, Permit};
+use crate::pool::halt::{Scope, Stance};
 use crate::pool::lead::Origin;
+use crate::report::{Wanted, WorkerReport};
 use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
 use crate::stream::{ParkedStream, Peer, StdSocket};
@@ -43,8 +45,16 @@ pub enum Order {
     Proven(ClusterId),
     /// The settings changed.
     Apply(Arc<Runtime>),
-    /// Log the counters.
-    Report(oneshot::Sender<Vec<crate::pool::PoolReport>>),
+    /// Tell what is so.
+    Report(Wanted, oneshot::Sender<WorkerReport>),
+    /// Lend connections of these databases from now on, or do not.
+    Halt(Scope, Stance),
+    /// Say whether the pools of these databases are at rest.
+    IsAtRest(Scope, oneshot::Sender<bool>),
+    /// Drop the clients of these databases.
+    Kill(Scope),
+    /// Drop this client. The answer: whether it was there.
+    KillSession(SessionId, oneshot::Sender<bool>),
     /// End sessions.
     Drain(Drain),
     /// End, once no session is left; dropping the sender means: done.
@@ -97,18 +107,36 @@ impl Drop for ClientPlace {
     }
 }
 
-/// The mailboxes of all workers, and of the LISTEN hub.
+/// An operator who has logged in, on the way from a worker to the control thread.
+#[derive(Debug)]
+pub struct Operator {
+    /// Its stream.
+    pub stream: ParkedStream,
+    /// What it is to be told first: the end of its login.
+    pub greeting: Vec<u8>,
+    /// What it has said after that already.
+    pub input: Vec<u8>,
+    /// As whom.
+    pub user: String,
+    /// On which of our databases.
+    pub database: String,
+    /// Whether it may change anything.
+    pub is_admin: bool,
+}
+
+/// The mailboxes of all workers, of the LISTEN hub, and of who serves operators.
 #[derive(Debug, Clone)]
 pub struct Mailboxes {
     senders: Arc<[mpsc::UnboundedSender<Order>]>,
     hub: Option<mpsc::UnboundedSender<HubOrder>>,
+    operators: Option<mpsc::UnboundedSender<Box<Operator>>>,
 }
 
 impl Mailboxes {
     /// One sender for each worker, in order.
     #[must_use]
     pub fn new(senders: Vec<mpsc::UnboundedSender<Order>>) -> Self {
-        Self { senders: senders.into(), hub: None }
+        Self { senders: senders.into(), hub: None, operators: None }
     }
 
     /// The same, with a hub.
@@ -121,6 +149,19 @@ impl Mailboxes {
     pub fn send_hub(&self, order: HubOrder) {
         if let Some(hub) = &self.hub {
             let _ = hub.send(order);
+        }
+    }
+
+    /// With somebody who serves operators.
+    #[must_use]
+    pub fn with_operators(self, operators: mpsc::UnboundedSender<Box<Operator>>) -> Self {
+        Self { operators: Some(operators), ..self }
+    }
+
+    /// Hands an operator over to the control thread.
+    pub fn send_operator(&self, operator: Box<Operator>) {
+        if let Some(operators) = &self.operators {
+            let _ = operators.send(operator);
         }
     }
 

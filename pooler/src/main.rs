@@ -10,13 +10,14 @@ use clap::Parser;
 use hawser::config::diff::{diff, reloaded};
 use hawser::config::settings::Settings;
 use hawser::config::{Arguments, Environment, Loaded, Problems, load, reference};
-use hawser::process::arguments::{Command, CommandLine};
+use hawser::control::{Reload, Reloaded};
+use hawser::process::arguments::{Command, CommandLine, Page};
 use hawser::process::commands::{self, Printed};
 use hawser::process::logging::Log;
 use hawser::process::pid_file::PidFile;
 use hawser::process::route::{self, Question, RouteError};
-use hawser::process::run::{Reload, run};
-use hawser::process::{demo, limits};
+use hawser::process::run::run;
+use hawser::process::{demo, health, limits, manual};
 use hawser::topology::checkup::Wanted;
 
 fn main() -> ExitCode {
@@ -28,16 +29,29 @@ fn main() -> ExitCode {
         Some(Command::Check { file }) => print(commands::check(&file, &environment)),
         Some(Command::Convert { file, secrets }) => print(commands::convert_file(&file, secrets.as_deref())),
         Some(Command::Route(question)) => answer(&question, &environment),
+        Some(Command::Health { url: Some(url), .. }) if url.starts_with("http://") => {
+            health::ask(Some(&url), &environment)
+                .context("not well")
+                .and_then(|words| print(Ok(Printed { result: words, remarks: String::new() })))
+        }
         Some(Command::Health { url, primary, standby, timeout }) => {
             let wanted = match (primary, standby) {
                 (true, _) => Wanted::Primary,
                 (_, true) => Wanted::Standby,
                 _ => Wanted::Service,
             };
-            health(url.as_deref(), wanted, timeout, &environment)
+            check_up(url.as_deref(), wanted, timeout, &environment)
         }
-        Some(Command::Reference) => {
-            print(Ok(Printed { result: reference::markdown(), remarks: String::new() }))
+        Some(Command::Manual { kind }) => manual::text(kind)
+            .context("manual")
+            .and_then(|text| print(Ok(Printed { result: text, remarks: String::new() }))),
+        Some(Command::Reference { page }) => {
+            let result = match page {
+                Page::Settings => reference::markdown(),
+                Page::Console => hawser_admin::tables::markdown(),
+                Page::Metrics => hawser_admin::metrics::markdown(),
+            };
+            print(Ok(Printed { result, remarks: String::new() }))
         }
     };
     outcome.unwrap_or_else(|error| {
@@ -77,7 +91,7 @@ fn answer(question: &Question, environment: &Environment) -> anyhow::Result<Exit
 }
 
 /// Says whether a Hawser serves.
-fn health(
+fn check_up(
     url: Option<&str>,
     wanted: Wanted,
     timeout: Duration,
@@ -98,7 +112,7 @@ fn health(
 
 /// Runs the server until a signal ends it.
 fn serve(arguments: Arguments, environment: Environment) -> anyhow::Result<()> {
-    let Loaded { settings, warnings, .. } = load(&arguments, &environment)
+    let Loaded { settings, warnings, sources } = load(&arguments, &environment)
         .map_err(|problems| anyhow::anyhow!("the settings are wrong\n{problems}"))?;
     let log = Log::start(&settings.log)?;
     for warning in warnings {
@@ -109,15 +123,16 @@ fn serve(arguments: Arguments, environment: Environment) -> anyhow::Result<()> {
     }
     let _pid_file = settings.pid_file.as_deref().map(PidFile::create).transpose().context("pid file")?;
     let reload = reload(arguments, environment, log);
-    run(settings, reload).inspect_err(|error| tracing::error!(%error, "cannot run"))?;
+    run(settings, sources, reload).inspect_err(|error| tracing::error!(%error, "cannot run"))?;
     Ok(())
 }
 
 /// Reads everything again as at the start, and says what it changes.
 fn reload(arguments: Arguments, environment: Environment, log: Log) -> Reload {
-    Box::new(move |running: &Settings| {
+    Box::new(move |running: &Settings, overrides| {
         let lines = |problems: Problems| problems.0.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let Loaded { settings, warnings, .. } = load(&arguments, &environment).map_err(lines)?;
+        let arguments = Arguments { set: overrides.to_vec(), ..arguments.clone() };
+        let Loaded { settings, warnings, sources } = load(&arguments, &environment).map_err(lines)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -129,6 +144,6 @@ fn reload(arguments: Arguments, environment: Environment, log: Log) -> Reload {
         if let Err(error) = log.reload(&settings.log) {
             tracing::warn!("{error}");
         }
-        Ok((settings, vec![changes.to_string()]))
+        Ok(Reloaded { settings, sources, changes: vec![changes.to_string()] })
     })
 }

@@ -10,6 +10,7 @@ use crate::config::settings::{
 };
 use crate::ids::{PoolHost, PoolKey};
 use crate::pool::budget::{Budget, Cap};
+use crate::pool::halt::Scope;
 use crate::pool::{PoolPlan, Told, ledger};
 use crate::relay::RelayLimits;
 use crate::server::dial::DialPlan;
@@ -54,6 +55,8 @@ pub struct Facilities {
     database_clients: DashMap<String, Arc<Cap>>,
     user_clients: DashMap<String, Arc<Cap>>,
     primaries: DashMap<Vec<HostAddress>, Arc<AtomicUsize>>,
+    /// Databases that an operator has disabled, or enabled against the settings.
+    disabled: DashMap<String, bool>,
 }
 
 impl Facilities {
@@ -74,7 +77,38 @@ impl Facilities {
             database_clients: DashMap::new(),
             user_clients: DashMap::new(),
             primaries: DashMap::new(),
+            disabled: DashMap::new(),
         })
+    }
+
+    /// An operator lets new clients of a database in, or does not.
+    pub fn set_disabled(&self, database: &str, disabled: bool) {
+        self.disabled.insert(database.to_owned(), disabled);
+    }
+
+    /// Outdates the server connections of these databases.
+    pub fn reconnect(&self, scope: &Scope) {
+        for budget in self.budgets.iter().filter(|budget| scope.has(&budget.key().database)) {
+            budget.reconnect();
+        }
+    }
+
+    /// Server connections and clients of a database, all users together.
+    #[must_use]
+    pub fn used_by_database(&self, name: &str) -> (usize, usize) {
+        (used(&self.database_servers, name), used(&self.database_clients, name))
+    }
+
+    /// Server connections and clients of a user, all databases together.
+    #[must_use]
+    pub fn used_by_user(&self, name: &str) -> (usize, usize) {
+        (used(&self.user_servers, name), used(&self.user_clients, name))
+    }
+
+    /// Databases that somebody has used, whether the settings name them or not.
+    #[must_use]
+    pub fn used_databases(&self) -> Vec<String> {
+        self.database_servers.iter().map(|cap| cap.key().clone()).collect()
     }
 
     /// The budget of a pool that exists on some worker.
@@ -98,6 +132,10 @@ impl Facilities {
             caps.retain(|_, cap| Arc::strong_count(cap) > 1 || cap.used() > 0);
         }
     }
+}
+
+fn used(caps: &DashMap<String, Arc<Cap>>, name: &str) -> usize {
+    caps.get(name).map_or(0, |cap| cap.used())
 }
 
 fn cap(caps: &DashMap<String, Arc<Cap>>, name: &str, limit: Option<usize>) -> Arc<Cap> {
@@ -131,6 +169,18 @@ impl Runtime {
     #[must_use]
     pub fn database(&self, name: &str) -> Option<&Arc<DatabaseSettings>> {
         self.settings.databases.get(name).or(self.settings.wildcard_database.as_ref())
+    }
+
+    /// Whether this name is our console's: nobody has named a database so.
+    #[must_use]
+    pub fn is_console(&self, name: &str) -> bool {
+        matches!(name, "hawser" | "pgbouncer") && !self.settings.databases.contains_key(name)
+    }
+
+    /// Whether new clients of a database are refused: an operator's word comes before the settings.
+    #[must_use]
+    pub fn is_disabled(&self, name: &str, database: &DatabaseSettings) -> bool {
+        self.facilities.disabled.get(name).map_or(database.disabled, |disabled| *disabled)
     }
 
     /// The settings of a user.

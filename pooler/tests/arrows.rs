@@ -159,6 +159,18 @@ const ROOMS: &[(&str, &[&str])] = &[
             "crate::process",
         ],
     ),
+    ("report", &["tokio", "tracing", "crate::session", "crate::worker", "crate::listener", "crate::process"]),
+    (
+        "control",
+        &[
+            "crate::session",
+            "crate::relay",
+            "crate::server",
+            "crate::worker",
+            "crate::process",
+            "crate::auth",
+        ],
+    ),
     ("session", &["crate::worker", "crate::listener", "crate::control", "crate::admin", "crate::process"]),
     ("worker", &["crate::process"]),
     ("process", &["crate::session", "crate::relay", "crate::server"]),

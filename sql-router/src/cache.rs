@@ -18,7 +18,7 @@ const MOST_CREDIT: u8 = 3;
 
 /// Longest text that is remembered, in bytes. A longer one comes once, most likely, and to look at it is cheap beside
 /// running it.
-pub const LONGEST_REMEMBERED: usize = 8 * 1024;
+pub const LONGEST_REMEMBERED: usize = 4 * 1024;
 
 /// See the module.
 #[derive(Debug)]

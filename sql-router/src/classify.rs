@@ -11,8 +11,8 @@ use crate::effects::{self, Effect};
 use crate::hints::{self, Hint};
 use crate::knowledge::{Knowledge, SearchPath};
 use crate::query::{Depth, mark_labels};
-use crate::statement::{Access, Prepared, Reason, Verdict, Verdicts};
-use crate::token::{Comment, Kind, Name, Token, cut};
+use crate::statement::{Access, Host, Prepared, Reason, Verdict, Verdicts};
+use crate::token::{Ambiguity, Comment, Kind, Name, Token, Tokens, cut, cut_unconforming};
 use crate::transaction;
 
 /// Longest text that is looked at, in bytes; a longer one is a write.
@@ -25,11 +25,32 @@ pub fn classify(text: &[u8], knowledge: &dyn Knowledge, path: &SearchPath) -> Ve
     if text.len() > LONGEST {
         return Verdicts::new(vec![refusal(Reason::TooLong, None)]);
     }
-    let mut tokens = cut(text);
+    let tokens = cut(text);
+    let hint = hint_of(text, &tokens.hints).filter(|hint| *hint == Hint::Primary);
     if let Some(why) = tokens.ambiguous {
-        let hint = hint_of(text, &tokens.hints).filter(|hint| *hint == Hint::Primary);
         return Verdicts::new(vec![refusal(Reason::Ambiguous(why), hint)]);
     }
+    let backslash = tokens.backslash;
+    let verdicts = judge_all(text, tokens, knowledge, path);
+    if backslash && verdicts.host() != Host::Primary && may_write_unconforming(text, knowledge) {
+        return Verdicts::new(vec![refusal(Reason::Ambiguous(Ambiguity::StringEnd), hint)]);
+    }
+    verdicts
+}
+
+/// Whether `text` could need the primary in a session that has switched `standard_conforming_strings` off. What is not
+/// closed there is a syntax error there, and does nothing.
+fn may_write_unconforming(text: &[u8], knowledge: &dyn Knowledge) -> bool {
+    let tokens = cut_unconforming(text);
+    match tokens.ambiguous {
+        Some(Ambiguity::Unclosed) => false,
+        Some(_) => true,
+        None => judge_all(text, tokens, knowledge, &SearchPath::unknown()).host() == Host::Primary,
+    }
+}
+
+/// The verdicts about a text that was cut with certainty.
+fn judge_all(text: &[u8], mut tokens: Tokens, knowledge: &dyn Knowledge, path: &SearchPath) -> Verdicts {
     mark_labels(text, &mut tokens.all);
     let unknown = SearchPath::unknown();
     let mut judge = Judge { text, tokens: &tokens.all, knowledge, path };
@@ -48,12 +69,26 @@ pub fn classify(text: &[u8], knowledge: &dyn Knowledge, path: &SearchPath) -> Ve
             None => hints,
         };
         let verdict = judge.verdict(from, to, hint_of(text, mine));
-        if verdict.effect != Effect::None {
+        if sets(&verdict.effect) {
             judge.path = &unknown;
         }
         verdicts.push(verdict);
     }
     Verdicts::new(verdicts)
+}
+
+/// Whether an effect may change the search path.
+const fn sets(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Set(..)
+            | Effect::SetLocal(_)
+            | Effect::Reset(_)
+            | Effect::ResetAll
+            | Effect::DiscardAll
+            | Effect::RollbackTo(_)
+            | Effect::Unknown
+    )
 }
 
 /// A text that nobody looks into is one write.

@@ -70,7 +70,7 @@ pub enum Effect {
     Listen(String),
     /// UNLISTEN of this channel.
     Unlisten(String),
-    /// `UNLISTEN *`, or DISCARD ALL, which does that too.
+    /// `UNLISTEN *`.
     UnlistenAll,
     /// NOTIFY, or a call of `pg_notify`.
     Notify,
@@ -286,7 +286,6 @@ fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
         [first, rest @ ..] if first.is("rollback") => of_rollback(rest),
         [first, only] if first.is("listen") => channel(only).map_or(Effect::None, Effect::Listen),
         [first, Word::Symbol('*')] if first.is("unlisten") => Effect::UnlistenAll,
-        [first, second] if first.is("discard") && second.is("all") => Effect::UnlistenAll,
         [first, only] if first.is("unlisten") => channel(only).map_or(Effect::None, Effect::Unlisten),
         [first, _, ..] if first.is("notify") => Effect::Notify,
         _ if words.iter().any(|word| word.is("pg_notify")) => Effect::Notify,
@@ -713,7 +712,7 @@ mod tests {
         assert_eq!(one("LISTEN ÄRGER"), Effect::Listen("Ärger".into()));
         assert_eq!(one("UNLISTEN Jobs"), Effect::Unlisten("jobs".into()));
         assert_eq!(one("unlisten *"), Effect::UnlistenAll);
-        assert_eq!(one("discard all"), Effect::UnlistenAll);
+        assert_eq!(one("discard all"), Effect::DiscardAll);
         let long = "x".repeat(62) + "ä" + "y";
         assert_eq!(one(&format!("LISTEN {long}")), Effect::Listen("x".repeat(62)));
         assert_eq!(one(&format!("LISTEN {}", "x".repeat(64))), Effect::Listen("x".repeat(63)));

@@ -259,7 +259,9 @@ impl Judge<'_> {
             None | Some(b"pg_catalog") => functions::of_name(name),
             Some(_) => BuiltIn::None,
         };
-        if built_in == BuiltIn::Primary {
+        // With three arguments it only computes; with two it runs a query that it is given.
+        let computes = name == b"ts_rewrite" && self.arguments(last + 1) == 3;
+        if built_in == BuiltIn::Primary && !computes {
             return Some(Reason::BuiltIn(shown(name)));
         }
         match (self.knowledge.function(schema, name, self.path), built_in) {
@@ -270,6 +272,22 @@ impl Judge<'_> {
             }
             _ => self.setting(last, name),
         }
+    }
+
+    /// How many arguments are in the parentheses that open at `open`.
+    fn arguments(&self, open: usize) -> usize {
+        let (mut at, close, mut commas) = (open + 1, self.mate(open), 0);
+        while at < close {
+            match self.kind(at) {
+                Some(Kind::Comma) => commas += 1,
+                Some(Kind::Open) => at = self.mate(at),
+                // Commas in an array are not counted, and nobody rewrites with one.
+                Some(Kind::OpenBracket) => return 0,
+                _ => {}
+            }
+            at += 1;
+        }
+        commas + 1
     }
 
     /// What is against a call of a function that reads or writes a setting.

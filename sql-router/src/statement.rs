@@ -141,6 +141,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Whether its success may have changed what others read. What only asks the primary changes nothing.
+    #[must_use]
+    pub const fn may_write(&self) -> bool {
+        matches!(self.access, Access::Write) && !matches!(self.reason, Reason::AsksHost(_))
+    }
+
     /// Where it goes.
     #[must_use]
     pub const fn host(&self) -> Host {

@@ -39,7 +39,7 @@ pub enum Kind {
     End,
     /// Any other character.
     Other,
-    /// A name that WITH defines. Nothing is cut as this; see [`crate::query`].
+    /// A name that WITH defines. Nothing is cut as this: who looks at queries marks it.
     Label,
 }
 
@@ -82,6 +82,9 @@ pub struct Tokens {
     pub hints: Vec<Comment>,
     /// Why the tokens may be wrong.
     pub ambiguous: Option<Ambiguity>,
+    /// A plain string has a backslash before a quote (`ESCAPE '\\'`): with `standard_conforming_strings` off it would end
+    /// elsewhere. [`cut_unconforming`] tells where.
+    pub backslash: bool,
 }
 
 /// Why a text can be read in more than one way, or in none.
@@ -89,8 +92,12 @@ pub struct Tokens {
 pub enum Ambiguity {
     /// A string, identifier, comment or parenthesis has no end, or an end no beginning.
     Unclosed,
-    /// Where a string ends hangs on `standard_conforming_strings`, on the client's encoding, or on the string before.
+    /// Where a string ends hangs on the client's encoding or on the string before; or it hangs on
+    /// `standard_conforming_strings`, and what the text does with it.
     StringEnd,
+    /// What looks like an operator or a bracket may be half of a letter: the text is not UTF-8, and in some encodings
+    /// of clients (SJIS, BIG5, GBK ...) the second half of a letter can be one of these.
+    Letters,
     /// A zero byte.
     ZeroByte,
     /// The text is 4 GiB long or longer.
@@ -100,13 +107,22 @@ pub enum Ambiguity {
 /// Cuts `text`. Takes time and memory linear to its length.
 #[must_use]
 pub fn cut(text: &[u8]) -> Tokens {
+    cut_with(text, Cutter::new(text))
+}
+
+/// As [`cut`], for a session that has switched `standard_conforming_strings` off.
+#[must_use]
+pub fn cut_unconforming(text: &[u8]) -> Tokens {
+    cut_with(text, Cutter { conforming: false, ..Cutter::new(text) })
+}
+
+fn cut_with<'a>(text: &'a [u8], mut cutter: Cutter<'a>) -> Tokens {
     let mut tokens = Tokens::default();
     if u32::try_from(text.len()).is_err() {
         tokens.ambiguous = Some(Ambiguity::Length);
         return tokens;
     }
     tokens.all.reserve(text.len() / 5 + 8);
-    let mut cutter = Cutter::new(text);
     let mut open: Vec<u32> = Vec::new();
     while let Some((kind, start)) = cutter.next(Some(&mut tokens.hints)) {
         let number = index(tokens.all.len());
@@ -129,7 +145,11 @@ pub fn cut(text: &[u8]) -> Tokens {
     if !open.is_empty() {
         cutter.doubt(Ambiguity::Unclosed);
     }
+    if cutter.halves && std::str::from_utf8(text).is_err() {
+        cutter.doubt(Ambiguity::Letters);
+    }
     tokens.ambiguous = cutter.ambiguous;
+    tokens.backslash = cutter.backslash;
     tokens
 }
 
@@ -145,11 +165,25 @@ pub(crate) struct Cutter<'a> {
     ambiguous: Option<Ambiguity>,
     /// The last token is an `E'...'`. A string after it goes on with its escapes.
     escaped_string_before: bool,
+    /// A character that can be half of a letter stands behind a byte above 127.
+    halves: bool,
+    /// A backslash is an ordinary character in plain strings.
+    conforming: bool,
+    /// See [`Tokens::backslash`].
+    backslash: bool,
 }
 
 impl<'a> Cutter<'a> {
     pub(crate) const fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, ambiguous: None, escaped_string_before: false }
+        Self {
+            text,
+            at: 0,
+            ambiguous: None,
+            escaped_string_before: false,
+            halves: false,
+            conforming: true,
+            backslash: false,
+        }
     }
 
     /// The next token's kind and bytes.
@@ -215,10 +249,13 @@ impl<'a> Cutter<'a> {
         self.skip_blank(hints);
         let start = self.at;
         let first = self.peek(0)?;
+        let behind_letter =
+            start.checked_sub(1).and_then(|at| self.text.get(at)).is_some_and(|byte| !byte.is_ascii());
+        self.halves |= behind_letter && b"@[\\]^`{|}~".contains(&first);
         let after_escaped = std::mem::take(&mut self.escaped_string_before);
         let kind = match first {
             b'\'' => {
-                if after_escaped {
+                if after_escaped && self.conforming {
                     self.doubt(Ambiguity::StringEnd);
                 }
                 self.plain_string();
@@ -279,14 +316,19 @@ impl<'a> Cutter<'a> {
                 self.escaped_string();
                 Kind::Text
             }
-            (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', Some(b'\''), _) => {
+            (b'n' | b'N', Some(b'\''), _) => {
                 self.at += 1;
                 self.plain_string();
                 Kind::Text
             }
+            (b'b' | b'B' | b'x' | b'X', Some(b'\''), _) => {
+                self.at += 1;
+                self.quoted(b'\'');
+                Kind::Text
+            }
             (b'u' | b'U', Some(b'&'), Some(b'\'')) => {
                 self.at += 2;
-                self.plain_string();
+                self.quoted(b'\'');
                 Kind::Text
             }
             (b'u' | b'U', Some(b'&'), Some(b'"')) => {
@@ -321,14 +363,15 @@ impl<'a> Cutter<'a> {
         self.quoted(b'"');
     }
 
-    /// With `standard_conforming_strings` off a backslash would take the quote behind it into the string.
+    /// With `standard_conforming_strings` off a backslash takes the quote behind it into the string.
     fn plain_string(&mut self) {
+        if !self.conforming {
+            return self.escaped_string();
+        }
         let start = self.at;
         self.quoted(b'\'');
         let body = self.text.get(start..self.at).unwrap_or_default();
-        if body.windows(2).any(|two| two == b"\\'") {
-            self.doubt(Ambiguity::StringEnd);
-        }
+        self.backslash |= body.windows(2).any(|two| two == b"\\'");
     }
 
     /// A string in which a backslash takes the next character. In some encodings of clients (SJIS, BIG5, GBK ...) a

@@ -26,6 +26,7 @@ impl Config {
         };
         config
             .set("workers", 2)
+            .set("http.address", "\"off\"")
             .set("client_tls.mode", "\"allow\"")
             .set("client_tls.cert_file", file(certificates.server_cert()))
             .set("client_tls.key_file", file(certificates.server_key()))

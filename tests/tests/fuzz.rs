@@ -190,7 +190,7 @@ fn verdicts() {
     use hawser_sql_router::classify::classify;
     use hawser_sql_router::knowledge::{Nothing, SearchPath};
     use hawser_sql_router::statement::{Host, Reason, Verdict};
-    let corpus: [&[u8]; 12] = [
+    let corpus: [&[u8]; 13] = [
         b"SELECT lower(a), count(*) FROM t AS x(a) WHERE b IN (1, 2) /* hawser: standby */ FOR UPDATE",
         b"WITH RECURSIVE a(n) AS (SELECT 1), b AS NOT MATERIALIZED (DELETE FROM t RETURNING 1) TABLE b",
         b"EXPLAIN (ANALYZE, COSTS OFF) SELECT DISTINCT ON (a) nextval('s') INTO t",
@@ -202,17 +202,20 @@ fn verdicts() {
         b"SELECT E'a\\'b' 'c', $x$ ; $x$, 'd\\', B'1', \"e\"\"f\", (g).h[1]::numeric(1, 2) OPERATOR(s.+) 1.5e-3",
         b"DECLARE c CURSOR WITH HOLD FOR SELECT 1; FETCH ALL FROM c; CLOSE c",
         b"INSERT INTO t (a, b) VALUES (1, 'x'), (2, 'y') ON CONFLICT DO NOTHING",
+        b"SELECT a FROM t WHERE a LIKE $1 ESCAPE '\\' OR b LIKE 'x\\'' ESCAPE '\\'",
         b"SELECT pg_catalog.set_config('transaction_read_only', 'off', false), current_setting('in_hot_standby')",
     ];
     let path = SearchPath::parse("a, pg_catalog", "u");
     fuzz(&corpus, |input| {
         let verdicts = classify(input, &Nothing, &path);
         let _ = (verdicts.host(), verdicts.access(), verdicts.decisive().map(|one| one.reason.to_string()));
-        let _ = hawser::process::verdicts::as_json(&verdicts);
+        let _ = hawser::route::verdicts::as_json(&verdicts);
         assert!(
             hawser_sql_router::fingerprint::of(input).text.len()
                 <= 3 * hawser_sql_router::fingerprint::LONGEST
         );
+        let old = hawser_sql_router::token::cut_unconforming(input);
+        assert!(old.all.len() <= input.len());
         // A write behind whatever comes first is seen, and so is one in front of it.
         let behind = [input, b"\n; INSERT INTO t VALUES (1)"].concat();
         assert_eq!(classify(&behind, &Nothing, &path).host(), Host::Primary);

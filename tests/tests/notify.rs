@@ -326,6 +326,25 @@ fn a_client_in_another_encoding_keeps_its_server_connection() {
 }
 
 #[test]
+fn only_a_listen_that_nobody_sees_pins() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let (mut reader, mut hidden, mut writer) = (site.client(), site.client(), site.client());
+    reader.execute("CREATE FUNCTION quiet() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'");
+    reader.execute("BEGIN; LISTEN jobs; SELECT quiet(); COMMIT");
+    hidden.execute("DO $$ BEGIN EXECUTE 'LISTEN jobs'; END $$");
+    // By now the server was asked what the block left behind.
+    assert_eq!(hidden.value("SELECT pg_listening_channels()"), "jobs");
+    // On the only server connection that is left.
+    notify(&mut writer, "jobs", "1");
+    assert_eq!(next(&mut reader), "jobs 1");
+    assert_eq!(next(&mut hidden), "jobs 1");
+    hidden.execute("UNLISTEN *");
+    notify(&mut writer, "jobs", "2");
+    assert_eq!(next(&mut reader), "jobs 2");
+    hidden.expect_silence(SILENCE);
+}
+
+#[test]
 fn where_the_hub_cannot_connect_a_listener_keeps_its_server_connection() {
     let account = Account::new(cluster());
     cluster().psql(&format!("ALTER ROLE \"{}\" CONNECTION LIMIT 2", account.user)).unwrap();
@@ -363,6 +382,30 @@ fn after_a_lost_listening_connection_clients_learn_of_the_gap_and_hear_again() {
     assert_eq!(next(&mut reader), "b 3");
     idle.expect_silence(SILENCE);
     site.hawser().wait_for_log("listening connection lost");
+}
+
+#[test]
+fn listeners_move_when_the_settings_lead_elsewhere() {
+    let account = Account::new(cluster());
+    let config = Config::new(cluster(), &account);
+    let site = Site::of(account.clone(), &config);
+    let (mut idle, mut reader) = (site.client(), site.client());
+    idle.execute("LISTEN jobs");
+    reader.execute("BEGIN; LISTEN jobs");
+    // The same server by another name, so that it can be seen from one that was not moved.
+    site.hawser().reload(&config.hosts(&[format!("localhost:{}", cluster().port())]));
+    let notice = idle.read();
+    assert_eq!((notice.tag, notice.sqlstate().as_str()), (b'N', "01H01"), "{notice:?}");
+    reader.execute("COMMIT");
+    let mut writer = site.client();
+    notify(&mut writer, "jobs", "1");
+    assert_eq!(next(&mut idle), "jobs 1");
+    let mut said = reader.read();
+    if said.tag == b'N' {
+        said = reader.read();
+    }
+    assert_eq!(parts(&said).2, "1");
+    idle.expect_silence(SILENCE);
 }
 
 #[test]

@@ -132,6 +132,31 @@ fn a_session_says_where_its_statements_run() {
 }
 
 #[test]
+fn a_position_carries_consistency_from_one_session_to_another() {
+    let ensemble = ensemble(1);
+    let (mut writer, mut reader) = (ensemble.client(), ensemble.client());
+    assert_eq!(reader.value("SHOW hawser.consistency"), "session");
+    for number in 0..20 {
+        writer.execute(&format!("INSERT INTO t VALUES ({number})"));
+        let position = writer.value("SHOW hawser.write_lsn");
+        reader.execute(&format!("SET hawser.min_lsn = '{position}'"));
+        assert_eq!(reader.value("SHOW hawser.min_lsn"), position);
+        assert_eq!(reader.value("SELECT max(i) FROM t"), number.to_string());
+    }
+}
+
+#[test]
+fn every_session_sees_what_any_session_wrote_if_it_asks_for_that() {
+    let ensemble = ensemble(1);
+    let (mut writer, mut reader) = (ensemble.client(), ensemble.client());
+    reader.execute("SET hawser.consistency = 'cluster'");
+    for number in 0..20 {
+        writer.execute(&format!("INSERT INTO t VALUES ({number})"));
+        assert_eq!(reader.value("SELECT max(i) FROM t"), number.to_string());
+    }
+}
+
+#[test]
 fn without_a_standby_the_primary_serves_and_a_standby_that_comes_back_is_used_again() {
     let mut ensemble = ensemble(1);
     let mut client = ensemble.client();

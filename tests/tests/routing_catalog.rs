@@ -1,6 +1,8 @@
 //! What functions, views, types and operators of a database do is known, to a user who owns none of it, and
 //! `hawser route` says so.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
+
 use hawser::catalog::{Catalog, Live};
 use hawser::config::{Arguments, Environment, load};
 use hawser_sql_router::classify::classify;

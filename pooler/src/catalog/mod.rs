@@ -1,6 +1,6 @@
 //! What a database knows of its functions, views, operators, types and casts, so that a statement which calls or
-//! mentions them can be told to be a read. [`load`] asks a server ([`Live`] connects to one), [`Catalog`] answers the classifier, [`Catalogs`]
-//! keeps one for each database.
+//! mentions them can be told to be a read. [`load()`] asks a server ([`Live`] connects to one), [`Catalog`] answers
+//! the classifier, [`Catalogs`] keeps one for each database.
 
 mod live;
 mod load;

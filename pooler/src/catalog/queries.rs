@@ -65,22 +65,8 @@ pub(super) fn functions(primary: &[u32]) -> String {
     )
 }
 
-/// What reaches a volatile function without a call that one can see: kind (v: view, u: unlogged, t: type,
-/// o: operator, s: comparison of a type) and name.
-///
-/// A volatile implicit cast can be meant only where a value of its target is wanted: by a relation that has a column of
-/// that type, or a function or operator that takes or gives it. Those are dangerous to mention. Functions and operators
-/// that share the name of one of PostgreSQL's own are left out: those are meant nearly always.
-///
-/// Views, policies and constraints of domains are followed through `pg_depend`. PostgreSQL's own functions are pinned
-/// and have no rows there, so those that need the primary are looked for in the stored trees, where a call is written
-/// as `:funcid 1574`. A view may also lock rows (`FOR UPDATE`), which only its tree tells.
-#[expect(clippy::too_many_lines, reason = "one statement of SQL")]
-pub(super) fn hazards(primary: &[u32]) -> String {
-    let pattern = format!(
-        ":(funcid|opfuncid|aggfnoid|winfnoid) ({})\\M|:hasForUpdate true",
-        if primary.is_empty() { "0".to_owned() } else { joined(primary, "|") }
-    );
+/// What needs what: views, policies, domains, types, operators and aggregates, one row for each thing that they need.
+fn edges() -> String {
     format!(
         "WITH RECURSIVE edge (class, object, needed_class, needed) AS MATERIALIZED ( \
            SELECT 'pg_class'::regclass::oid, r.ev_class, d.refclassid, d.refobjid \
@@ -96,7 +82,7 @@ pub(super) fn hazards(primary: &[u32]) -> String {
            UNION ALL \
            SELECT 'pg_type'::regclass, c.contypid, d.refclassid, d.refobjid \
              FROM pg_constraint c JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid \
-            WHERE c.contypid <> 0 AND d.refclassid <> 'pg_type'::regclass \
+            WHERE c.contypid <> 0 AND (d.refclassid, d.refobjid) <> ('pg_type'::regclass::oid, c.contypid) \
            UNION ALL \
            SELECT 'pg_type'::regclass, t.oid, n.class, n.object FROM pg_type t, LATERAL (VALUES \
              ('pg_type'::regclass, t.typbasetype), ('pg_type'::regclass, t.typelem), \
@@ -121,7 +107,27 @@ pub(super) fn hazards(primary: &[u32]) -> String {
            SELECT 'pg_proc'::regclass, a.aggfnoid, 'pg_proc'::regclass, f.oid \
              FROM pg_aggregate a, LATERAL (VALUES (a.aggtransfn::oid), (a.aggfinalfn), (a.aggcombinefn), \
                   (a.aggserialfn), (a.aggdeserialfn), (a.aggmtransfn), (a.aggminvtransfn), (a.aggmfinalfn)) AS f (oid) \
-            WHERE a.aggfnoid >= {FIRST_USER_OID} AND f.oid <> 0), \
+            WHERE a.aggfnoid >= {FIRST_USER_OID} AND f.oid <> 0)"
+    )
+}
+
+/// What reaches a volatile function without a call that one can see: kind (v: view, u: unlogged, t: type,
+/// o: operator, s: comparison of a type) and name.
+///
+/// A volatile implicit cast can be meant only where a value of its target is wanted: by a relation that has a column of
+/// that type, or a function or operator that takes or gives it. Those are dangerous to mention. Functions and operators
+/// that share the name of one of PostgreSQL's own are left out: those are meant nearly always.
+///
+/// Views, policies and constraints of domains are followed through `pg_depend`. PostgreSQL's own functions are pinned
+/// and have no rows there, so those that need the primary are looked for in the stored trees, where a call is written
+/// as `:funcid 1574`. A view may also lock rows (`FOR UPDATE`), which only its tree tells.
+pub(super) fn hazards(primary: &[u32]) -> String {
+    let pattern = format!(
+        ":(funcid|opfuncid|aggfnoid|winfnoid) ({}) |:hasForUpdate true",
+        if primary.is_empty() { "0".to_owned() } else { joined(primary, "|") }
+    );
+    format!(
+        "{edges}, \
          reached (class, object) AS ( \
            SELECT 'pg_proc'::regclass::oid, oid FROM pg_proc \
             WHERE prokind <> 'p' AND oid >= {FIRST_USER_OID} AND provolatile = 'v' OR oid = ANY ('{oids}') \
@@ -164,6 +170,7 @@ pub(super) fn hazards(primary: &[u32]) -> String {
            SELECT 's', 'support' FROM reached r JOIN pg_amproc s ON r.class = 'pg_proc'::regclass \
               AND s.amproc = r.object JOIN pg_opfamily f ON f.oid = s.amprocfamily AND f.opfmethod IN (403, 405)) AS all_of_them \
          LIMIT {limit}",
+        edges = edges(),
         oids = array(primary),
         limit = MOST_HAZARDS + 1
     )

@@ -22,6 +22,9 @@ pub struct Arguments {
     /// Address to listen on [default: 127.0.0.1:6432]; several are parted by commas
     #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',')]
     pub listen: Vec<String>,
+    /// Address for metrics and health by HTTP, or off [default: 127.0.0.1:6433]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub http: Option<String>,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N")]
     pub workers: Option<String>,
@@ -34,6 +37,9 @@ pub struct Arguments {
     /// Allow clients on a public address to talk without TLS
     #[arg(long)]
     pub allow_plaintext: bool,
+    /// What an operator has set on the console, by our names.
+    #[arg(skip)]
+    pub set: Vec<(&'static str, String)>,
 }
 
 impl fmt::Debug for Arguments {
@@ -42,6 +48,7 @@ impl fmt::Debug for Arguments {
         f.debug_struct("Arguments")
             .field("source", &source)
             .field("listen", &self.listen)
+            .field("http", &self.http)
             .field("workers", &self.workers)
             .field("pool_size", &self.pool_size)
             .field("log", &self.log)

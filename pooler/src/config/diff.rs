@@ -36,10 +36,16 @@ pub enum Change {
     Limits,
     /// Startup parameters that are dropped.
     IgnoreStartupParameters,
+    /// What is counted beyond what is needed.
+    Stats,
+    /// Who may use the console.
+    Admin,
     /// How hosts are asked what they are.
     Health,
     /// Level of the log and what is logged.
     Log,
+    /// Address and token of HTTP; on restart.
+    Http,
     /// Addresses and sockets; on restart.
     Listen,
     /// Number of worker threads; on restart.
@@ -53,7 +59,7 @@ pub enum Change {
 impl Change {
     /// Whether it takes effect on restart only.
     pub fn needs_restart(&self) -> bool {
-        matches!(self, Self::Listen | Self::Workers | Self::PidFile | Self::LogPlace)
+        matches!(self, Self::Http | Self::Listen | Self::Workers | Self::PidFile | Self::LogPlace)
     }
 }
 
@@ -76,8 +82,11 @@ impl fmt::Display for Change {
             Self::Timeouts => f.write_str("[timeouts]"),
             Self::Limits => f.write_str("[limits]"),
             Self::IgnoreStartupParameters => f.write_str("ignore_startup_parameters"),
+            Self::Stats => f.write_str("[stats]"),
+            Self::Admin => f.write_str("[admin]"),
             Self::Health => f.write_str("[health]"),
             Self::Log => f.write_str("[log]"),
+            Self::Http => f.write_str("[http]"),
             Self::Listen => f.write_str("[listen]"),
             Self::Workers => f.write_str("workers"),
             Self::PidFile => f.write_str("pid_file"),
@@ -124,6 +133,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
             changes.push(change);
         }
     };
+    note(old.http != new.http, Change::Http);
     note(old.listen != new.listen, Change::Listen);
     note(old.workers != new.workers, Change::Workers);
     note(old.pid_file != new.pid_file, Change::PidFile);
@@ -131,6 +141,8 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
     note(log_words(&old.log) != log_words(&new.log), Change::Log);
     note(old.auth != new.auth, Change::Auth);
     note(old.client_tls != new.client_tls, Change::ClientTls);
+    note(old.stats != new.stats, Change::Stats);
+    note(old.admin != new.admin, Change::Admin);
     note(old.pool != new.pool, Change::Pool);
     note(old.timeouts != new.timeouts, Change::Timeouts);
     note(old.limits != new.limits, Change::Limits);
@@ -207,6 +219,7 @@ fn log_words(log: &LogSettings) -> (&str, bool, bool, bool) {
 pub fn reloaded(old: &Settings, new: Settings) -> Settings {
     Settings {
         listen: old.listen.clone(),
+        http: old.http.clone(),
         workers: old.workers,
         pid_file: old.pid_file.clone(),
         log: LogSettings {

@@ -23,6 +23,8 @@ pub enum Source {
     },
     /// A whole file.
     WholeFile(PathBuf),
+    /// SET on the console.
+    Console,
     /// What PgBouncer does when its file is silent.
     PgbouncerDefault,
     /// What Hawser does when nobody says anything.
@@ -46,6 +48,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("default"),
             Self::PgbouncerDefault => f.write_str("PgBouncer's default"),
+            Self::Console => f.write_str("SET on the console"),
             Self::CommandLine => f.write_str("command line"),
             Self::ArgumentUrl => f.write_str("URL on the command line"),
             Self::Flag(name) => f.write_str(name),

@@ -135,6 +135,9 @@ impl Gathered {
             let items = arguments.listen.iter().map(|item| (item.clone(), Source::Flag("--listen")));
             set("listen.address", "--listen", Value::List(items.collect()));
         }
+        if let Some(address) = &arguments.http {
+            set("http.address", "--http", Value::Text(address.clone()));
+        }
         if let Some(workers) = &arguments.workers {
             set("workers", "--workers", Value::Text(workers.clone()));
         }
@@ -145,8 +148,11 @@ impl Gathered {
             let word = if format == LogFormat::Json { "json" } else { "text" };
             set("log.format", "--log", Value::Text(word.to_owned()));
         }
+        for (name, value) in &arguments.set {
+            self.raw.set(name, Value::Text(value.clone()), Source::Console);
+        }
         if arguments.allow_plaintext {
-            set("listen.allow_plaintext", "--allow-plaintext", Value::Switch(true));
+            self.raw.set("listen.allow_plaintext", Value::Switch(true), Source::Flag("--allow-plaintext"));
         }
     }
 

@@ -115,7 +115,11 @@ pub struct Setting {
 impl Setting {
     /// The environment variable that sets it: `HAWSER_POOL_SIZE` for `pool.size`.
     pub fn environment_name(&self) -> String {
-        let name = if self.name == "listen.address" { "listen" } else { self.name };
+        let name = match self.name {
+            "listen.address" => "listen",
+            "http.address" => "http",
+            name => name,
+        };
         format!("{ENVIRONMENT_PREFIX}{}", name.replace('.', "_").to_uppercase())
     }
 }
@@ -382,6 +386,21 @@ pub const GLOBAL: &[Setting] = &[
         "File that holds the secret of `health.user`."),
     live("health.database", Kind::Text, Unset("the first database of the cluster, or `postgres`"), "",
         "Database in which hosts are asked."),
+
+    live("stats.fingerprints", Kind::Count { least: 0, most: 100_000 }, Value("5000"), "",
+        "Shapes of queries that each worker keeps count of, for `SHOW FINGERPRINTS`: about 1 kB each; 0: none. Where there are more, those with few calls give way."),
+
+    live("admin.users", Kind::List, Unset("nobody"), "admin_users",
+        "Users that may do everything on the console, the databases `hawser` and `pgbouncer`. Their secrets are where those of other users are, and `auth.rules` hold. Over the Unix socket the operating system's user that Hawser runs as needs neither."),
+    live("admin.stats_users", Kind::List, Unset("nobody"), "stats_users",
+        "Users that may look at the console and change nothing."),
+
+    fixed("http.address", Kind::Text, Value("127.0.0.1:6433"), "",
+        "Where metrics, health and tables are served by HTTP, `ADDRESS:PORT`; `off`: nowhere. `http = \"…\"` at the top is short for it. An address that is not loopback needs `http.token`. If the default is taken, Hawser runs without."),
+    fixed("http.token", Kind::Secret, Unset("none"), "",
+        "What callers have to bring as `Authorization: Bearer …`; health needs none."),
+    fixed("http.token_file", Kind::Path, Unset("none"), "",
+        "File that holds the token."),
 
     fixed("log.format", Kind::Word(&["text", "json"]), Value("text"), "",
         "Text for people, or one JSON object a line."),

@@ -39,6 +39,12 @@ pub struct Settings {
     pub health: HealthSettings,
     /// Log format, level and what is logged.
     pub log: LogSettings,
+    /// What is counted beyond what is needed.
+    pub stats: StatsSettings,
+    /// Who may use the console.
+    pub admin: AdminSettings,
+    /// Metrics, health and tables by HTTP.
+    pub http: HttpSettings,
     /// Where the process writes its number, if anywhere.
     pub pid_file: Option<PathBuf>,
 }
@@ -341,6 +347,16 @@ impl Route {
             .into_iter()
             .find_map(|(known, route)| word.eq_ignore_ascii_case(known).then_some(route))
     }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+        }
+    }
 }
 
 /// What a read on a standby must see.
@@ -531,6 +547,52 @@ pub struct TimeoutOverrides {
     pub idle_transaction: Option<Option<Duration>>,
     /// See [`Timeouts::client_idle`].
     pub client_idle: Option<Option<Duration>>,
+}
+
+/// What is counted beyond what is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatsSettings {
+    /// Shapes of queries that each worker knows; 0: none.
+    pub fingerprints: usize,
+}
+
+/// Metrics, health and tables by HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HttpSettings {
+    /// Where; `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// Nobody has written the address down: where it is taken, there is no HTTP.
+    pub is_preset: bool,
+    /// What callers have to bring.
+    pub token: Option<Token>,
+}
+
+/// Something that callers have to bring. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub zeroize::Zeroizing<String>);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}
+
+/// Who may use the console.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AdminSettings {
+    /// Users that may do everything.
+    pub users: Vec<String>,
+    /// Users that may look.
+    pub stats_users: Vec<String>,
+}
+
+impl AdminSettings {
+    /// Whether a user may do everything; `None`: not even look.
+    #[must_use]
+    pub fn role(&self, user: &str) -> Option<bool> {
+        let is_admin = self.users.iter().any(|name| name == user);
+        (is_admin || self.stats_users.iter().any(|name| name == user)).then_some(is_admin)
+    }
 }
 
 /// How the hosts of clusters are asked what they are.

@@ -59,6 +59,7 @@ impl Reader<'_, '_> {
                 ("listen", DeValue::String(_) | DeValue::Array(_)) => {
                     self.put(&mut raw.settings, "listen.address", value);
                 }
+                ("http", DeValue::String(_)) => self.put(&mut raw.settings, "http.address", value),
                 _ => self.entry(&mut raw.settings, "", key, value, reference::GLOBAL),
             }
         }

@@ -3,12 +3,13 @@
 //! A TCP address that we open ourselves has one socket per worker: the kernel spreads the clients, and a client is
 //! accepted by the thread that greets it. The other doors have one socket each, which the control thread watches.
 
-use crate::config::settings::{Keepalive, Listen};
+use crate::config::settings::{HttpSettings, Keepalive, Listen};
 use crate::stream::{Peer, StdSocket, apply_keepalive};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,6 +64,39 @@ pub struct Doors {
     pub of_workers: Vec<Vec<std::net::TcpListener>>,
     /// As the log says it.
     pub addresses: Vec<String>,
+}
+
+/// A socket that listens, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// Address, or the path of a Unix socket.
+    pub address: String,
+    /// Port; 0 for a Unix socket.
+    pub port: u16,
+    /// The file descriptor.
+    pub descriptor: i32,
+}
+
+impl Doors {
+    /// Every socket that listens.
+    #[must_use]
+    pub fn listening(&self) -> Vec<Listening> {
+        let tcp = |listener: &std::net::TcpListener| {
+            let bound = listener.local_addr().ok();
+            Listening {
+                address: bound.map_or_else(String::new, |bound| bound.ip().to_string()),
+                port: bound.map_or(0, |bound| bound.port()),
+                descriptor: listener.as_raw_fd(),
+            }
+        };
+        let shared = self.shared.iter().map(|door| match door {
+            Door::Tcp(listener) => tcp(listener.get_ref()),
+            Door::Unix(listener, _) => {
+                Listening { address: door.describe(), port: 0, descriptor: listener.get_ref().as_raw_fd() }
+            }
+        });
+        shared.chain(self.of_workers.iter().flatten().map(tcp)).collect()
+    }
 }
 
 /// One place where clients come in.
@@ -172,6 +206,28 @@ pub fn open(listen: &Listen, workers: usize) -> Result<Doors, ListenError> {
     }
     doors.addresses.extend(doors.shared.iter().map(Door::describe));
     Ok(doors)
+}
+
+/// The socket for HTTP, ready for a runtime; `None` where there is to be none, or where the preset address is taken.
+///
+/// # Errors
+/// The address is taken, or not ours.
+pub fn open_http(http: &HttpSettings) -> Result<Option<std::net::TcpListener>, ListenError> {
+    let Some(address) = http.address else { return Ok(None) };
+    let opened = || {
+        let socket = tcp_socket(address)?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(128)?;
+        Ok(socket.into())
+    };
+    match opened() {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if http.is_preset => {
+            tracing::warn!(%address, %error, "no HTTP: the default address cannot be had; set http.address");
+            Ok(None)
+        }
+        Err(source) => Err(ListenError::Tcp { address: address.to_string(), source }),
+    }
 }
 
 /// A socket for each worker, all on one address.

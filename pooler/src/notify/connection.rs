@@ -26,8 +26,10 @@ pub(super) enum Purpose {
     Nothing,
     /// A channel of a connection that was lost; it must not fail.
     Restore,
-    /// Somebody waits for it.
-    Answer(WorkerId, Token),
+    /// Somebody waits for a channel.
+    Channel(WorkerId, Token),
+    /// Somebody waits for what was committed before.
+    Mark(WorkerId, Token),
 }
 
 /// See the module.

@@ -41,12 +41,17 @@ impl Desk {
     /// its client.
     #[must_use]
     pub fn enlist(self: &Rc<Self>, session: SessionId, plan: &DialPlan, limit: usize) -> Listener {
+        let post = Post::new(session, limit);
+        self.posts.borrow_mut().insert(session, post.clone());
+        Listener::new(self.clone(), self.station(plan), post)
+    }
+
+    /// The station to which `plan` leads.
+    pub(super) fn station(&self, plan: &DialPlan) -> Arc<Station> {
         let station = Station { hosts: plan.hosts.clone(), dbname: plan.dbname.clone() };
         let mut stations = self.stations.borrow_mut();
-        let station = match stations.get_key_value(&station) {
-            Some((known, _)) => known.clone(),
-            None => Arc::new(station),
-        };
+        let known = stations.get_key_value(&station).map(|(known, _)| known.clone());
+        let station = known.unwrap_or_else(|| Arc::new(station));
         let plan = Box::new(listening(plan));
         match stations.get_mut(&station) {
             // The newest credential is the one that most likely works.
@@ -55,9 +60,14 @@ impl Desk {
                 stations.insert(station.clone(), Local { plan, channels: HashMap::new() });
             }
         }
-        let post = Post::new(session, limit);
-        self.posts.borrow_mut().insert(session, post.clone());
-        Listener::new(self.clone(), station, post)
+        station
+    }
+
+    /// The settings have changed: each session that listens looks whether it still hears from the right place.
+    pub fn wake(&self) {
+        for post in self.posts.borrow().values() {
+            post.wake();
+        }
     }
 
     pub(super) fn dismiss(&self, session: SessionId) {

@@ -122,6 +122,8 @@ impl Keeper {
                     let error = dial::explain(&error);
                     tracing::warn!(dbname, error, "cannot open the listening connection");
                     self.refuse_waiting();
+                    // Who is still here listens already.
+                    gap = true;
                 }
             }
             if began.elapsed() >= SETTLED {
@@ -134,7 +136,7 @@ impl Keeper {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        self.waiting.clear();
+        self.refuse_waiting();
         true
     }
 
@@ -272,13 +274,17 @@ impl Keeper {
         self.part(connection, ending)
     }
 
-    /// The connection is at its end: nobody may wait for it any more. Who waits for a channel waits for the next one.
+    /// The connection is at its end: nobody waits for its marks any more, and who waits for a channel
+    /// waits for the next one.
     fn part(&mut self, connection: Connection, ending: Ending) -> Ending {
         for purpose in connection.purposes {
-            if let Purpose::Answer(worker, token) = purpose {
-                self.waiting.push((worker, token));
+            match purpose {
+                Purpose::Channel(worker, token) => self.waiting.push((worker, token)),
+                Purpose::Mark(worker, token) => self.tell(worker, Item::Refused(token)),
+                Purpose::Nothing | Purpose::Restore => {}
             }
         }
+        self.flush();
         connection.line.close();
         ending
     }
@@ -297,14 +303,14 @@ impl Keeper {
         match ask {
             Ask::Listen(channel, token) => {
                 self.roster.add(&channel, worker);
-                connection.ask(&statement("LISTEN", &channel), Purpose::Answer(worker, token));
+                connection.ask(&statement("LISTEN", &channel), Purpose::Channel(worker, token));
             }
             Ask::Forget(channel) => {
                 if self.roster.remove(&channel, worker) {
                     connection.ask(&statement("UNLISTEN", &channel), Purpose::Nothing);
                 }
             }
-            Ask::Mark(token) => connection.mark(Purpose::Answer(worker, token)),
+            Ask::Mark(token) => connection.mark(Purpose::Mark(worker, token)),
         }
     }
 
@@ -327,10 +333,10 @@ impl Keeper {
                 Heard::Done => {
                     let failure = connection.failure.take();
                     match (connection.purposes.pop_front(), failure) {
-                        (Some(Purpose::Answer(worker, token)), None) => {
+                        (Some(Purpose::Channel(worker, token) | Purpose::Mark(worker, token)), None) => {
                             self.tell(worker, Item::Reached(token));
                         }
-                        (Some(Purpose::Answer(worker, token)), Some(_)) => {
+                        (Some(Purpose::Channel(worker, token) | Purpose::Mark(worker, token)), Some(_)) => {
                             self.tell(worker, Item::Refused(token));
                         }
                         (Some(Purpose::Restore), Some(body)) => return Err(Lost::Refused(body)),

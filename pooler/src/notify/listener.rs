@@ -8,6 +8,7 @@ use super::inbox::Inbox;
 use super::news::{Ask, Notification, Station, Token};
 use super::subscriptions::{Delivery, Readiness, Subscriptions};
 use crate::ids::SessionId;
+use crate::server::dial::DialPlan;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ struct State {
     mark: Option<(u32, Purpose)>,
     sending: Sending,
     past: Past,
+    /// The last question after which the client hears from another listening connection.
+    moving: Option<u32>,
 }
 
 /// What the desk and the session share.
@@ -80,11 +83,12 @@ impl Post {
             mark: None,
             sending: Sending::Nothing,
             past: Past::Unknown,
+            moving: None,
         };
         Rc::new(Self { session, state: RefCell::new(state), waker: RefCell::default() })
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -120,6 +124,9 @@ impl Post {
         let mut state = self.state.borrow_mut();
         self.wake();
         let Some((_, purpose)) = state.mark.take_if(|(waiting, _)| *waiting == number) else {
+            if state.moving.take_if(|last| *last == number).is_some() {
+                state.inbox.push_gap();
+            }
             return state.subscriptions.answer(number, reached);
         };
         match purpose {
@@ -154,6 +161,44 @@ pub struct Listener {
 impl Listener {
     pub(super) const fn new(desk: Rc<Desk>, station: Arc<Station>, post: Rc<Post>) -> Self {
         Self { desk, station, post }
+    }
+
+    /// Which listening connection it hears from.
+    #[cfg(test)]
+    pub(super) const fn station(&self) -> &Arc<Station> {
+        &self.station
+    }
+
+    /// Whether it hears from where the pool's connections lead.
+    #[must_use]
+    pub fn is_at(&self, plan: &DialPlan) -> bool {
+        self.station.hosts == plan.hosts && self.station.dbname == plan.dbname
+    }
+
+    /// The pool's connections lead elsewhere by new settings: hears from there. The client is told of the gap.
+    pub fn move_to(&mut self, plan: &DialPlan) {
+        self.leave_all();
+        self.station = self.desk.station(plan);
+        let questions = {
+            let State { subscriptions, next, moving, .. } = &mut *self.post.state.borrow_mut();
+            let questions = subscriptions.renew(|| {
+                *next = next.wrapping_add(1);
+                *next
+            });
+            *moving = questions.last().map(|(_, number)| *number);
+            questions
+        };
+        for (channel, number) in questions {
+            self.desk.join(&self.station, &channel, &self.post);
+            self.ask(Ask::Listen(channel, self.token(number)));
+        }
+    }
+
+    fn leave_all(&self) {
+        let held: Vec<_> = self.post.state.borrow().subscriptions.held().cloned().collect();
+        for channel in held {
+            self.desk.leave(&self.station, &channel, self.post.session);
+        }
     }
 
     /// Has `cx` woken when the hub tells something.
@@ -317,10 +362,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let held: Vec<_> = self.post.state.borrow().subscriptions.held().cloned().collect();
-        for channel in held {
-            self.desk.leave(&self.station, &channel, self.post.session);
-        }
+        self.leave_all();
         self.desk.dismiss(self.post.session);
     }
 }

@@ -20,3 +20,6 @@ pub use desk::Desk;
 pub use hub::start;
 pub use listener::{Gate, Listener};
 pub use news::{Ask, HubOrder, Item, News, Notification, Question, Station, Token};
+
+#[cfg(test)]
+mod tests;

@@ -81,15 +81,35 @@ impl Subscriptions {
     }
 
     /// The hub has answered the question with this number. A channel that it cannot have is returned: the hub need
-    /// not keep it in mind.
+    /// not keep it in mind. One that the client relies on already is had as soon as the hub can.
     pub fn answer(&mut self, number: u32, confirmed: bool) -> Option<Arc<str>> {
         let channel = self.asked.remove(&number)?;
+        let confirmed = confirmed || self.is_relied_on(&channel);
         let hold = self.holds.get_mut(&channel)?;
         if *hold != Hold::Asked(number) {
             return None;
         }
         *hold = if confirmed { Hold::Confirmed } else { Hold::Refused };
         (!confirmed).then_some(channel)
+    }
+
+    /// The hub has to be asked anew, elsewhere, for every channel that it holds; `number` numbers the questions.
+    pub fn renew(&mut self, mut number: impl FnMut() -> u32) -> Vec<(Arc<str>, u32)> {
+        self.asked.clear();
+        for (channel, hold) in &mut self.holds {
+            if *hold != Hold::Refused {
+                let number = number();
+                *hold = Hold::Asked(number);
+                self.asked.insert(number, channel.clone());
+            }
+        }
+        self.untidy = true;
+        self.asked.iter().map(|(number, channel)| (channel.clone(), *number)).collect()
+    }
+
+    /// The client relies on a channel, or will when its transaction commits.
+    fn is_relied_on(&self, channel: &Arc<str>) -> bool {
+        self.active.contains(channel) || self.actions.contains(&Action::Listen(channel.clone()))
     }
 
     /// A question for a channel is open.
@@ -266,6 +286,26 @@ mod tests {
         assert!(book.tidy().is_empty());
         // The hub is asked anew the next time.
         assert_eq!(book.want("a", 10), Readiness::Ask("a".into()));
+    }
+
+    #[test]
+    fn what_the_client_relies_on_is_asked_for_again_and_kept() {
+        let mut book = Subscriptions::default();
+        listen(&mut book, "a");
+        book.commit();
+        listen(&mut book, "b");
+        have(&mut book, "c");
+        let mut number = 10;
+        let mut asked = book.renew(|| {
+            number += 1;
+            number
+        });
+        asked.sort();
+        let channels: Vec<&str> = asked.iter().map(|(channel, _)| &**channel).collect();
+        assert_eq!(channels, ["a", "b", "c"]);
+        let refused: Vec<_> = asked.iter().filter_map(|(_, number)| book.answer(*number, false)).collect();
+        assert_eq!(refused, [Arc::from("c")]);
+        assert_eq!((book.delivery("a"), book.delivery("b")), (Delivery::Due, Delivery::Early));
     }
 
     #[test]

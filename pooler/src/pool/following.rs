@@ -4,6 +4,7 @@
 //! was the primary once. While there is no primary, clients wait in the pool's queue, and are served in its order when
 //! there is one again.
 
+use super::halt::Stance;
 use super::lead::{Lead, Origin};
 use super::{Member, Pool, PoolError};
 use crate::config::settings::Target;
@@ -58,8 +59,8 @@ impl Pool {
         } else if matches!(&*self.lead.borrow(), Lead::Hold(_)) {
             tracing::info!(pool = %self.key, waiting = self.counts().waiting, "work goes on");
         }
-        self.shut.set(!lead.is_open());
         *self.lead.borrow_mut() = lead;
+        self.set_shut();
         *self.failure.borrow_mut() = None;
         self.close_moved();
         if *self.lead.borrow() == Lead::Nowhere {
@@ -79,7 +80,8 @@ impl Pool {
     /// Whether a connection leads where the pool does.
     #[inline]
     pub(super) fn fits(&self, member: &Member) -> bool {
-        !self.shut.get() && member.origin == self.lead.borrow().origin()
+        let lead = self.lead.borrow();
+        lead.is_open() && self.stance.get() != Stance::Paused && member.origin == lead.origin()
     }
 
     /// Everybody who waits is told.

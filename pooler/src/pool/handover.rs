@@ -20,7 +20,7 @@ impl Pool {
     }
 
     pub(super) fn hand_over(&self, member: Box<Member>, worker: WorkerId) {
-        let Member { server, mut permit, origin } = *member;
+        let Member { server, mut permit, origin, .. } = *member;
         match server.park() {
             Ok(parked) => {
                 permit.move_to(worker.0);
@@ -37,7 +37,8 @@ impl Pool {
         match parked.unpark(self.surroundings.interner()) {
             Ok(server) => {
                 self.ledger.borrow_mut().begin_opening();
-                self.admit(Box::new(Member { server, origin, permit }));
+                let member = self.enlist(server, origin, permit);
+                self.admit(member);
             }
             Err(error) => tracing::debug!(pool = %self.key, %error, "server connection lost between workers"),
         }

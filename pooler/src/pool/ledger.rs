@@ -30,6 +30,17 @@ pub struct Counts {
     pub waiting: usize,
 }
 
+/// Where a connection was that is put aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// Lent.
+    Lease,
+    /// Being made fit.
+    Reset,
+    /// Being dialled.
+    Opening,
+}
+
 /// The books of one pool on one worker. `C` is a connection, `W` a waiting client.
 #[derive(Debug)]
 pub struct Ledger<C, W> {
@@ -87,6 +98,23 @@ impl<C, W> Ledger<C, W> {
         self.leased -= 1;
         self.idle.push_back(connection);
         None
+    }
+
+    /// A connection goes to rest although clients wait: nothing is lent just now.
+    pub fn keep_aside(&mut self, connection: C, from: From) {
+        match from {
+            From::Lease => self.leased -= 1,
+            From::Reset => self.resetting -= 1,
+            From::Opening => self.opening -= 1,
+        }
+        self.idle.push_back(connection);
+    }
+
+    /// Connections are lent again: those that are idle to the oldest waiters.
+    pub fn serve(&mut self) -> Vec<(W, C)> {
+        let count = self.idle.len().min(self.waiters.len());
+        self.leased += count;
+        self.waiters.drain(..count).zip(self.idle.drain(..count)).collect()
     }
 
     /// How many connections should be dialled now, were there no limits.

@@ -5,18 +5,23 @@
 //! found it fit, and that clients are served in order.
 
 pub mod budget;
+pub mod card;
 mod following;
+pub mod halt;
 mod handover;
 pub mod lead;
 pub mod lease;
 pub mod ledger;
 mod opening;
+mod pausing;
 pub mod pools;
 mod repair;
+pub mod tally;
 mod ticket;
 pub mod upkeep;
 mod welcome;
 
+pub use crate::stopwatch::count;
 pub use ticket::Ticket;
 pub use welcome::{Told, Welcome, Welcoming};
 
@@ -24,20 +29,25 @@ use crate::config::settings::PoolMode;
 use crate::ids::{ClusterId, PoolKey, WorkerId};
 use crate::mailbox::Mailboxes;
 use crate::parameters::Interner;
-use crate::pins::{PinReason, REASONS};
+use crate::pins::PinReason;
 use crate::relay::{RelayLimits, Traffic};
 use crate::server::checkin::{self, Circumstances, Verdict};
 use crate::server::connection::ServerConnection;
 use crate::server::dial::{self, DialError, DialPlan};
+use crate::shapes::PoolNumber;
 use crate::topology::{Newest, Snapshot};
 use budget::{Budget, Permit};
+use card::{Card, ServerReport, Stage};
+use halt::Stance;
 use lead::{Lead, Origin};
 use ledger::{Counts, Ledger};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use tally::{Counters, Tally};
 use thiserror::Error;
 
 /// Dials of one pool and worker at the same time: a server forks for each.
@@ -50,6 +60,8 @@ pub struct Member {
     pub server: ServerConnection,
     /// Where it was opened, if the topology said where.
     pub origin: Option<Origin>,
+    /// What an operator sees of it.
+    pub card: Rc<Card>,
     permit: Permit,
 }
 
@@ -114,67 +126,27 @@ impl PoolPlan {
     }
 }
 
-/// Counters of one pool on one worker; they only grow.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections lent.
-    pub assignments: Cell<u64>,
-    /// Transactions ended.
-    pub transactions: Cell<u64>,
-    /// Batches answered.
-    pub queries: Cell<u64>,
-    /// Bytes from clients.
-    pub received: Cell<u64>,
-    /// Bytes to clients.
-    pub sent: Cell<u64>,
-    /// Microseconds in which a connection was lent.
-    pub transaction_time: Cell<u64>,
-    /// Microseconds that clients waited for one.
-    pub wait_time: Cell<u64>,
-    /// Parses by clients.
-    pub client_parses: Cell<u64>,
-    /// Parses sent to servers.
-    pub server_parses: Cell<u64>,
-    /// Binds.
-    pub binds: Cell<u64>,
-    /// Logins of clients.
-    pub logins: Cell<u64>,
-    /// Server connections opened.
-    pub opened: Cell<u64>,
-    /// Server connections closed.
-    pub closed: Cell<u64>,
-    /// Microseconds for which sessions were pinned, by reason, in the order of [`PinReason::ALL`]; each pin counts
-    /// when it ends.
-    pub pinned: [Cell<u64>; REASONS],
-}
-
-impl Counters {
-    /// A pin has ended.
-    pub fn count_pin(&self, reason: PinReason, time: Duration) {
-        if let Some(counter) = self.pinned.get(reason as usize) {
-            count(counter, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-        }
-    }
-}
-
-/// Adds to a counter.
-pub fn count(counter: &Cell<u64>, more: u64) {
-    counter.set(counter.get().wrapping_add(more));
-}
-
 /// A pool as a report has it.
 #[derive(Debug, Clone)]
 pub struct PoolReport {
     /// Which pool.
     pub key: PoolKey,
+    /// Its number on this worker.
+    pub number: PoolNumber,
+    /// Sessions that keep their connection, by reason.
+    pub pinned: [u64; PinReason::ALL.len()],
+    /// When its connections go back.
+    pub mode: PoolMode,
+    /// Connections at most.
+    pub size: usize,
     /// Where its connections are.
     pub counts: Counts,
     /// Clients that are logged in.
     pub clients: usize,
-    /// Transactions ended.
-    pub transactions: u64,
-    /// Batches answered.
-    pub queries: u64,
+    /// When the client came that waits longest.
+    pub waits_since: Option<Instant>,
+    /// What it has counted.
+    pub tally: Tally,
 }
 
 impl PoolReport {
@@ -187,8 +159,11 @@ impl PoolReport {
         mine.resetting += theirs.resetting;
         mine.waiting += theirs.waiting;
         self.clients += other.clients;
-        self.transactions += other.transactions;
-        self.queries += other.queries;
+        for (mine, theirs) in self.pinned.iter_mut().zip(other.pinned) {
+            *mine += theirs;
+        }
+        self.waits_since = self.waits_since.into_iter().chain(other.waits_since).min();
+        self.tally.add(&other.tally);
     }
 }
 
@@ -206,6 +181,8 @@ struct Failure {
 pub struct Pool {
     /// Which pool.
     pub key: PoolKey,
+    /// A number that no other pool of the process has.
+    pub number: PoolNumber,
     /// Counters.
     pub counters: Counters,
     plan: RefCell<Rc<PoolPlan>>,
@@ -221,8 +198,12 @@ pub struct Pool {
     cluster: Cell<Option<ClusterId>>,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
     lead: RefCell<Lead>,
-    /// Nothing is lent or opened: the lead says why.
+    /// What the operator wants.
+    stance: Cell<Stance>,
+    /// Nothing is lent or opened: the lead or the stance says why.
     shut: Cell<bool>,
+    /// Of connections that are open, and of some that were.
+    cards: RefCell<Vec<Weak<Card>>>,
 }
 
 /// What the pools of one worker have in common.
@@ -263,8 +244,10 @@ impl Pool {
         told: Arc<Told>,
         surroundings: Rc<Surroundings>,
     ) -> Rc<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         Rc::new(Self {
             key,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             counters: Counters::default(),
             plan: RefCell::new(Rc::new(plan)),
             ledger: RefCell::default(),
@@ -279,7 +262,9 @@ impl Pool {
             cluster: Cell::new(None),
             snapshot: RefCell::default(),
             lead: RefCell::new(Lead::Settings),
+            stance: Cell::default(),
             shut: Cell::new(false),
+            cards: RefCell::default(),
         })
     }
 
@@ -347,6 +332,7 @@ impl Pool {
             }
             self.note_idle();
             count(&self.counters.assignments, 1);
+            member.card.stage.set(Stage::Lent);
             return Ok(Request::Now(member));
         }
         self.queue(now).map(Request::Wait)
@@ -403,6 +389,7 @@ impl Pool {
     #[inline]
     pub fn check_in(self: &Rc<Self>, mut member: Box<Member>, needs_reset: bool) {
         let now = Instant::now();
+        member.card.client.set(None);
         let plan = self.plan.borrow().clone();
         // One that a client listened on would tell the next one.
         let needs_reset = needs_reset || member.server.listens;
@@ -418,6 +405,10 @@ impl Pool {
             return self.discard(member, checkin::Discard::Moved);
         }
         member.server.released = now;
+        member.card.stage.set(Stage::Idle);
+        if self.stance.get() == Stance::Suspended {
+            return self.keep_aside(member, ledger::From::Lease);
+        }
         let waiting = self.counts().waiting > 0;
         if let Some(needier) = self.budget.needier(self.surroundings.worker.0, waiting, now) {
             self.ledger.borrow_mut().closed();
@@ -456,12 +447,16 @@ impl Pool {
     /// Hands a connection to the client it was granted to; if that has left, to the next.
     fn deliver(self: &Rc<Self>, mut granted: Option<(Rc<Ticket>, Box<Member>)>) {
         while let Some((ticket, member)) = granted {
+            member.card.stage.set(Stage::Lent);
             match ticket.grant(member) {
                 Ok(()) => {
                     count(&self.counters.assignments, 1);
                     break;
                 }
-                Err(member) => granted = self.ledger.borrow_mut().give_back(member),
+                Err(member) => {
+                    member.card.stage.set(Stage::Idle);
+                    granted = self.ledger.borrow_mut().give_back(member);
+                }
             }
         }
         self.note_idle();
@@ -503,15 +498,44 @@ impl Pool {
         count(&self.counters.binds, traffic.binds);
     }
 
-    /// For the log.
+    /// Where everything is, and what was counted.
     #[must_use]
     pub fn report(&self) -> PoolReport {
+        let plan = self.plan.borrow();
+        let ledger = self.ledger.borrow();
         PoolReport {
             key: self.key.clone(),
-            counts: self.counts(),
+            number: self.number,
+            pinned: Default::default(),
+            mode: plan.mode,
+            size: plan.size,
+            counts: ledger.counts(),
             clients: self.clients.get(),
-            transactions: self.counters.transactions.get(),
-            queries: self.counters.queries.get(),
+            waits_since: ledger.waiters().next().map(|ticket| ticket.since),
+            tally: self.counters.read(),
         }
+    }
+
+    /// Every server connection, whoever has it.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerReport> {
+        let generation = self.budget.generation();
+        self.cards.borrow().iter().filter_map(Weak::upgrade).map(|card| card.report(generation)).collect()
+    }
+
+    /// How many server connections use TLS.
+    #[must_use]
+    pub fn count_tls(&self) -> usize {
+        let cards = self.cards.borrow();
+        cards.iter().filter_map(Weak::upgrade).filter(|card| card.ends.tls.is_some()).count()
+    }
+
+    /// A connection that is new here, with its card.
+    fn enlist(&self, server: ServerConnection, origin: Option<Origin>, permit: Permit) -> Box<Member> {
+        let card = Card::new(&server);
+        let mut cards = self.cards.borrow_mut();
+        cards.retain(|card| card.strong_count() > 0);
+        cards.push(Rc::downgrade(&card));
+        Box::new(Member { server, origin, card, permit })
     }
 }

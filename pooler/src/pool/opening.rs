@@ -1,6 +1,8 @@
 //! Opening connections: as many as clients wait for, as far as the budget goes, and what happens when it fails.
 
 use super::budget::{Denied, Permit};
+use super::halt::Stance;
+use super::ledger;
 use super::{Failure, MOST_DIALS, Member, Pool, PoolError, count};
 use crate::ids::{PoolHost, WorkerId};
 use crate::mailbox::Order;
@@ -65,7 +67,8 @@ impl Pool {
                 Ok(server) => {
                     *pool.failure.borrow_mut() = None;
                     count(&pool.counters.opened, 1);
-                    pool.admit(Box::new(Member { server, origin, permit }));
+                    let member = pool.enlist(server, origin, permit);
+                    pool.admit(member);
                 }
                 Err(error) => {
                     drop(permit);
@@ -83,6 +86,9 @@ impl Pool {
 
     /// A connection that is new here goes to who waits, unless the pool leads elsewhere by now.
     pub(super) fn admit(self: &Rc<Self>, member: Box<Member>) {
+        if self.fits(&member) && self.stance.get() == Stance::Suspended {
+            return self.keep_aside(member, ledger::From::Opening);
+        }
         if self.fits(&member) {
             let granted = self.ledger.borrow_mut().opened(member);
             return self.deliver(granted);

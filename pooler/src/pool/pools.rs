@@ -1,5 +1,6 @@
 //! All pools of one worker.
 
+use super::halt::{Halts, Scope, Stance};
 use super::{Pool, Surroundings};
 use crate::auth::server_login::Credential;
 use crate::config::settings::DatabaseSettings;
@@ -23,13 +24,14 @@ pub struct Pools {
     pools: RefCell<HashMap<PoolKey, Rc<Pool>>>,
     surroundings: Rc<Surroundings>,
     rounds: Cell<u32>,
+    halts: RefCell<Halts>,
 }
 
 impl Pools {
     /// None yet.
     #[must_use]
     pub fn new(surroundings: Rc<Surroundings>) -> Self {
-        Self { pools: RefCell::default(), surroundings, rounds: Cell::new(0) }
+        Self { pools: RefCell::default(), surroundings, rounds: Cell::new(0), halts: RefCell::default() }
     }
 
     /// What the pools have in common.
@@ -66,6 +68,7 @@ impl Pools {
         let budget = runtime.budget(key, database, plan.size);
         let pool =
             Pool::new(key.clone(), plan, budget, runtime.facilities.told(key), self.surroundings.clone());
+        pool.halt(self.halts.borrow().of(&key.database));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
         pool.join(cluster(runtime, database));
         Some(pool)
@@ -128,6 +131,23 @@ impl Pools {
     #[must_use]
     pub fn all(&self) -> Vec<Rc<Pool>> {
         self.pools.borrow().values().cloned().collect()
+    }
+
+    /// Lends connections of these databases from now on, or does not.
+    pub fn halt(&self, scope: &Scope, stance: Stance) {
+        self.halts.borrow_mut().set(scope, stance);
+        for pool in self.all() {
+            if scope.has(&pool.key.database) {
+                let stance = self.halts.borrow().of(&pool.key.database);
+                pool.halt(stance);
+            }
+        }
+    }
+
+    /// Whether the pools of these databases are at rest ([`Pool::is_at_rest`]).
+    #[must_use]
+    pub fn are_at_rest(&self, scope: &Scope) -> bool {
+        self.all().iter().all(|pool| !scope.has(&pool.key.database) || pool.is_at_rest())
     }
 
     /// Closes every idle connection: the process ends.

@@ -1,7 +1,9 @@
 //! What is done to a connection before it is lent again: the check, the reset, and what brings one to rest whose client
 //! vanished. Meanwhile the ledger counts it as resetting.
 
-use super::{Member, Pool, PoolPlan};
+use super::card::Stage;
+use super::halt::Stance;
+use super::{Member, Pool, PoolPlan, ledger};
 use crate::server::checkin::{self, Circumstances, Verdict};
 use crate::server::connection::{Doubt, ServerConnection};
 use crate::server::exchange::{self, simple_query};
@@ -31,7 +33,7 @@ impl Pool {
         input: Option<crate::stream::Buffer>,
         needs_reset: bool,
     ) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
@@ -42,8 +44,14 @@ impl Pool {
         });
     }
 
-    pub(super) fn check(self: &Rc<Self>, mut member: Box<Member>) {
+    fn begin_reset(&self, member: &Member) {
+        member.card.client.set(None);
+        member.card.stage.set(Stage::Resetting);
         self.ledger.borrow_mut().begin_reset();
+    }
+
+    pub(super) fn check(self: &Rc<Self>, mut member: Box<Member>) {
+        self.begin_reset(&member);
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             let plan = pool.plan();
@@ -56,7 +64,7 @@ impl Pool {
     }
 
     pub(super) fn await_cancels(self: &Rc<Self>, member: Box<Member>) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             member.server.cancels.quiet().await;
@@ -65,7 +73,7 @@ impl Pool {
     }
 
     pub(super) fn reset(self: &Rc<Self>, member: Box<Member>, plan: Rc<PoolPlan>) {
-        self.ledger.borrow_mut().begin_reset();
+        self.begin_reset(&member);
         self.run_reset(member, plan);
     }
 
@@ -99,6 +107,10 @@ impl Pool {
         }
         if fit && verdict == Verdict::Reuse && self.fits(&member) {
             member.server.released = now;
+            member.card.stage.set(Stage::Idle);
+            if self.stance.get() == Stance::Suspended {
+                return self.keep_aside(member, ledger::From::Reset);
+            }
             let granted = self.ledger.borrow_mut().reset(member);
             self.deliver(granted);
         } else {

@@ -66,7 +66,8 @@ impl Pool {
     }
 
     fn keep_minimum(self: &Rc<Self>, now: Instant) {
-        let min_size = self.plan.borrow().min_size;
+        let min_size =
+            if self.stance.get() == super::halt::Stance::Open { self.plan.borrow().min_size } else { 0 };
         let used = self.clients.get() > 0 || self.open_here() > 0;
         let failing = self.failure.borrow().as_ref().is_some_and(|failure| failure.retry_at > now);
         if used

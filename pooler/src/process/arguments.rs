@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use super::route::Question;
 use crate::config::Arguments;
@@ -58,7 +58,8 @@ pub enum Command {
     ///
     /// Without a user in the URL it is enough that a client is greeted. With one it logs in, and runs a statement.
     Health {
-        /// Where it listens, postgres://USER:PASSWORD@HOST:PORT/DATABASE or less of it; PGPASSWORD works too
+        /// Where it listens, postgres://USER:PASSWORD@HOST:PORT/DATABASE or less of it (PGPASSWORD works too); or
+        /// where it answers by HTTP, http://HOST:PORT with /healthz, /readyz, /primary or /standby behind it
         #[arg(value_name = "URL")]
         url: Option<String>,
         /// Only if there is a primary that takes writes (needs a user)
@@ -71,8 +72,42 @@ pub enum Command {
         #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = crate::config::units::parse_duration)]
         timeout: std::time::Duration,
     },
-    /// Print every setting, as Markdown
-    Reference,
+    /// Print the manual page, or completions for a shell
+    Manual {
+        /// What
+        #[arg(value_name = "KIND", value_enum, default_value_t = Manual::Man)]
+        kind: Manual,
+    },
+    /// Print every setting, as Markdown; or all of the console, or every metric
+    Reference {
+        /// What about
+        #[arg(value_name = "PAGE", value_enum, default_value_t = Page::Settings)]
+        page: Page,
+    },
+}
+
+/// What the command line has to say of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Manual {
+    /// The manual page, for man(1).
+    Man,
+    /// Completions for bash.
+    Bash,
+    /// Completions for zsh.
+    Zsh,
+    /// Completions for fish.
+    Fish,
+}
+
+/// A page of the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Page {
+    /// Settings.
+    Settings,
+    /// The console.
+    Console,
+    /// Metrics.
+    Metrics,
 }
 
 #[cfg(test)]
@@ -105,7 +140,11 @@ mod tests {
     fn commands_are_told_from_files() {
         assert_eq!(parse(&["check", "x.toml"]).command, Some(Command::Check { file: "x.toml".to_owned() }));
         assert_eq!(parse(&["demo", "--check"]).command, Some(Command::Demo { check: true }));
-        assert_eq!(parse(&["reference"]).command, Some(Command::Reference));
+        assert_eq!(parse(&["reference"]).command, Some(Command::Reference { page: Page::Settings }));
+        assert_eq!(
+            parse(&["reference", "console"]).command,
+            Some(Command::Reference { page: Page::Console })
+        );
         assert!(CommandLine::try_parse_from(["hawser", "--workers", "2", "check", "x"]).is_err());
     }
 }

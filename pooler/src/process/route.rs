@@ -7,9 +7,9 @@ use hawser_sql_router::knowledge::{Knowledge, Nothing, SearchPath};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::verdicts::{as_json, as_table};
 use crate::catalog::{Live, LiveError};
 use crate::config::{Arguments, Environment, Problems, load};
+use crate::route::verdicts::{as_json, as_table};
 
 /// Longest line of standard input, in bytes. What is longer is answered with an error, and not kept.
 const LONGEST_LINE: u64 = 512 * 1024 * 1024;

@@ -1,11 +1,12 @@
 //! The control thread: opens the doors, starts the workers, hands clients out, and obeys signals to the end.
 
+use crate::config::Effective;
 use crate::config::settings::Settings;
+use crate::control::{Desk, Furniture, Reload};
 use crate::ids::WorkerId;
 use crate::listener::{self, Door, Doors, ListenError};
-use crate::mailbox::{Drain, Mailboxes, Order};
+use crate::mailbox::{Drain, Mailboxes, Operator, Order};
 use crate::notify;
-use crate::pool::PoolReport;
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::tls::TlsError;
 use crate::topology::Topology;
@@ -37,28 +38,41 @@ pub enum RunError {
     Start(#[from] io::Error),
 }
 
-/// Reads the settings anew and says what changed, or why it cannot be done.
-pub type Reload = Box<dyn FnMut(&Settings) -> Result<(Settings, Vec<String>), Vec<String>>>;
+/// Averages are taken this often when nothing is written to the log.
+const PERIOD: Duration = Duration::from_secs(60);
 
-/// Runs until a signal ends it.
+/// Runs until a signal or an operator ends it.
 ///
 /// # Errors
 /// It could not be started.
-pub fn run(settings: Settings, reload: Reload) -> Result<(), RunError> {
+pub fn run(settings: Settings, sources: Vec<Effective>, reload: Reload) -> Result<(), RunError> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     tokio.block_on(async move {
         // Before anybody can know that we are here: a signal that comes early must not kill us.
         let signals = Signals::new()?;
-        let Doors { shared, of_workers, addresses } = listener::open(&settings.listen, settings.workers)?;
+        let doors = listener::open(&settings.listen, settings.workers)?;
+        let listening = doors.listening();
+        let Doors { shared, of_workers, addresses } = doors;
+        let http = listener::open_http(&settings.http)?;
         let facilities = Facilities::new(settings.workers);
         let runtime = Arc::new(Runtime::load(settings, facilities)?);
-        let (mailboxes, threads) = start_workers(of_workers, &runtime)?;
+        let (operators, arriving) = mpsc::unbounded_channel();
+        let (mailboxes, threads) = start_workers(of_workers, operators, &runtime)?;
         for address in addresses {
             tracing::info!(address, "listening");
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let topology = Topology::start(&runtime, mailboxes.clone());
-        let control = Control { mailboxes, runtime, reload, signals, topology };
+        let (endings, told) = mpsc::unbounded_channel();
+        let of_desk = mailboxes.clone();
+        let furniture =
+            Furniture { mailboxes: of_desk, runtime, sources, reload, listening, topology, endings };
+        let desk = Desk::open(furniture, arriving);
+        if let Some(listener) = http {
+            tracing::info!(address = %listener.local_addr()?, "listening for HTTP");
+            desk.serve_http(listener);
+        }
+        let control = Control { mailboxes, desk, signals, told };
         control.run(shared).await;
         // The workers have nothing left to do, and end with the process.
         drop(threads);
@@ -69,11 +83,12 @@ pub fn run(settings: Settings, reload: Reload) -> Result<(), RunError> {
 /// One worker for each set of listening sockets.
 fn start_workers(
     listeners: Vec<Vec<TcpListener>>,
+    operators: mpsc::UnboundedSender<Box<Operator>>,
     runtime: &Arc<Runtime>,
 ) -> io::Result<(Mailboxes, Vec<JoinHandle<()>>)> {
     let (senders, receivers): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let (hub, orders) = mpsc::unbounded_channel();
-    let mailboxes = Mailboxes::new(senders).with_hub(hub);
+    let mailboxes = Mailboxes::new(senders).with_hub(hub).with_operators(operators);
     notify::start(mailboxes.clone(), orders);
     let mut threads = Vec::new();
     for (number, (receiver, listeners)) in receivers.into_iter().zip(listeners).enumerate() {
@@ -109,10 +124,10 @@ impl Signals {
 
 struct Control {
     mailboxes: Mailboxes,
-    runtime: Arc<Runtime>,
-    reload: Reload,
+    desk: Rc<Desk>,
     signals: Signals,
-    topology: Topology,
+    /// Operators that want the process to end.
+    told: mpsc::UnboundedReceiver<Drain>,
 }
 
 impl Control {
@@ -124,6 +139,7 @@ impl Control {
             .collect();
         drop(doors);
         let drain = self.obey_signals().await;
+        self.desk.begin_draining();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         for task in accepting {
             task.abort();
@@ -132,57 +148,35 @@ impl Control {
         self.drain(drain).await;
     }
 
-    /// Obeys signals until one of them says to end, and how.
+    /// Obeys signals until one of them, or an operator, says to end, and how.
     async fn obey_signals(&mut self) -> Drain {
         let mut watchdog = watchdog();
-        let mut report = report_clock(&self.runtime.settings);
+        let period = self.desk.runtime().settings.log.stats_period;
+        let mut clock = period_clock(period.unwrap_or(PERIOD));
         loop {
             tokio::select! {
-                _ = self.signals.hangup.recv() => self.reload(),
+                _ = self.signals.hangup.recv() => self.desk.reload(),
                 _ = self.signals.terminate.recv() => return Drain::WaitForClients,
                 _ = self.signals.interrupt.recv() => return Drain::WaitForTransactions,
                 _ = self.signals.quit.recv() => return Drain::Immediately,
+                Some(drain) = self.told.recv() => return drain,
                 () = tick(&mut watchdog) => drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog])),
-                () = tick(&mut report) => self.report().await,
+                _ = clock.tick() => {
+                    self.desk.end_period().await;
+                    if period.is_some() {
+                        self.desk.log_pools().await;
+                    }
+                }
             }
         }
-    }
-
-    fn reload(&mut self) {
-        tracing::info!("reloading the settings");
-        let _ = sd_notify::NotifyState::monotonic_usec_now()
-            .and_then(|now| sd_notify::notify(&[sd_notify::NotifyState::Reloading, now]));
-        match (self.reload)(&self.runtime.settings) {
-            Ok((settings, changes)) => match Runtime::load(settings, self.runtime.facilities.clone()) {
-                Ok(runtime) => {
-                    self.runtime = Arc::new(runtime);
-                    for worker in 0..self.mailboxes.workers() {
-                        self.mailboxes.send(WorkerId(worker), Order::Apply(self.runtime.clone()));
-                    }
-                    self.topology.apply(&self.runtime);
-                    for change in changes {
-                        tracing::info!("reload: {change}");
-                    }
-                    tracing::info!("settings reloaded");
-                }
-                Err(error) => tracing::error!(%error, "reload failed, the running settings stay"),
-            },
-            Err(problems) => {
-                for problem in problems {
-                    tracing::error!("reload: {problem}");
-                }
-                tracing::error!("reload failed, the running settings stay");
-            }
-        }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
     /// Ends the sessions as told, and then the workers. A second signal ends them at once.
     async fn drain(mut self, drain: Drain) {
-        tracing::info!(?drain, clients = self.runtime.facilities.clients.used(), "shutting down");
+        tracing::info!(?drain, clients = self.desk.runtime().facilities.clients.used(), "shutting down");
         self.send_all(drain);
         let mut left = self.leave();
-        let patience = self.runtime.settings.timeouts.shutdown;
+        let patience = self.desk.runtime().settings.timeouts.shutdown;
         if drain != Drain::Immediately {
             tokio::select! {
                 () = all(&mut left) => return,
@@ -190,6 +184,7 @@ impl Control {
                 _ = self.signals.terminate.recv() => {}
                 _ = self.signals.interrupt.recv() => {}
                 _ = self.signals.quit.recv() => {}
+                Some(_) = self.told.recv() => {}
             }
             self.send_all(Drain::Immediately);
         }
@@ -211,36 +206,6 @@ impl Control {
                 left
             })
             .collect()
-    }
-
-    /// Writes the counters of each pool to the log.
-    async fn report(&self) {
-        let mut pools: Vec<PoolReport> = Vec::new();
-        for worker in 0..self.mailboxes.workers() {
-            let (sender, reply) = oneshot::channel();
-            self.mailboxes.send(WorkerId(worker), Order::Report(sender));
-            for report in reply.await.unwrap_or_default() {
-                match pools.iter_mut().find(|known| known.key == report.key) {
-                    Some(known) => known.add(&report),
-                    None => pools.push(report),
-                }
-            }
-        }
-        for pool in pools {
-            let counts = pool.counts;
-            tracing::info!(
-                pool = %pool.key,
-                clients = pool.clients,
-                waiting = counts.waiting,
-                leased = counts.leased,
-                idle = counts.idle,
-                opening = counts.opening,
-                resetting = counts.resetting,
-                transactions = pool.transactions,
-                queries = pool.queries,
-                "stats"
-            );
-        }
     }
 }
 
@@ -265,10 +230,8 @@ fn watchdog() -> Option<tokio::time::Interval> {
     sd_notify::watchdog_enabled().map(|limit| tokio::time::interval(limit / 2))
 }
 
-fn report_clock(settings: &Settings) -> Option<tokio::time::Interval> {
-    let period = settings.log.stats_period?;
-    let start = tokio::time::Instant::now() + period;
-    Some(tokio::time::interval_at(start, period))
+fn period_clock(period: Duration) -> tokio::time::Interval {
+    tokio::time::interval_at(tokio::time::Instant::now() + period, period)
 }
 
 /// The next tick of a clock; never, without one.

@@ -244,6 +244,7 @@ impl Relay {
             }
             backend::COMMAND_COMPLETE if fate == Fate::Forward => {
                 if let Some(tag) = message::command_tag(body) {
+                    self.batch.rows += crate::shapes::rows_of(tag);
                     let said = said.flatten();
                     if client.state.note_change(tag, said.as_ref().map(|(deed, _)| &**deed)) {
                         shared.registry.note_change();
@@ -258,6 +259,19 @@ impl Relay {
             return Ok(!self.is_for_client(body, client));
         }
         Ok(fate == Fate::Swallow)
+    }
+
+    /// Keeps the SQLSTATE of an error for whoever counts.
+    #[cold]
+    fn note_error(&mut self, body: &[u8]) {
+        /// A pipeline may fail more often than this before anybody counts.
+        const MOST: usize = 256;
+        self.batch.errors += 1;
+        if let Ok(sqlstate) = message::error_fields(body).sqlstate.try_into()
+            && self.errors.len() < MOST
+        {
+            self.errors.push(sqlstate);
+        }
     }
 
     /// The server is ready after something that may have written.
@@ -345,6 +359,7 @@ impl Relay {
             self.down.ahead = Some(wording::without_position(&words));
             return Ok(true);
         }
+        self.note_error(body);
         client.state.fail();
         let Some(words) = words else { return Ok(false) };
         self.replay.give_up();

@@ -41,8 +41,9 @@ impl Relay {
         };
         let listens = channels().next().is_some();
         let notifies = effects.contains(&Effect::Notify);
-        let unlistens =
-            effects.iter().any(|effect| matches!(effect, Effect::Unlisten(_) | Effect::UnlistenAll));
+        let unlistens = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Unlisten(_) | Effect::UnlistenAll | Effect::DiscardAll));
         if self.keep || !(listens || notifies || unlistens) {
             return true;
         }
@@ -74,8 +75,9 @@ impl Relay {
         if self.up.wait == Some(Wait::Unlisten) {
             return false;
         }
+        let speaks = client.input.as_ref().is_some_and(|input| !input.is_empty());
         self.up.wait = match &client.listener {
-            Some(listener) if server.queue.is_settled() => Wait::at(listener.begin_message()),
+            Some(listener) if speaks && server.queue.is_settled() => Wait::at(listener.begin_message()),
             _ => None,
         };
         self.up.wait.is_none()

@@ -21,6 +21,7 @@ use crate::notify::{Desk, Listener};
 use crate::pins::PinReasons;
 use crate::server::connection::{Doubt, Effect, ServerConnection};
 use crate::server::dial::Local;
+use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
 use crate::statements::{ClientStatements, Deed, Registry};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_sql_router::ending::Ending;
@@ -76,6 +77,8 @@ pub struct UnnamedStatement {
     pub deed: Option<Arc<Deed>>,
     /// Whether it may end a transaction.
     pub ending: Option<Ending>,
+    /// Its shape, for statistics.
+    pub shape: Option<Rc<Shape>>,
 }
 
 /// What the rooms above hand in, the same for all sessions of a worker.
@@ -91,6 +94,8 @@ pub struct Shared {
     pub proven: Proven,
     /// Where sessions listen.
     pub desk: Rc<Desk>,
+    /// What queries of one shape come to.
+    pub shapes: Shapes,
 }
 
 /// Limits that the relay holds clients to.
@@ -196,6 +201,13 @@ pub struct Relay {
     limits: RelayLimits,
     /// Counts for statistics.
     pub traffic: Traffic,
+    /// What has been counted of that.
+    counted: Traffic,
+    /// Which pool the server connection is of.
+    pub pool: PoolNumber,
+    batch: Batch,
+    /// SQLSTATEs of errors that the client was sent; whoever counts them takes them out.
+    pub errors: Vec<[u8; 5]>,
     /// What was sent and is not answered may end the transaction.
     ending: Option<Ending>,
 }
@@ -249,6 +261,31 @@ pub struct Traffic {
     pub binds: u64,
 }
 
+/// The batch that is under way, for statistics.
+#[derive(Debug, Default)]
+struct Batch {
+    shape: OfBatch,
+    /// Of the statement that was bound last.
+    bound: Option<Rc<Shape>>,
+    rows: u64,
+    errors: u64,
+    /// Bytes that had been sent to the client when it began.
+    sent: u64,
+}
+
+impl Traffic {
+    const fn since(self, before: Self) -> Self {
+        Self {
+            received: self.received - before.received,
+            sent: self.sent - before.sent,
+            queries: self.queries - before.queries,
+            client_parses: self.client_parses - before.client_parses,
+            server_parses: self.server_parses - before.server_parses,
+            binds: self.binds - before.binds,
+        }
+    }
+}
+
 impl Relay {
     /// A relay that has seen nothing yet.
     #[must_use]
@@ -265,6 +302,10 @@ impl Relay {
             replay: replay::Replay::default(),
             limits,
             traffic: Traffic::default(),
+            counted: Traffic::default(),
+            pool: 0,
+            batch: Batch::default(),
+            errors: Vec::new(),
             ending: None,
         }
     }
@@ -334,6 +375,25 @@ impl Relay {
             || !self.up.out.is_empty()
             || !self.down.out.is_empty()
             || self.up.wait.is_some()
+    }
+
+    /// The batch is over: its shape and what it came to, but for what the relay does not know.
+    pub fn take_batch(&mut self) -> (OfBatch, Outcome) {
+        let batch = &mut self.batch;
+        let outcome = Outcome {
+            rows: std::mem::take(&mut batch.rows),
+            errors: std::mem::take(&mut batch.errors),
+            bytes: self.traffic.sent - std::mem::replace(&mut batch.sent, self.traffic.sent),
+            ..Outcome::default()
+        };
+        (std::mem::take(&mut batch.shape), outcome)
+    }
+
+    /// What has passed since the last time.
+    pub fn take_traffic(&mut self) -> Traffic {
+        let passed = self.traffic.since(self.counted);
+        self.counted = self.traffic;
+        passed
     }
 
     /// Whether every byte of the server's has reached the client.

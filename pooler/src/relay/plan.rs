@@ -7,6 +7,7 @@ use super::naming::{self, Renamed};
 use super::{ClientSide, Relay, Shared, Stop, Violation, undo};
 use crate::pins::PinReason;
 use crate::server::connection::{Doubt, Effect, ServerConnection, UnnamedOwner};
+use crate::shapes::Shape;
 use crate::statements::{About, Deed, Form, Presence, Statement, StatementKey};
 use hawser_sql_router::calls::{Ask, Sequences};
 use hawser_sql_router::effects::{self, Effect as SqlEffect, Effects};
@@ -18,6 +19,7 @@ use hawser_wire::frontend::{self as message, Target};
 use hawser_wire::reply_queue::{Fate, Request};
 use hawser_wire::tag::frontend;
 use std::num::NonZeroU32;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What became of a message.
@@ -126,6 +128,9 @@ impl Relay {
             }
         }
         self.note_ending(ending::of_text(text));
+        if let Some(shape) = shared.shapes.of(self.pool, text) {
+            self.batch.shape.call(&shape);
+        }
         client.unnamed.statement = None;
         server.unnamed = None;
         self.up.barrier |= client.state.is_meaning_unsettled();
@@ -255,6 +260,9 @@ impl Relay {
             self.make_way(deed, false, server);
         }
         let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
+        if let Some(shape) = &self.batch.bound {
+            self.batch.shape.call(shape);
+        }
         self.forward(header, body, Some(Request::Execute), effect, client, server);
         self.up.barrier |= client.state.is_meaning_unsettled();
         Planned::Yes
@@ -276,13 +284,21 @@ impl Relay {
         let renamed = self.rename_parse(parse.text, client, server, shared);
         let text = renamed.as_ref().map_or(parse.text, |renamed| &renamed.text);
         if parse.name.is_empty() {
+            let shape = shared.shapes.of(self.pool, parse.text);
             match &renamed {
                 None => {
-                    self.remember_unnamed(text, parse.types, Deed::of_text(text), client, server);
+                    self.remember_unnamed(text, parse.types, Deed::of_text(text), shape, client, server);
                     self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
                 }
                 Some(renamed) => {
-                    self.remember_unnamed(text, parse.types, Some(renamed.deed.clone()), client, server);
+                    self.remember_unnamed(
+                        text,
+                        parse.types,
+                        Some(renamed.deed.clone()),
+                        shape,
+                        client,
+                        server,
+                    );
                     self.up.out.skip(header.total());
                     self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
                     owe(Request::Parse, Fate::Forward, Some(Effect::Unnamed), client, server);
@@ -382,6 +398,7 @@ impl Relay {
         text: &[u8],
         types: &[u8],
         deed: Option<Arc<Deed>>,
+        shape: Option<Rc<Shape>>,
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
@@ -397,6 +414,7 @@ impl Relay {
         kept.rest.extend_from_slice(types);
         kept.deed = deed;
         kept.ending = ending::of_text(text);
+        kept.shape = shape;
         server.unnamed =
             Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
@@ -473,6 +491,7 @@ impl Relay {
             let kept = client.unnamed.statement.as_ref();
             client.state.bind(portal, kept.and_then(|kept| kept.deed.as_ref()));
             self.note_ending(kept.and_then(|kept| kept.ending));
+            self.batch.bound = kept.and_then(|kept| kept.shape.clone());
             self.forward(header, body, Some(Request::Bind), None, client, server);
             return Ok(Planned::Yes);
         }
@@ -483,6 +502,7 @@ impl Relay {
             Meant::Statement(statement) => {
                 client.state.bind(portal, statement.deed.as_ref());
                 self.note_ending(statement.ending);
+                self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
                 let ours = ServerName::new(statement.id.0);
                 self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, ours.as_bytes()));
                 Some(Effect::Bound(statement.id))

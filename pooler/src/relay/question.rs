@@ -174,7 +174,7 @@ const THINGS: &str = " UNION ALL SELECT 'role', pg_catalog.current_setting('role
      WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
      UNION ALL SELECT 'prepared', NULL, NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_prepared_statements \
      WHERE pg_catalog.left(name, 8) OPERATOR(pg_catalog.<>) 'hawser_p') \
-     UNION ALL SELECT 'listen', NULL, NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) \
+     UNION ALL SELECT 'listen', c, NULL, NULL FROM pg_catalog.pg_listening_channels() AS c \
      UNION ALL SELECT 'custom', n, pg_catalog.current_setting(n, true), NULL FROM (SELECT DISTINCT \
      pg_catalog.lower(m[1]) AS n FROM pg_catalog.pg_proc p, pg_catalog.regexp_matches(p.prosrc, \
      $hawser$(?:set_config\\s*\\(\\s*'|\\mset\\s+(?:session\\s+)?)([a-z_][\\w$]*\\.[\\w$.]+)$hawser$, 'gi') AS m \
@@ -185,6 +185,8 @@ const THINGS: &str = " UNION ALL SELECT 'role', pg_catalog.current_setting('role
 pub(super) struct Findings {
     /// What only this connection has.
     pub(super) things: PinReasons,
+    /// Channels that it listens on, the hub's included.
+    pub(super) channels: Vec<String>,
     /// Name, value as `pg_settings` has it, value as SHOW has it.
     set: Vec<(String, String, String)>,
     defaults: Vec<String>,
@@ -212,7 +214,7 @@ pub(super) fn read(rows: &[Vec<Option<String>>]) -> Findings {
             "cursor" => findings.things.add(PinReason::HoldableCursor),
             "lock" => findings.things.add(PinReason::AdvisoryLock),
             "prepared" => findings.things.add(PinReason::SqlPrepared),
-            "listen" => findings.things.add(PinReason::Listen),
+            "listen" => findings.channels.push(owned(first)),
             _ => {}
         }
     }

@@ -606,7 +606,11 @@ pub(super) fn answered(
 ) {
     let Some(question) = client.state.take_asked() else { return };
     let before = client.state.settings.clone();
-    let findings = super::question::read(rows);
+    let mut findings = super::question::read(rows);
+    let by_hub = |channel: &String| client.listener.as_ref().is_some_and(|listener| listener.has(channel));
+    if !findings.channels.iter().all(by_hub) {
+        findings.things.add(PinReason::Listen);
+    }
     let settings = findings.settings(&before, &server.base.settings);
     let state = &mut client.state;
     state.set(if settings == *before { before.clone() } else { shared.local.interner.intern(settings) });

@@ -47,6 +47,7 @@ impl Scene {
             registry: Arc::default(),
             proven: Proven::default(),
             desk: Desk::new(crate::ids::WorkerId(0), crate::mailbox::Mailboxes::new(vec![])),
+            shapes: crate::shapes::Shapes::new(10),
         };
         let settings = shared.local.interner.intern(ParameterSet::default());
         let client = ClientSide {
@@ -443,6 +444,7 @@ fn an_unnamed_statement_that_we_sent_again_in_vain_is_still_the_clients() {
                 rest: b"SELECT 1\0\0\0".to_vec(),
                 deed: None,
                 ending: None,
+                shape: None,
             })),
         };
         let batch = [execute(), bind(""), encode::SYNC.to_vec()].concat();

@@ -127,7 +127,7 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Result<bool, Stop> {
-        if client.input.is_none() || !self.is_open_at_all(client, server) {
+        if !self.is_open_at_all(client, server) {
             return Ok(false);
         }
         let Some(mut input) = client.input.take() else { return Ok(false) };

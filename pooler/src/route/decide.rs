@@ -121,7 +121,11 @@ pub fn decide(
         near.iter().filter(|host| is_fresh(host, circumstances)).map(|host| host.id).collect();
     match prefer(&fresh) {
         Some(host) => Decision::Standby(host),
-        None if circumstances.may_wait => Decision::Wait(needed(circumstances)),
+        None if circumstances.may_wait => {
+            // What is proven for the present has replayed whatever position is asked for.
+            let position = wishes.min_lsn.map_or(Moment::NEVER, |_| circumstances.now);
+            Decision::Wait(needed(circumstances).max(position))
+        }
         None => Decision::Primary(Why::NotFresh),
     }
 }

@@ -7,6 +7,7 @@ pub mod balance;
 pub mod decide;
 mod knowledge;
 mod router;
+pub mod verdicts;
 pub mod wishes;
 
 pub use router::{Attempt, Common, Counts, Router, Scope};

@@ -58,6 +58,25 @@ pub struct Counts {
     pub rerun: Cell<u64>,
 }
 
+impl Counts {
+    /// Each with where it led and the reason in words.
+    #[must_use]
+    pub fn told(&self) -> Vec<(&'static str, &'static str, u64)> {
+        [
+            ("standby", "read", &self.standby),
+            ("primary", "write", &self.write),
+            ("primary", "asked", &self.asked),
+            ("primary", "serializable", &self.serializable),
+            ("primary", "no standby", &self.no_standby),
+            ("primary", "lag", &self.lag),
+            ("primary", "not fresh", &self.not_fresh),
+            ("primary", "refused", &self.rerun),
+        ]
+        .map(|(to, why, count)| (to, why, count.get()))
+        .to_vec()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Router {

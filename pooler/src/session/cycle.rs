@@ -4,14 +4,15 @@ use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
 use super::loss::{Aftermath, Circumstances, Then, aftermath};
+use super::notes::Watch;
 use super::refusal::{self, Refusal};
 use super::routing::Errand;
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
-use crate::pins::PinReasons;
-use crate::pool::{Member, Pool, PoolError, PoolPlan, Request, Ticket, count};
+use crate::pool::{Member, Pool, PoolError, PoolPlan, Request, Ticket};
 use crate::relay::{Relay, Stop};
+use crate::report::Doing;
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
 use crate::stream::buffer::SMALL;
@@ -58,6 +59,7 @@ impl Session {
     /// Has the first batch in the input served, wherever it can be.
     async fn serve(&mut self) -> Result<(), End> {
         let since = Instant::now();
+        self.handle.trace.requested.set(Some(since));
         let mut errand = Errand::new(self.pool.clone());
         loop {
             while let Some(proof) = self.route(&mut errand, since) {
@@ -102,6 +104,7 @@ impl Session {
                 Idle::Signal(Signal::Cancelled | Signal::Cut) => {}
                 Idle::Signal(Signal::TimeOut(timer)) => return Err(Box::pin(self.time_out(timer)).await),
                 Idle::Signal(Signal::Drain(drain)) => return Err(Box::pin(self.drain(drain)).await),
+                Idle::Signal(Signal::Kill) => return Err(Box::pin(self.killed()).await),
             }
         }
     }
@@ -127,7 +130,7 @@ impl Session {
         let outcome = self.wait(pool, &ticket, since).await;
         self.handle.set_place(Place::Detached);
         self.handle.set_deadline(None);
-        count(&pool.counters.wait_time, micros(since));
+        self.note_wait(pool, since.elapsed());
         if !matches!(outcome, Ok(Linked::Here(_))) {
             pool.leave(&ticket);
         }
@@ -173,6 +176,10 @@ impl Session {
                 Waited::Signal(Signal::Drain(drain)) => {
                     pool.leave(ticket);
                     return Err(Box::pin(self.drain(drain)).await);
+                }
+                Waited::Signal(Signal::Kill) => {
+                    pool.leave(ticket);
+                    return Err(Box::pin(self.killed()).await);
                 }
             };
             // Before the client is told: one that does not read would be granted a connection meanwhile.
@@ -251,14 +258,14 @@ impl Session {
             cancels: member.server.cancels.clone(),
             plan: plan.clone(),
             origin: pool.cluster().zip(member.origin),
+            card: member.card.clone(),
+            pool: pool.clone(),
         }));
-        let mut watch = Watch { since, state: None };
-        let release = poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &plan, &mut watch)).await;
+        let mut watch = self.note_begin(&pool, &mut relay, &member, since);
+        let release =
+            poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &pool, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
-        self.note_pins(PinReasons::default());
-        pool.count_traffic(relay.traffic);
-        count(&pool.counters.transactions, 1);
-        count(&pool.counters.transaction_time, micros(since));
+        self.note_end(&pool, &mut relay, &member, &watch);
         self.end_errand(errand, since, relay.acknowledged);
         let settled = matches!(release, Release::Settled);
         let state = &self.client.state;
@@ -331,6 +338,7 @@ impl Session {
             Then::Lost => Some(Deferred::Lost),
         };
         let Some(refusal) = answer else { return Ok(()) };
+        self.count_refusal(&refusal);
         let mut out = Vec::new();
         for _ in 0..loss.owed {
             refusal.write(&mut out, Severity::Error);
@@ -369,6 +377,7 @@ impl Session {
         cx: &mut Context<'_>,
         relay: &mut Relay,
         member: &mut Member,
+        pool: &Pool,
         plan: &PoolPlan,
         watch: &mut Watch,
     ) -> Poll<Release> {
@@ -390,7 +399,6 @@ impl Session {
             Poll::Ready(Ok(())) => Poll::Ready(Release::Settled),
             Poll::Ready(Err(stop)) => Poll::Ready(Release::Stopped(stop)),
             Poll::Pending => {
-                self.note_pins(self.client.state.pins);
                 let status = member.server.status;
                 // A session that keeps its server connection is never idle without it, so it looks here.
                 if let Some(drain) = self.handle.postponed()
@@ -408,47 +416,45 @@ impl Session {
                 }
                 // What was flushed without a Sync is a transaction, whatever the last status was.
                 let idle = status == TransactionStatus::Idle && member.server.queue.is_settled();
-                self.watch(watch, relay.is_busy(&member.server), idle);
+                let pinned = self.note_pins(pool);
+                if let Some(took) = self.watch(watch, relay.is_busy(&member.server), idle) {
+                    self.note_query(pool, relay, took, pinned);
+                }
                 Poll::Pending
             }
         }
     }
 
-    /// Operators see why a session keeps its server connection.
-    fn note_pins(&self, pins: PinReasons) {
-        self.handle.note_pins(pins, |reason, time| self.pool.counters.count_pin(reason, time));
-    }
-
-    /// Sets the deadline when the session begins or ends to wait for the server.
-    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) {
+    /// Sets the deadline when the session begins or ends to wait for the server. How long a query took, when one
+    /// is over.
+    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> Option<Duration> {
         if watch.state == Some((busy, idle)) {
-            return;
+            return None;
         }
-        watch.state = Some((busy, idle));
+        let first = watch.state.replace((busy, idle)).is_none();
         let timeouts = &*self.timeouts;
-        let now = if busy {
-            timeouts.query
+        let (limit, timer, doing) = if busy {
+            (timeouts.query, Timer::Query, Doing::Busy)
         } else if idle {
-            timeouts.client_idle
+            (timeouts.client_idle, Timer::ClientIdle, Doing::Pinned)
         } else {
-            timeouts.idle_transaction
+            (timeouts.idle_transaction, Timer::IdleTransaction, Doing::Thinking)
         };
-        let timer = if busy {
-            Timer::Query
-        } else if idle {
-            Timer::ClientIdle
-        } else {
-            Timer::IdleTransaction
-        };
-        if now.is_none() && timeouts.transaction.is_none() {
-            return self.handle.set_deadline(None);
+        self.handle.trace.doing.set(doing);
+        let timed = limit.is_some() || timeouts.transaction.is_some();
+        if first && busy && !timed {
+            self.handle.set_deadline(None);
+            return None;
         }
-        let now = now.map(|limit| (Instant::now() + limit, timer));
+        let now = Instant::now();
+        let over = watch.time_query(busy, now);
+        let limit = limit.map(|limit| (now + limit, timer));
         let whole = timeouts
             .transaction
             .filter(|_| busy || !idle)
             .map(|limit| (watch.since + limit, Timer::Transaction));
-        self.handle.set_deadline(now.into_iter().chain(whole).min_by_key(|(at, _)| *at));
+        self.handle.set_deadline(limit.into_iter().chain(whole).min_by_key(|(at, _)| *at));
+        over
     }
 
     /// Gives a server connection back that is in the middle of something, or closes it.
@@ -493,6 +499,7 @@ impl Session {
             }
             Release::Signal(Signal::TimeOut(timer)) => (End::TimeOut(timer), Some(Refusal::TimeOut(timer))),
             Release::Signal(Signal::Drain(drain)) => (End::Drained(drain), Some(Refusal::ShuttingDown)),
+            Release::Signal(Signal::Kill) => (End::Killed, Some(Refusal::ShuttingDown)),
             Release::Signal(Signal::Cancelled | Signal::Cut) => (End::ClientLeft, None),
             Release::Stopped(stop) => (end_of(&stop), refusal::of_stop(&stop)),
         };
@@ -511,6 +518,7 @@ impl Session {
         self.skip_batch();
         let mut out = Vec::new();
         refusal.write(&mut out, Severity::Error);
+        self.count_refusal(refusal);
         self.tell(&out).await
     }
 
@@ -578,6 +586,11 @@ impl Session {
         End::TimeOut(timer)
     }
 
+    async fn killed(&mut self) -> End {
+        self.say_last(&Refusal::ShuttingDown).await;
+        End::Killed
+    }
+
     async fn drain(&mut self, drain: Drain) -> End {
         self.say_last(&Refusal::ShuttingDown).await;
         End::Drained(drain)
@@ -628,6 +641,7 @@ const fn ended_by(signal: Option<Signal>) -> Poll<Result<(), End>> {
     match signal {
         Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
         Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
+        Some(Signal::Kill) => Poll::Ready(Err(End::Killed)),
         Some(Signal::Cancelled | Signal::Cut) | None => Poll::Pending,
     }
 }
@@ -638,13 +652,6 @@ const fn is_loss(release: &Release) -> bool {
         release,
         Release::Stopped(Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerEnds(_) | Stop::ServerCut)
     )
-}
-
-/// What the deadline of a linked session is about.
-struct Watch {
-    since: Instant,
-    /// Whether it waited for the server, and whether it was between transactions, when the deadline was set.
-    state: Option<(bool, bool)>,
 }
 
 fn end_of(stop: &Stop) -> End {
@@ -661,8 +668,4 @@ fn end_of(stop: &Stop) -> End {
         Stop::OursFailed(_) | Stop::Misrouted(_) => End::SettingsRefused,
         Stop::NotifyQueueFull => End::NotifyQueueFull,
     }
-}
-
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

@@ -25,6 +25,8 @@ pub enum End {
     NotifyQueueFull,
     /// The process ends.
     Drained(Drain),
+    /// An operator wanted it gone.
+    Killed,
     /// The login took too long.
     LoginTimeOut,
     /// It was a cancel request, and that is done.
@@ -45,6 +47,7 @@ impl fmt::Display for End {
             Self::TimeOut(timer) => write!(f, "time out: {timer:?}"),
             Self::NotifyQueueFull => f.write_str("too many notifications were not read"),
             Self::Drained(_) => f.write_str("shutting down"),
+            Self::Killed => f.write_str("ended by an operator"),
             Self::LoginTimeOut => f.write_str("login took too long"),
             Self::CancelDone => f.write_str("cancel request done"),
             Self::ServerEnded => f.write_str("ended by the server"),

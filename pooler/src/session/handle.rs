@@ -1,15 +1,18 @@
 //! What a worker knows of a session from outside: who may cancel it, when its time is out, and how to wake it.
 
+use super::about::Trace;
 use crate::ids::{ClusterId, SessionId};
 use crate::mailbox::Drain;
 use crate::pins::{PinReason, PinReasons, Pinned};
-use crate::pool::PoolPlan;
+use crate::pool::card::Card;
 use crate::pool::lead::Origin;
+use crate::pool::{Pool, PoolPlan};
+use crate::report::About;
 use crate::server::cancel;
 use crate::server::connection::{CancelKey, Cancels};
 use crate::server::dial::DialPlan;
 use crate::topology::{PrimaryView, Snapshot};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -43,6 +46,8 @@ pub enum Signal {
     Cut,
     /// The process ends.
     Drain(Drain),
+    /// An operator wants it gone.
+    Kill,
 }
 
 /// The server connection that a session has now, as far as a cancel request needs it.
@@ -54,6 +59,10 @@ pub struct CancelTarget {
     pub cancels: Rc<Cancels>,
     /// How to get there.
     pub plan: Rc<PoolPlan>,
+    /// The connection, as an operator sees it.
+    pub card: Rc<Card>,
+    /// The pool that it comes from.
+    pub pool: Rc<Pool>,
     /// The cluster and where in it, if the topology said where.
     pub origin: Option<(ClusterId, Origin)>,
 }
@@ -77,6 +86,9 @@ pub enum Place {
 pub struct Handle {
     /// The session's number.
     pub id: SessionId,
+    /// What it does, for whoever asks.
+    pub trace: Trace,
+    about: OnceCell<Box<About>>,
     key: Box<[u8]>,
     place: RefCell<Place>,
     deadline: Cell<Option<(Instant, Timer)>>,
@@ -93,6 +105,8 @@ impl Handle {
     pub fn new(id: SessionId, key: Box<[u8]>) -> Rc<Self> {
         Rc::new(Self {
             id,
+            trace: Trace::default(),
+            about: OnceCell::new(),
             key,
             place: RefCell::default(),
             deadline: Cell::new(None),
@@ -102,6 +116,23 @@ impl Handle {
             pins: Cell::default(),
             pinned: RefCell::default(),
         })
+    }
+
+    /// Says who it is, once.
+    pub fn introduce(&self, about: About) {
+        let _ = self.about.set(Box::new(about));
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn about(&self) -> Option<&About> {
+        self.about.get().map(|about| &**about)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> Ref<'_, Place> {
+        self.place.borrow()
     }
 
     /// What the client was told.
@@ -159,9 +190,10 @@ impl Handle {
         }
     }
 
-    /// Wakes the session with a signal. A drain is not replaced by a lesser one.
+    /// Wakes the session with a signal. One that ends the session is not replaced by a lesser one.
     pub fn raise(&self, signal: Signal) {
-        if !matches!(self.signal.get(), Some(Signal::Drain(_))) || matches!(signal, Signal::Drain(_)) {
+        let ends = |signal: Signal| matches!(signal, Signal::Drain(_) | Signal::Kill);
+        if !self.signal.get().is_some_and(ends) || ends(signal) {
             self.signal.set(Some(signal));
         }
         if let Some(waker) = &*self.waker.borrow() {

@@ -4,6 +4,7 @@ use super::deferral::{self, Control};
 use super::end::End;
 use super::handle::{Signal, Timer};
 use super::refusal::Refusal;
+use super::routing::shown;
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::relay::{Violation, first_message, give_empty};
 use hawser_sql_router::ending::{self, Ending};
@@ -65,9 +66,13 @@ impl Session {
     }
 
     /// What has arrived for a client that listens and is outside a transaction.
-    fn preview_notifications(&self, cx: &Context<'_>) -> Option<Idle> {
-        let listener = self.client.listener.as_ref()?;
+    fn preview_notifications(&mut self, cx: &Context<'_>) -> Option<Idle> {
+        let listener = self.client.listener.as_mut()?;
         listener.register(cx);
+        let plan = self.pool.plan();
+        if !listener.is_at(&plan.dial) {
+            listener.move_to(&plan.dial);
+        }
         if listener.is_overrun() {
             return Some(Idle::NotifyQueueFull);
         }
@@ -120,6 +125,10 @@ impl Session {
                     return Ok(Some(Idle::Answer(encode::ready_for_query(self.status()).to_vec())));
                 }
                 frontend::QUERY => {
+                    if let Some(question) = body.and_then(shown) {
+                        self.ask_instead(question, header);
+                        continue;
+                    }
                     let control = body.and_then(|body| deferral::control(body.strip_suffix(b"\0")?));
                     return Ok(Some(match control.and_then(|control| self.defer(control, header)) {
                         Some(answer) => Idle::Answer(answer),

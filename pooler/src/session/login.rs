@@ -15,10 +15,12 @@ use crate::auth::lookup::{self, Found, SecretKey};
 use crate::auth::server_login::Credential;
 use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
 use crate::ids::{PoolHost, PoolKey};
+use crate::mailbox::Operator;
 use crate::pins::PinReasons;
 use crate::pool::lease;
 use crate::pool::{Pool, Welcome};
 use crate::relay::{ClientSide, SessionState, Unnamed};
+use crate::report::About;
 use crate::runtime::{Admission, Runtime};
 use crate::server::exchange::{ExchangeError, next_message, query_with};
 use crate::stream::{Buffer, Peer, Stream};
@@ -44,6 +46,8 @@ pub struct Candidate {
     pub peer: Peer,
     /// What it asked for.
     pub startup: StartupMessage,
+    /// When it connected.
+    pub since: Instant,
 }
 
 /// How a login ends well.
@@ -52,6 +56,8 @@ pub enum Outcome {
     Session(Box<Session>, Box<Admitted>),
     /// It was a replication connection, and it is over.
     Replicated,
+    /// It came to our console.
+    Operator(Box<Operator>),
 }
 
 /// What is given back when the session ends.
@@ -68,6 +74,18 @@ impl Candidate {
         self.startup.replication().is_ok_and(|kind| kind != Replication::No)
     }
 
+    /// What an operator sees of it.
+    #[must_use]
+    pub fn about(&self) -> About {
+        About {
+            user: self.startup.user().into(),
+            database: self.startup.database().into(),
+            replication: self.startup.replication().unwrap_or(Replication::No),
+            ends: self.stream.ends(),
+            connected: self.since,
+        }
+    }
+
     /// Logs the client in.
     ///
     /// # Errors
@@ -75,7 +93,8 @@ impl Candidate {
     pub async fn log_in(mut self, services: &Rc<Services>) -> Result<Outcome, End> {
         let runtime = services.runtime();
         match self.try_log_in(services, &runtime).await {
-            Ok(Welcomed { database, key, pool, admission, greeting }) => {
+            Ok(Entrance::Console { greeting, is_admin }) => self.hand_over(greeting, is_admin),
+            Ok(Entrance::Database(Welcomed { database, key, pool, admission, greeting })) => {
                 if self.is_replication() {
                     let plan = pool.plan();
                     return replication::serve(self, services, &plan.dial, &database, greeting).await.map(
@@ -92,6 +111,27 @@ impl Candidate {
         }
     }
 
+    /// Leaves this worker for the control thread.
+    fn hand_over(self, greeting: Vec<u8>, is_admin: bool) -> Result<Outcome, End> {
+        Ok(Outcome::Operator(Box::new(Operator {
+            stream: self.stream.park().map_err(|error| End::ClientLost(error.kind()))?,
+            greeting,
+            input: self.input.data().to_vec(),
+            user: self.startup.user().to_owned(),
+            database: self.startup.database().to_owned(),
+            is_admin,
+        })))
+    }
+
+    /// Whether it is the operating system's user that we run as, on the Unix socket, under its own name or the one
+    /// that PgBouncer has for this.
+    fn is_owner(&self) -> bool {
+        let Peer::Unix { uid: Some(uid) } = self.peer else { return false };
+        let user = self.startup.user();
+        uid == rustix::process::geteuid().as_raw()
+            && (user == "pgbouncer" || user_name(uid).as_deref() == Some(user))
+    }
+
     async fn refuse(&mut self, refusal: &Refusal) -> End {
         let mut out = Vec::new();
         refusal.write(&mut out, Severity::Fatal);
@@ -99,7 +139,7 @@ impl Candidate {
         End::Refused(refusal.sqlstate(), refusal.words())
     }
 
-    async fn try_log_in(&mut self, services: &Rc<Services>, runtime: &Runtime) -> Result<Welcomed, Failure> {
+    async fn try_log_in(&mut self, services: &Rc<Services>, runtime: &Runtime) -> Result<Entrance, Failure> {
         if let Some(negotiation) = self.startup.negotiation() {
             let mut out = bytes::BytesMut::new();
             negotiation.encode(&mut out);
@@ -114,6 +154,12 @@ impl Candidate {
         }
         let user = self.startup.user().to_owned();
         let name = self.startup.database().to_owned();
+        let is_console = runtime.is_console(&name) && replication == Replication::No;
+        if is_console && self.is_owner() {
+            let mut greeting = Vec::new();
+            encode::authentication(&mut greeting, 0, &[]);
+            return Ok(Entrance::Console { greeting, is_admin: true });
+        }
         let physical = replication == Replication::Physical;
         let facts = Facts {
             address: self.peer.ip(),
@@ -131,13 +177,19 @@ impl Candidate {
         {
             return Err(Refusal::Throttled.into());
         }
-        let database = runtime.database(&name).cloned();
+        let database = if is_console { None } else { runtime.database(&name).cloned() };
         let database = database.or_else(|| if physical { any_database(runtime) } else { None });
         let exchange =
             Exchange { services, runtime, database: database.as_deref(), name: &name, user: &user, rule };
         let (proven, greeting) = self.prove(exchange).await?;
+        if is_console {
+            return match runtime.settings.admin.role(&user) {
+                Some(is_admin) => Ok(Entrance::Console { greeting, is_admin }),
+                None => Err(Refusal::NoRule(format!("user \"{user}\" may not use the console")).into()),
+            };
+        }
         let Some(database) = database else { return Err(Refusal::UnknownDatabase(name).into()) };
-        if database.disabled {
+        if runtime.is_disabled(&name, &database) {
             return Err(Refusal::Disabled(name).into());
         }
         let admission = runtime.admit(&name, &database, &user).map_err(Refusal::TooManyClients)?;
@@ -147,7 +199,7 @@ impl Candidate {
             credential => credential,
         };
         let pool = services.pools.pool(runtime, &key, &database, credential).ok_or(Refusal::Misconfigured)?;
-        Ok(Welcomed { database, key, pool, admission, greeting })
+        Ok(Entrance::Database(Welcomed { database, key, pool, admission, greeting }))
     }
 
     /// The exchange in which the client proves who it is. What it is to be told last is returned, not sent.
@@ -291,6 +343,7 @@ impl Candidate {
         };
         let registration = services.register(key.clone());
         let handle = registration.handle.clone();
+        handle.introduce(self.about());
         let mut settings = welcome.settings.clone();
         for (reported, value) in &welcome.reported {
             let value = name.as_deref().filter(|_| reported == "application_name").unwrap_or(value);
@@ -302,7 +355,8 @@ impl Candidate {
         encode::backend_key_data(&mut greeting, handle.id.0, &key);
         greeting.extend_from_slice(encode::ready_for_query(TransactionStatus::Idle));
         self.stream.write_all(&greeting).await.map_err(|error| End::ClientLost(error.kind()))?;
-        crate::pool::count(&pool.counters.logins, 1);
+        pool.counters.login_time.record(self.since.elapsed());
+        *handle.trace.settings.borrow_mut() = Some(settings.clone());
         let client = ClientSide {
             session: handle.id,
             stream: self.stream,
@@ -353,6 +407,14 @@ impl Candidate {
 
 /// Settings by name, and the application name.
 type Wanted = (Vec<(String, String)>, Option<String>);
+
+/// Where a client that proved itself goes.
+enum Entrance {
+    /// To a database.
+    Database(Welcomed),
+    /// To our console; what it is to be told first.
+    Console { greeting: Vec<u8>, is_admin: bool },
+}
 
 /// What a client that proved itself goes on with.
 struct Welcomed {

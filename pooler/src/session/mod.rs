@@ -4,6 +4,7 @@
 //! idle -> link -> relay -> release. One task per session; it borrows, decides, drops the borrow, and only then
 //! waits. `refusal` is the only place that turns an internal error into words for the client.
 
+pub mod about;
 mod batch;
 mod cycle;
 pub mod deferral;
@@ -14,6 +15,7 @@ mod homing;
 mod idle;
 pub mod login;
 mod loss;
+mod notes;
 pub mod refusal;
 mod replication;
 mod routing;
@@ -104,8 +106,16 @@ impl Session {
         end
     }
 
+    /// Counts an error of ours that the client is sent.
+    fn count_refusal(&self, refusal: &Refusal) {
+        if let Ok(sqlstate) = refusal.sqlstate().as_bytes().try_into() {
+            self.pool.counters.count_error(sqlstate);
+        }
+    }
+
     /// The last words to a client, as far as it takes them without delay.
     async fn say_last(&mut self, refusal: &Refusal) {
+        self.count_refusal(refusal);
         let mut out = Vec::new();
         refusal.write(&mut out, Severity::Fatal);
         say(&mut self.client.stream, &out).await;

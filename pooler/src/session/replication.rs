@@ -41,6 +41,7 @@ pub(super) async fn serve(
         }
     };
     let registration = services.register(Box::new(rand::random::<[u8; 4]>()));
+    registration.handle.introduce(candidate.about());
     registration.handle.set_place(handle::Place::Replicating(Rc::new(key), Rc::new(plan.clone())));
     for (name, value) in &welcome {
         encode::parameter_status(&mut greeting, name, value);
@@ -53,8 +54,10 @@ pub(super) async fn serve(
     let mut down = Pipe { buffer: services.shared.buffers.take(), ended: false };
     let client = &mut candidate.stream;
     let outcome = poll_fn(|cx| {
-        if let Some(handle::Signal::Drain(drain)) = registration.handle.take_signal(cx.waker()) {
-            return Poll::Ready(Err(End::Drained(drain)));
+        match registration.handle.take_signal(cx.waker()) {
+            Some(handle::Signal::Drain(drain)) => return Poll::Ready(Err(End::Drained(drain))),
+            Some(handle::Signal::Kill) => return Poll::Ready(Err(End::Killed)),
+            _ => {}
         }
         let from_client = up.poll(cx, client, &mut server).map_err(|error| End::ClientLost(error.kind()))?;
         let from_server = down.poll(cx, &mut server, client).map_err(|_| End::ServerLost)?;

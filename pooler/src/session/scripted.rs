@@ -98,6 +98,7 @@ impl Scene {
             registry: Arc::default(),
             proven: Default::default(),
             desk: crate::notify::Desk::new(WorkerId(0), Mailboxes::new(vec![])),
+            shapes: crate::shapes::Shapes::new(10),
         });
         let surroundings = Surroundings {
             worker: WorkerId(0),

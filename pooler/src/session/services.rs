@@ -85,10 +85,12 @@ impl Services {
     /// New settings.
     pub fn apply(&self, runtime: Arc<Runtime>) {
         self.pools.apply(&runtime);
+        self.shared.shapes.set_limit(runtime.settings.stats.fingerprints);
         self.secrets.borrow_mut().clear();
         let auth = &runtime.settings.auth;
         *self.throttle.borrow_mut() = Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED);
         *self.runtime.borrow_mut() = runtime;
+        self.shared.desk.wake();
     }
 
     /// Something changed in a cluster: pools lead elsewhere, and statements under way on hosts that are lost are cut.
@@ -116,6 +118,12 @@ impl Services {
         if let Some((_, oldest)) = oldest {
             oldest.abort();
         }
+    }
+
+    /// Clients that are logging in.
+    #[must_use]
+    pub fn login_count(&self) -> usize {
+        self.logins.borrow().len()
     }
 
     /// Registers a session whose client will know `key`.

@@ -210,6 +210,16 @@ impl Registry {
         });
     }
 
+    /// Every statement that somebody has, and how many clients and server connections have it.
+    #[must_use]
+    pub fn list(&self) -> Vec<(Arc<Statement>, usize)> {
+        let alive = |entry: &Weak<Statement>| {
+            let users = entry.strong_count();
+            entry.upgrade().map(|statement| (statement, users))
+        };
+        self.by_text.iter().flat_map(|found| found.iter().filter_map(alive).collect::<Vec<_>>()).collect()
+    }
+
     /// Texts that somebody has.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -132,6 +132,12 @@ impl Buffers {
         kept.unwrap_or_else(|| Buffer { block: vec![0; BLOCK], start: 0, end: 0 })
     }
 
+    /// Blocks in reserve.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.free.borrow().len()
+    }
+
     /// Takes a buffer back; what it held is forgotten.
     pub fn give(&self, mut buffer: Buffer) {
         let mut free = self.free.borrow_mut();

@@ -3,12 +3,14 @@
 //! A [`Stream`] is driven by polls with buffers that the caller owns, so that a connection at rest has none. One
 //! read or write is one system call; rustls does the cryptography in memory, between our buffers.
 
+mod adapter;
 pub mod buffer;
 mod socket;
 pub mod tls;
 
+pub use adapter::Adapted;
 pub use buffer::{Buffer, Buffers};
-pub use socket::{Peer, Socket, SocketAddress, StdSocket, apply_keepalive};
+pub use socket::{Ends, Peer, Socket, SocketAddress, StdSocket, apply_keepalive};
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
@@ -48,6 +50,15 @@ impl Stream {
     #[must_use]
     pub fn tls_session(&self) -> Option<&rustls::Connection> {
         self.tls.as_deref()
+    }
+
+    /// Both ends of the connection, as an operator wants to see them.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        let tls = self
+            .tls_session()
+            .and_then(|tls| Some((tls.protocol_version()?, tls.negotiated_cipher_suite()?)));
+        Ends { tls: tls.map(|(version, suite)| (version, suite.suite())), ..self.socket.ends() }
     }
 
     /// The socket alone; a TLS session is dropped.

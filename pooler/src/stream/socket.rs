@@ -58,6 +58,19 @@ impl std::fmt::Display for Peer {
     }
 }
 
+/// Both ends of a connection, as an operator wants to see them. No address: a Unix socket, or the connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ends {
+    /// The other side.
+    pub remote: Option<SocketAddr>,
+    /// Ours.
+    pub local: Option<SocketAddr>,
+    /// TLS version and cipher.
+    pub tls: Option<(rustls::ProtocolVersion, rustls::CipherSuite)>,
+    /// The file descriptor.
+    pub descriptor: i32,
+}
+
 /// Where a server is, resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SocketAddress {
@@ -115,6 +128,21 @@ impl Socket {
             Self::Unix(socket) => {
                 Ok(Peer::Unix { uid: socket.peer_cred().ok().map(|credentials| credentials.uid()) })
             }
+        }
+    }
+
+    /// Addresses and descriptor.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        use std::os::fd::AsRawFd as _;
+        match self {
+            Self::Tcp(socket) => Ends {
+                remote: socket.peer_addr().ok(),
+                local: socket.local_addr().ok(),
+                tls: None,
+                descriptor: socket.as_raw_fd(),
+            },
+            Self::Unix(socket) => Ends { descriptor: socket.as_raw_fd(), ..Ends::default() },
         }
     }
 

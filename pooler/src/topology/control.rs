@@ -3,7 +3,7 @@
 use super::snapshot::Snapshot;
 use super::watch::{Command, Watch};
 use crate::config::settings::{DatabaseSettings, HostAddress, Settings, Target};
-use crate::ids::ClusterId;
+use crate::ids::{ClusterId, HostId};
 use crate::mailbox::Mailboxes;
 use crate::runtime::Runtime;
 use dashmap::DashMap;
@@ -92,6 +92,28 @@ impl Topology {
             Watch::new(id, hosts, runtime.clone(), self.mailboxes.clone(), latest.clone(), received);
         let task = spawn_local(watch.run(ears)).abort_handle();
         Handle { commands, latest, task }
+    }
+
+    /// Nothing is read from this host from now on, or it may be again. The primary is not affected.
+    pub fn ban(&self, cluster: ClusterId, host: HostId, banned: bool) {
+        self.command(cluster, Command::Ban(host, banned));
+    }
+
+    /// The operator is about to move the primary of a cluster, with whatever tool: nothing new is begun on it until
+    /// there is another one, or [`Self::release`] is called.
+    pub fn hold(&self, cluster: ClusterId) {
+        self.command(cluster, Command::Hold(true));
+    }
+
+    /// What was held by [`Self::hold`] goes on.
+    pub fn release(&self, cluster: ClusterId) {
+        self.command(cluster, Command::Hold(false));
+    }
+
+    fn command(&self, cluster: ClusterId, command: Command) {
+        if let Some(watch) = self.watches.get(&cluster) {
+            let _ = watch.commands.send(command);
+        }
     }
 
     /// The newest snapshot of each cluster.

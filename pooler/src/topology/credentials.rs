@@ -8,6 +8,9 @@ use crate::runtime::Runtime;
 use crate::server::dial::DialPlan;
 use std::sync::Arc;
 
+/// Users of the settings that are tried. Each one that a server does not know costs it a failed login.
+const MOST_USERS: usize = 4;
+
 /// A database that every cluster has.
 const USUAL_DATABASE: &str = "postgres";
 
@@ -47,11 +50,11 @@ pub(super) fn plans(runtime: &Runtime, hosts: &[HostAddress], offers: &[Offer]) 
     }
     let askers =
         databases.iter().filter_map(|(_, database)| runtime.auth_query(database)).map(|query| query.user);
-    for user in askers.chain(settings.users.keys().cloned()) {
-        match runtime.own_credential(&user) {
-            Credential::None => {}
-            credential => plans.extend(plan(runtime, any, &user, &usual, credential)),
-        }
+    let users = askers.chain(settings.users.keys().cloned());
+    let known = users.map(|user| (runtime.own_credential(&user), user));
+    for (credential, user) in known.filter(|(credential, _)| *credential != Credential::None).take(MOST_USERS)
+    {
+        plans.extend(plan(runtime, any, &user, &usual, credential));
     }
     for offer in offers {
         plans.extend(plan(runtime, any, &offer.user, &offer.dbname, offer.credential.clone()));

@@ -11,7 +11,7 @@ use super::snapshot::{DownReason, FenceReason, HostState, LostReason, PrimaryVie
 use crate::ids::HostId;
 use std::time::Duration;
 
-/// A switchover that was announced and does not come is forgotten after this long.
+/// A switchover that a tool has announced and that does not come is forgotten after this long.
 const LONGEST_ANNOUNCEMENT: Duration = Duration::from_secs(60);
 
 /// What one probe of one host came to.
@@ -475,7 +475,9 @@ impl Judge {
     }
 
     fn judge_primary(&mut self, winner: Option<(HostId, Answer)>, now: Moment) -> PrimaryView {
-        if self.leaving.is_some_and(|(.., since)| now.since(since) > LONGEST_ANNOUNCEMENT) {
+        // The operator takes back what the operator has said; a tool may be gone.
+        let is_over = |(_, sign, since)| sign != Sign::Operator && now.since(since) > LONGEST_ANNOUNCEMENT;
+        if self.leaving.is_some_and(is_over) {
             self.leaving = None;
         }
         let Some((host, answer)) = winner else {

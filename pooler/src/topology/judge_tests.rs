@@ -236,9 +236,16 @@ fn an_announced_switchover_is_leaving_until_another_host_is_the_primary() {
     court.primary(1, 2);
     assert!(matches!(court.judge.primary(), PrimaryView::Known { host: HostId(1), .. }));
     // One that does not come is forgotten.
+    court.judge.announce(Some(HostId(1)), Sign::Patroni, court.now);
+    court.now = court.now.plus(LONGEST_ANNOUNCEMENT * 2);
+    court.primary(1, 2);
+    assert!(matches!(court.judge.primary(), PrimaryView::Known { .. }));
+    // Unless the operator has said so.
     court.judge.announce(Some(HostId(1)), Sign::Operator, court.now);
     court.now = court.now.plus(LONGEST_ANNOUNCEMENT * 2);
     court.primary(1, 2);
+    assert!(matches!(court.judge.primary(), PrimaryView::Leaving { .. }));
+    court.judge.announce(None, Sign::Operator, court.now);
     assert!(matches!(court.judge.primary(), PrimaryView::Known { .. }));
 }
 

@@ -18,6 +18,7 @@ mod names;
 pub mod newest;
 mod probe;
 pub mod providers;
+mod publish;
 mod pursuit;
 pub mod question;
 pub mod snapshot;

@@ -63,7 +63,7 @@ impl Watch {
             // Some wait for less than the others.
             self.wake_waiters();
         }
-        if proven >= pursuit.wanted || now.since(pursuit.renewed) > LONGEST_PURSUIT {
+        if proven > pursuit.wanted || now.since(pursuit.renewed) > LONGEST_PURSUIT {
             self.pursuit = None;
         } else {
             self.chase(pursuit, now);
@@ -74,11 +74,11 @@ impl Watch {
     /// at the same time. The longer it takes, the less it matters to know to the millisecond.
     fn chase(&self, pursuit: Pursuit, now: Moment) {
         let newest = self.freshness.newest();
-        if newest < pursuit.wanted {
+        if newest <= pursuit.wanted {
             self.ask_primary();
         }
         let gap = (now.since(pursuit.since) / 8).min(LONGEST_GAP);
-        self.ask_standbys(newest.min(pursuit.wanted), gap);
+        self.ask_standbys(newest, gap);
     }
 
     fn ask_primary(&self) {
@@ -89,17 +89,17 @@ impl Watch {
         }
     }
 
-    fn ask_standbys(&self, wanted: Moment, gap: Duration) {
+    fn ask_standbys(&self, newest: Moment, gap: Duration) {
         for (id, host) in (0..).map(HostId).zip(&self.hosts) {
             let answers = self.judge.state(id).0 == HostState::Up && self.judge.role(id) == Role::Standby;
-            if answers && self.freshness.proof(id).proven < wanted {
+            if answers && self.freshness.proof(id).proven < newest {
                 host.rein.ask_position(gap);
             }
         }
     }
 
     fn any_standby_proves(&self, wanted: Moment) -> bool {
-        (0..).map(HostId).take(self.hosts.len()).any(|id| self.freshness.proof(id).proven >= wanted)
+        (0..).map(HostId).take(self.hosts.len()).any(|id| self.freshness.proof(id).proven > wanted)
     }
 
     fn wake_waiters(&self) {

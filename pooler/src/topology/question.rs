@@ -212,6 +212,21 @@ mod tests {
         assert_eq!(read_position(&row(&["true", "-"]), &standby), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_server_says_is_an_answer_or_none(
+            columns in proptest::collection::vec(proptest::option::of("[ -~]{0,24}"), 0..13),
+        ) {
+            let rows = [columns];
+            let known = read(&rows).unwrap_or(Answer {
+                standby: true, system_id: 1, instance: 1, timeline: 1, read_only: false, version: 1,
+                position: Lsn(0), received: Lsn(0), page: 0, segment: 0,
+            });
+            let _ = read_position(&rows, &known);
+            let _ = super::super::providers::monitor::read(&rows, &[]);
+        }
+    }
+
     #[test]
     fn anything_else_is_no_answer() {
         assert_eq!(read(&[]), None);

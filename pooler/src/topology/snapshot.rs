@@ -110,6 +110,8 @@ pub enum HostState {
     Fenced(FenceReason),
     /// Its data belong to another cluster. Nothing is ever sent to it.
     Foreign,
+    /// A standby that the operator wants nothing read from. What is under way there ends in peace.
+    Banned,
 }
 
 impl HostState {
@@ -199,6 +201,7 @@ impl fmt::Display for HostState {
             Self::Down(reason) => write!(f, "down: {reason}"),
             Self::Fenced(reason) => write!(f, "fenced: {reason}"),
             Self::Foreign => f.write_str("of another cluster"),
+            Self::Banned => f.write_str("banned by an operator"),
         }
     }
 }

@@ -3,31 +3,31 @@
 use super::bell::{Bell, Offer};
 use super::credentials;
 use super::freshness::Freshness;
-use super::history::{Failover, History, Phase};
-use super::judge::{self, Change, Judge, Outcome, Rules};
+use super::history::{Failover, History};
+use super::judge::{Judge, Outcome, Rules};
 use super::moment::Moment;
 use super::names;
 use super::probe::{Common, Probe, Rein, Report};
 use super::providers::News;
 use super::pursuit::Pursuit;
-use super::snapshot::{Gauge, HostState, HostView, PrimaryView, Role, Snapshot};
+use super::snapshot::{Gauge, HostState, PrimaryView, Role, Sign, Snapshot};
 use super::sources::Source;
 use super::survey;
 use crate::config::settings::{HealthSettings, HostAddress};
-use crate::ids::{ClusterId, HostId, WorkerId};
-use crate::mailbox::{Mailboxes, Order};
-use crate::notify::HubOrder;
+use crate::ids::{ClusterId, HostId};
+use crate::mailbox::Mailboxes;
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 
 /// A host that has been down for so long is asked no more often than the others.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A host that lets no probe in is asked at most this often, for it writes every refusal to its log.
 const MUTE_PACE: Duration = Duration::from_secs(5);
@@ -40,6 +40,10 @@ const KEPT_OFFERS: usize = 4;
 pub(super) enum Command {
     /// The settings changed.
     Apply(Arc<Runtime>),
+    /// The operator wants nothing read from this host, or lets it be read from again.
+    Ban(HostId, bool),
+    /// The operator holds new work, or lets it go.
+    Hold(bool),
 }
 
 /// One host, from here.
@@ -92,6 +96,8 @@ pub(super) struct Watch {
     pub(super) news: mpsc::UnboundedSender<News>,
     pub(super) moved: mpsc::UnboundedSender<HostId>,
     pub(super) standbys: mpsc::UnboundedSender<Vec<String>>,
+    /// Hosts that the operator wants nothing read from.
+    pub(super) banned: BTreeSet<HostId>,
     pub(super) round: u64,
     pub(super) latest: Rc<RefCell<Option<Arc<Snapshot>>>>,
     pub(super) pursuit: Option<Pursuit>,
@@ -146,6 +152,7 @@ impl Watch {
             news: news_to,
             moved: moved_to,
             standbys: standbys_to,
+            banned: BTreeSet::new(),
             round: 0,
             latest,
             pursuit: None,
@@ -172,6 +179,8 @@ impl Watch {
                 Some(standbys) = ears.standbys.recv() => self.suggest(&standbys),
                 command = ears.commands.recv() => match command {
                     Some(Command::Apply(runtime)) => self.apply(runtime),
+                    Some(Command::Ban(host, banned)) => self.ban(host, banned),
+                    Some(Command::Hold(hold)) => self.hold(hold),
                     None => return,
                 },
             }
@@ -214,7 +223,7 @@ impl Watch {
     }
 
     /// Looks for standbys of a new primary that nobody has named.
-    fn start_survey(&self, primary: HostId) {
+    pub(super) fn start_survey(&self, primary: HostId) {
         let plan = self.common.plans.borrow().first().cloned();
         if let (Some(host), Some(plan)) = (self.hosts.get(usize::from(primary.0)), plan) {
             let (address, local) = (host.address.clone(), self.common.local.clone());
@@ -241,6 +250,14 @@ impl Watch {
         spawn_local(Probe { host, address, rein, common }.run()).abort_handle()
     }
 
+    /// As if the primary were about to hand over.
+    fn hold(&mut self, hold: bool) {
+        let before = self.judge.primary();
+        let leaving = self.judge.incumbent().filter(|_| hold);
+        let changes = self.judge.announce(leaving, Sign::Operator, Moment::now());
+        self.act_on(&changes, Some(before));
+    }
+
     fn apply(&mut self, runtime: Arc<Runtime>) {
         self.runtime = runtime;
         let health = self.runtime.settings.health.clone();
@@ -263,6 +280,13 @@ impl Watch {
             self.act_on(&changes, None);
         }
         self.set_paces();
+    }
+
+    fn ban(&mut self, host: HostId, banned: bool) {
+        let changed = if banned { self.banned.insert(host) } else { self.banned.remove(&host) };
+        if changed {
+            self.publish();
+        }
     }
 
     fn renew_plans(&self) {
@@ -339,109 +363,6 @@ impl Watch {
             host.gauge.set_lag(self.freshness.lag(answer.position));
         } else {
             host.gauge.set_proven(Moment::NEVER, super::Lsn(0));
-        }
-    }
-
-    /// Says what changed, keeps the history, and publishes what matters.
-    pub(super) fn act_on(&mut self, changes: &[Change], before: Option<PrimaryView>) {
-        if changes.is_empty() {
-            return;
-        }
-        let now = Moment::now();
-        let before = before.unwrap_or_else(|| self.judge.primary());
-        for change in changes {
-            self.log_change(change);
-            if let Change::Primary(PrimaryView::Known { host, .. }) = change {
-                self.start_survey(*host);
-            }
-            let Some(phase) = judge::phase(change, before, &self.judge) else { continue };
-            self.note(now, phase);
-        }
-        if matches!(self.judge.primary(), PrimaryView::Known { .. }) && self.judge.is_calm(now, PATIENCE) {
-            self.history.all_is_well();
-        }
-        self.publish();
-    }
-
-    /// Notes a phase of a failover, and tells the story when it is over, and again with the first write.
-    pub(super) fn note(&mut self, now: Moment, phase: Phase) {
-        if matches!(phase, Phase::Promoted(..)) {
-            self.bell.await_write();
-        }
-        if let Some(over) = self.history.note(now, phase, SystemTime::now()) {
-            tracing::warn!(cluster = %self.cluster, "failover: {}", over.in_words());
-        }
-        self.told = self.history.failovers().into();
-    }
-
-    fn log_change(&self, change: &Change) {
-        let cluster = self.cluster;
-        let address = |host: HostId| {
-            self.hosts.get(usize::from(host.0)).map_or_else(String::new, |host| host.address.to_string())
-        };
-        match *change {
-            Change::State(host, HostState::Up) => {
-                tracing::info!(%cluster, host = address(host), "host is up")
-            }
-            Change::State(host, state @ (HostState::Fenced(_) | HostState::Foreign)) => {
-                tracing::error!(%cluster, host = address(host), "host is {state}");
-            }
-            Change::State(host, state) => tracing::warn!(%cluster, host = address(host), "host is {state}"),
-            Change::Role(host, Role::Primary) => {
-                tracing::info!(%cluster, host = address(host), "host says that it is a primary");
-            }
-            Change::Role(host, _) => tracing::info!(%cluster, host = address(host), "host is a standby"),
-            Change::Follows(host, timeline) => {
-                tracing::info!(%cluster, host = address(host), timeline, "standby follows");
-            }
-            Change::Primary(PrimaryView::Known { host, timeline, .. }) => {
-                tracing::info!(%cluster, host = address(host), timeline, "primary");
-            }
-            Change::Primary(PrimaryView::Leaving { host, sign, .. }) => {
-                tracing::warn!(%cluster, host = address(host), ?sign, "primary is about to hand over");
-            }
-            Change::Primary(PrimaryView::Lost { why, .. }) => tracing::error!(%cluster, "no primary: {why}"),
-            Change::Primary(PrimaryView::NeverSeen) => tracing::warn!(%cluster, "no primary seen yet"),
-            Change::Identified(system_id) => tracing::info!(%cluster, system_id, "cluster identified"),
-        }
-    }
-
-    /// Gives the workers a new snapshot.
-    pub(super) fn publish(&mut self) {
-        self.round += 1;
-        let views = (0..).map(HostId).zip(&self.hosts);
-        let hosts: Vec<HostView> = views.map(|(id, host)| self.view(id, host)).collect();
-        let snapshot = Arc::new(Snapshot {
-            cluster: self.cluster,
-            round: self.round,
-            made: Moment::now(),
-            hosts,
-            primary: self.judge.primary(),
-            bell: self.bell.clone(),
-            history: self.told.clone(),
-        });
-        self.latest.replace(Some(snapshot.clone()));
-        for worker in 0..self.mailboxes.workers() {
-            self.mailboxes.send(WorkerId(worker), Order::Topology(snapshot.clone()));
-        }
-        self.mailboxes.send_hub(HubOrder::Follow(snapshot));
-    }
-
-    fn view(&self, id: HostId, host: &Host) -> HostView {
-        let answer = self.judge.answer(id);
-        let (state, since) = self.judge.state(id);
-        HostView {
-            id,
-            address: host.address.clone(),
-            role: self.judge.role(id),
-            state,
-            timeline: answer.map_or(0, |answer| answer.timeline),
-            system_id: answer.map_or(0, |answer| answer.system_id),
-            version: answer.map_or(0, |answer| answer.version),
-            same_as: self.judge.same_as(id),
-            moves: host.moves,
-            since,
-            gauge: host.gauge.clone(),
         }
     }
 

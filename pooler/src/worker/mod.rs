@@ -6,20 +6,25 @@ use crate::ids::{SessionId, WorkerId};
 use crate::listener::Door;
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
 use crate::notify::Desk;
+use crate::pins::PinReason;
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
 use crate::relay::{Proven, Shared};
+use crate::report::{Wanted, WorkerReport};
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use crate::session::Session;
 use crate::session::end::End;
 use crate::session::greeting::{self, Greeting};
+use crate::session::handle::Signal;
 use crate::session::login::{Admitted, Candidate, Outcome};
 use crate::session::refusal::Refusal;
 use crate::session::services::{LoginUnderway, Services};
+use crate::shapes::Shapes;
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
 use crate::topology::Newest;
 use hawser_wire::startup::StartupMessage;
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,6 +57,7 @@ pub fn run(
             registry: runtime.facilities.registry.clone(),
             proven: Proven::default(),
             desk: Desk::new(worker, mailboxes.clone()),
+            shapes: Shapes::new(runtime.settings.stats.fingerprints),
         });
         let surroundings = Rc::new(Surroundings {
             worker,
@@ -108,9 +114,18 @@ async fn obey(
             Order::Topology(snapshot) => services.follow(snapshot),
             Order::Proven(_) => services.router.proven.notify_waiters(),
             Order::Apply(runtime) => services.apply(runtime),
-            Order::Report(reply) => {
-                let report = services.pools.all().iter().map(|pool| pool.report()).collect();
-                let _ = reply.send(report);
+            Order::Report(wanted, reply) => drop(reply.send(report(services, wanted))),
+            Order::Halt(scope, stance) => services.pools.halt(&scope, stance),
+            Order::IsAtRest(scope, reply) => drop(reply.send(services.pools.are_at_rest(&scope))),
+            Order::Kill(scope) => services.each_session(|session| {
+                if session.about().is_some_and(|about| scope.has(&about.database)) {
+                    session.raise(Signal::Kill);
+                }
+            }),
+            Order::KillSession(id, reply) => {
+                let session = services.session(id);
+                let found = session.inspect(|session| session.raise(Signal::Kill)).is_some();
+                let _ = reply.send(found);
             }
             Order::Drain(drain) => {
                 doors.drain(..).for_each(|door| door.abort());
@@ -121,6 +136,40 @@ async fn obey(
             Order::Leave(left) => drop(spawn_local(leave(services.clone(), left))),
         }
     }
+}
+
+/// What the control thread wants to know.
+fn report(services: &Services, wanted: Wanted) -> WorkerReport {
+    let pools = services.pools.all();
+    let mut report = WorkerReport {
+        pools: pools.iter().map(|pool| pool.report()).collect(),
+        logins: services.login_count(),
+        free_blocks: services.shared.buffers.kept(),
+        ..WorkerReport::default()
+    };
+    let places: HashMap<_, _> = pools.iter().enumerate().map(|(place, pool)| (pool.number, place)).collect();
+    services.each_session(|session| {
+        if let Some((pool, pins)) = session.pinned()
+            && let Some(known) = places.get(&pool.number).and_then(|place| report.pools.get_mut(*place))
+        {
+            for (reason, count) in PinReason::ALL.into_iter().zip(&mut known.pinned) {
+                *count += u64::from(pins.has(reason));
+            }
+        }
+        report.tls.0 += usize::from(session.about().is_some_and(|about| about.ends.tls.is_some()));
+    });
+    report.routes = services.router.counts.told();
+    report.shapes = services.shared.shapes.busiest(wanted.shapes);
+    report.tls.1 = pools.iter().map(|pool| pool.count_tls()).sum();
+    if wanted.clients {
+        services.each_session(|session| report.clients.extend(session.report()));
+    }
+    if wanted.servers {
+        for pool in &pools {
+            report.servers.extend(pool.servers().into_iter().map(|server| (pool.key.clone(), server)));
+        }
+    }
+    report
 }
 
 /// Waits for the last session to end, closes the server connections, and says so.
@@ -173,11 +222,10 @@ async fn greet(services: Rc<Services>, socket: StdSocket, peer: Option<Peer>, lo
         Ok(Ok(Greeting::Startup(startup))) => {
             let (stream, input, startup) = *startup;
             let home = home(&services, &runtime, &startup);
-            let candidate = Candidate { stream, input, peer, startup };
             if home == services.worker {
-                return serve(services, candidate, since, place, login).await;
+                let candidate = Candidate { stream, input, peer, startup, since };
+                return serve(services, candidate, place, login).await;
             }
-            let Candidate { stream, input, peer, startup } = candidate;
             if let Ok(stream) = stream.park() {
                 let arrival = Arrival { stream, input, peer, startup, since, place };
                 services.mailboxes.send(home, Order::Place(Box::new(arrival)));
@@ -217,17 +265,11 @@ fn home(services: &Services, runtime: &Runtime, startup: &StartupMessage) -> Wor
 async fn place(services: Rc<Services>, arrival: Box<Arrival>, login: LoginUnderway) {
     let Arrival { stream, input, peer, startup, since, place } = *arrival;
     let Ok(stream) = stream.unpark() else { return };
-    serve(services, Candidate { stream, input, peer, startup }, since, place, login).await;
+    serve(services, Candidate { stream, input, peer, startup, since }, place, login).await;
 }
 
 /// Logs a client in and serves it to its end.
-async fn serve(
-    services: Rc<Services>,
-    candidate: Candidate,
-    since: Instant,
-    place: ClientPlace,
-    login: LoginUnderway,
-) {
+async fn serve(services: Rc<Services>, candidate: Candidate, place: ClientPlace, login: LoginUnderway) {
     let peer = candidate.peer;
     let who = format!("{}/{}", candidate.startup.database(), candidate.startup.user());
     let runtime = services.runtime();
@@ -236,7 +278,7 @@ async fn serve(
         drop(login);
         Box::pin(candidate.log_in(&services)).await
     } else {
-        let left = runtime.settings.timeouts.login.saturating_sub(since.elapsed());
+        let left = runtime.settings.timeouts.login.saturating_sub(candidate.since.elapsed());
         match tokio::time::timeout(left, Box::pin(candidate.log_in(&services))).await {
             Ok(outcome) => outcome,
             Err(_) => Err(End::LoginTimeOut),
@@ -251,6 +293,10 @@ async fn serve(
             spawn_local(attend(services, *session, peer, who.into(), (admitted, place)));
         }
         Ok(Outcome::Replicated) => {}
+        Ok(Outcome::Operator(operator)) => {
+            tracing::info!(%peer, who, admin = operator.is_admin, "operator logged in");
+            services.mailboxes.send_operator(operator);
+        }
         Err(end) => note_end(&services, peer, Some(&who), &end),
     }
 }

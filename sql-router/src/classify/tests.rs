@@ -103,6 +103,10 @@ fn queries_that_read_go_to_standbys() {
             "SELECT (SELECT max(a) FROM t), array(SELECT 1), ROW(1, 2), xmlelement(name a, xmlattributes(1 AS b))",
             "SELECT a FROM t TABLESAMPLE system (10) REPEATABLE (1)",
             "/* hawser: standby */ SELECT my_function()",
+            "SELECT a FROM t WHERE a LIKE $1 ESCAPE '\\'",
+            "SELECT a FROM t WHERE a LIKE $1 ESCAPE '\\' AND b LIKE $2 ESCAPE '\\'",
+            "SELECT 'C:\\', lower('x')",
+            "SELECT ts_rewrite(q, 'a', lower('b')) FROM t",
         ],
     );
 }
@@ -210,6 +214,10 @@ fn functions_and_forms_that_need_the_primary_go_there() {
             "foo bar",
             "\"select\" 1",
             "SELECT '\\', nextval('s') --'",
+            "SELECT '\\'', nextval('s') --'",
+            "SELECT '\\', '; DELETE FROM t --'",
+            "SELECT ts_rewrite('a', 'SELECT 1')",
+            "SELECT ts_rewrite(ARRAY[a, b, c], 'SELECT 1')",
             "SELECT 'unclosed",
             "SELECT (1",
             "/* hawser: primary */ SELECT 1",
@@ -338,6 +346,17 @@ fn prepared_statements_are_named() {
     assert_eq!(prepared("EXECUTE P(nextval('s'))"), None);
     assert_eq!(prepared("DEALLOCATE PREPARE p"), Some(Prepared::Drops(Some("p".into()))));
     assert_eq!(prepared("DEALLOCATE ALL"), Some(Prepared::Drops(None)));
+}
+
+#[test]
+fn what_only_asks_the_primary_does_not_write() {
+    let may_write = |text: &str| {
+        classify(text.as_bytes(), &Nothing, &public()).statements().iter().any(Verdict::may_write)
+    };
+    assert!(may_write("SELECT nextval('s')") && may_write("DELETE FROM t"));
+    assert!(
+        !may_write("SHOW transaction_read_only") && !may_write("TABLE pg_locks") && !may_write("SELECT 1")
+    );
 }
 
 #[test]

@@ -43,22 +43,30 @@ fn tokens_are_those_of_postgresql() {
 
 #[test]
 fn what_can_be_read_in_two_ways_says_so() {
-    for text in [
-        r"'C:\'",
-        r"'\', nextval('s') --'",
-        "E'a'\n'b'",
-        "E'\u{e9}\\' '",
-        "'",
-        "\"a",
-        "/* a",
-        "$$ a",
-        "(",
-        ")",
-        "(]",
-        "a\0b",
-    ] {
+    for text in ["E'a'\n'b'", "E'\u{e9}\\' '", "'", "\"a", "/* a", "$$ a", "(", ")", "(]", "a\0b"] {
         assert!(cut(text.as_bytes()).ambiguous.is_some(), "{text}");
     }
+}
+
+#[test]
+fn a_backslash_before_a_quote_is_noted_and_can_be_read_in_the_old_way() {
+    let text = r"'\', nextval('s') --'";
+    let texts = |tokens: &Tokens| {
+        tokens.all.iter().map(|token| token.bytes(text.as_bytes()).len()).collect::<Vec<_>>()
+    };
+    let (new, old) = (cut(text.as_bytes()), cut_unconforming(text.as_bytes()));
+    assert!(new.backslash && new.ambiguous.is_none());
+    assert_eq!((texts(&new), texts(&old)), (vec![3, 1, 7, 1, 3, 1], vec![14, 1, 6]));
+    assert_eq!(cut_unconforming(br"SELECT 'C:\'").ambiguous, Some(Ambiguity::Unclosed));
+    assert!(!cut(br"SELECT 'a\b', E'c\'', B'\'").backslash);
+}
+
+#[test]
+fn halves_of_letters_are_not_taken_for_signs() {
+    // In SJIS this is a call of a function whose name ends in a letter of two bytes.
+    assert_eq!(cut(b"SELECT f\x95\\('x')").ambiguous, Some(Ambiguity::Letters));
+    assert_eq!(cut("SELECT gr\u{f6}\u{df}\u{e9}[1]||x".as_bytes()).ambiguous, None);
+    assert_eq!(cut(b"SELECT '\xe9' FROM \xe9t\xe9 WHERE a[1] ~ 'x'").ambiguous, None);
 }
 
 #[test]

@@ -30,7 +30,6 @@ use Meaning::{Ignored, Settings, Special};
 const RUSTLS: &str = "the TLS library chooses, and offers only what is safe";
 const DNS: &str = "names are resolved by the system";
 const SYSTEMD: &str = "log to standard error, or to log.file, and let systemd or the container take it";
-const CONSOLE: &str = "there is no admin console yet";
 const BUFFERS: &str = "buffers are sized by need";
 
 /// Keys of `[pgbouncer]`.
@@ -67,6 +66,9 @@ pub(super) const GLOBAL: &[(&str, Meaning)] = &[
     ("server_tls_key_file", Settings(&["server_tls.key_file"], Same)),
     ("server_tls_ca_file", Settings(&["server_tls.ca_file"], Same)),
     ("server_tls_protocols", Special),
+
+    ("admin_users", Settings(&["admin.users"], Same)),
+    ("stats_users", Settings(&["admin.stats_users"], Same)),
 
     ("auth_type", Special),
     ("auth_hba_file", Special),
@@ -122,9 +124,7 @@ pub(super) const GLOBAL: &[(&str, Meaning)] = &[
     ("syslog", Ignored(SYSTEMD)),
     ("syslog_facility", Ignored(SYSTEMD)),
     ("syslog_ident", Ignored(SYSTEMD)),
-    ("admin_users", Ignored(CONSOLE)),
-    ("stats_users", Ignored(CONSOLE)),
-    ("suspend_timeout", Ignored(CONSOLE)),
+    ("suspend_timeout", Ignored("SUSPEND waits until no transaction is open")),
     ("pkt_buf", Ignored(BUFFERS)),
     ("sbuf_loopcnt", Ignored(BUFFERS)),
     ("tcp_socket_buffer", Ignored("the system sizes socket buffers")),

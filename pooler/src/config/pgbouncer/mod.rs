@@ -28,3 +28,9 @@ pub fn read(
     let entries = ini::read(text, file, include, problems);
     translate::translate(&entries, file, problems, warnings)
 }
+
+/// What `SET key = value` with one of PgBouncer's keys means: settings by our names, with values in our words. Empty:
+/// it cannot be set alone, or means nothing here. `None`: PgBouncer has no such key.
+pub fn assign(key: &str, value: &str) -> Option<Result<Vec<(&'static str, String)>, String>> {
+    translate::assign(key, value)
+}

@@ -59,6 +59,25 @@ pub(super) fn translate(
     translation.raw
 }
 
+/// See [`super::assign`].
+pub(super) fn assign(key: &str, value: &str) -> Option<Result<Vec<(&'static str, String)>, String>> {
+    let (names, how) = match keys::meaning(keys::GLOBAL, key)? {
+        Meaning::Settings(names, how) => (names, how),
+        Meaning::Special | Meaning::Ignored(_) => return Some(Ok(Vec::new())),
+    };
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let mut translation = Translation {
+        raw: Raw::default(),
+        specials: BTreeMap::new(),
+        named: BTreeSet::new(),
+        problems: &mut problems,
+        warnings: &mut warnings,
+    };
+    let text = translation.converted(how, key, value, &Source::Console);
+    let why = || problems.first().map_or_else(String::new, |problem| problem.what.clone());
+    Some(text.map(|text| names.iter().map(|name| (*name, text.clone())).collect()).ok_or_else(why))
+}
+
 struct Translation<'a> {
     raw: Raw,
     /// Entries that depend on one another, by key in small letters.

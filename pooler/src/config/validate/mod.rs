@@ -4,6 +4,7 @@
 
 mod auth;
 mod database;
+mod operator;
 mod reader;
 mod source;
 #[cfg(test)]
@@ -57,7 +58,7 @@ pub fn named_files(raw: &Raw) -> Vec<PathBuf> {
     let sections = raw.databases.values().chain(raw.users.values());
     let secrets = sections
         .map(|section| (&section.settings, "password_file"))
-        .chain([(&raw.settings, "health.password_file")]);
+        .chain([(&raw.settings, "health.password_file"), (&raw.settings, "http.token_file")]);
     global
         .into_iter()
         .chain(secrets)
@@ -96,6 +97,9 @@ pub fn validate(
     let log = log(&mut reader);
     let pid_file = reader.path("pid_file");
     let ignore = reader.list("ignore_startup_parameters");
+    let stats = operator::stats(&mut reader);
+    let admin = operator::admin(&mut reader);
+    let http = operator::http(&mut reader, files);
     // Read for SHOW CONFIG; `expand` has put its parts where they belong.
     let _url = reader.optional_text("cluster.url");
     source::of_cluster(&mut reader);
@@ -143,6 +147,9 @@ pub fn validate(
         ignore_startup_parameters: ignore.into_iter().map(|(name, _)| name).collect(),
         health,
         log,
+        stats,
+        admin,
+        http,
         pid_file,
     };
     Ok(Loaded { settings, warnings, sources: in_order(effective, workers) })

@@ -144,16 +144,23 @@ fn effects(verdict: &Verdict) -> Vec<String> {
 
 /// A text on one line, and not all of a long one.
 fn shortened(text: &str) -> String {
-    let words = text.split_whitespace().take(LONGEST_PIECE).collect::<Vec<_>>().join(" ");
-    let piece: String =
-        words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_PIECE).collect();
-    if piece.chars().count() < text.trim().chars().take(LONGEST_PIECE + 1).count()
-        && piece.chars().count() == LONGEST_PIECE
-    {
-        format!("{piece}...")
-    } else {
-        piece
+    let mut words = text.split_whitespace();
+    let mut line = String::new();
+    let mut count = 0;
+    while let Some(word) = words.next() {
+        let blank = usize::from(count > 0);
+        let room = LONGEST_PIECE.saturating_sub(count + blank);
+        let length = word.chars().take(room + 1).count();
+        if blank > 0 {
+            line.push(' ');
+        }
+        line.extend(word.chars().filter(|c| !c.is_control()).take(room));
+        if length > room || (count + blank + length == LONGEST_PIECE && words.clone().next().is_some()) {
+            return line + "...";
+        }
+        count += blank + length;
     }
+    line
 }
 
 #[cfg(test)]

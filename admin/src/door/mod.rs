@@ -1,0 +1,240 @@
+//! All that an operator can ask or do. Whoever serves the operator holds a [`Door`]; the pooler answers what comes
+//! out of the other end, on its control thread.
+//!
+//! A [`Question`] changes nothing, and one call may ask several, so that the answers belong together. An [`Order`]
+//! changes something, and is answered when that is done.
+
+pub mod facts;
+#[cfg(test)]
+pub(crate) mod samples;
+
+pub use facts::Facts;
+
+use std::fmt;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+/// A kind of fact; each fills one field of [`Facts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// The process as a whole.
+    Process,
+    /// Settings in force, and where they came from.
+    Settings,
+    /// Databases, with their limits and what is used of them.
+    Databases,
+    /// Users, with their limits and what is used of them.
+    Users,
+    /// Pools: connections by state, counters, histograms, pins, errors.
+    Pools,
+    /// Counters by database, in total and on average.
+    Stats,
+    /// Every client.
+    Clients,
+    /// Every server connection.
+    Servers,
+    /// Prepared statements that somebody has.
+    Statements,
+    /// Sockets that listen.
+    Listeners,
+    /// Hosts of clusters that are watched, and the last failovers.
+    Hosts,
+    /// Where batches went, and why.
+    Routes,
+    /// Queries by their shape.
+    Fingerprints,
+    /// The same, but only the hundred on which servers worked longest.
+    BusiestFingerprints,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Lend no server connection; done when all are closed.
+    Pause(Scope),
+    /// Lend no server connection, keep them open; done when none is in use.
+    Suspend,
+    /// Lend no server connection of these databases, keep them open; done when none is in use.
+    Hold(Scope),
+    /// End a pause, a suspension, a hold or a kill.
+    Resume(Scope),
+    /// Read nothing from this standby from now on.
+    Ban(String),
+    /// Let this standby be read from again.
+    Unban(String),
+    /// As a ban; done when no server connection leads there any more.
+    Drain(String),
+    /// Refuse new clients.
+    Disable(String),
+    /// Let new clients in again.
+    Enable(String),
+    /// Replace every server connection as soon as it is free.
+    Reconnect(Scope),
+    /// Done when no server connection is left that is to be replaced.
+    WaitClose(Scope),
+    /// Drop clients and server connections at once, and pause.
+    Kill(Scope),
+    /// Drop one client.
+    KillClient(u32),
+    /// Read the settings again; what was set by hand is forgotten.
+    Reload,
+    /// Change one setting, by PgBouncer's name or ours, until the next reload.
+    Set(String, String),
+    /// End the process.
+    Shutdown(Shutdown),
+}
+
+/// What an order is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Every database.
+    All,
+    /// One database, as clients name it.
+    Database(String),
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// At once.
+    Immediate,
+    /// Each client goes when its transaction is over.
+    WaitForServers,
+    /// No new clients; those that are here stay until they leave.
+    WaitForClients,
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// The database does not exist.
+    #[error("no such database: {0}")]
+    NoDatabase(String),
+    /// No cluster that is watched has this host.
+    #[error("no such host: {0}")]
+    NoHost(String),
+    /// The host takes writes, and there is nowhere else to go with them.
+    #[error("{0} is the primary")]
+    IsPrimary(String),
+    /// No client has this number.
+    #[error("client not found: {0}")]
+    NoClient(u32),
+    /// It is paused or suspended already.
+    #[error("already suspended/paused")]
+    AlreadyPaused,
+    /// Nothing is paused.
+    #[error("pooler is not paused/suspended")]
+    NotPaused,
+    /// This database is not paused.
+    #[error("database {0} is not paused")]
+    DatabaseNotPaused(String),
+    /// A RESUME came while the order waited.
+    #[error("ended by RESUME")]
+    Resumed,
+    /// The settings are wrong: every mistake, one a line.
+    #[error("{}", .0.join("\n"))]
+    WrongSettings(Vec<String>),
+    /// There is no such setting.
+    #[error("unknown setting: {0}")]
+    NoSetting(String),
+    /// The setting holds until the process ends.
+    #[error("cannot change {0} while running")]
+    NeedsRestart(String),
+    /// The process is ending.
+    #[error("the pooler is shutting down")]
+    Leaving,
+}
+
+/// What an operator may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Ask, but not about file descriptors.
+    Reader,
+    /// Everything.
+    Admin,
+}
+
+/// One question or order on its way, with where the answer goes.
+#[derive(Debug)]
+pub enum Call {
+    /// Questions.
+    Ask(Vec<Question>, oneshot::Sender<Facts>),
+    /// An order.
+    Obey(Order, oneshot::Sender<Result<(), Refused>>),
+    /// Where statements would go: a database, if it matters which, and the text.
+    Explain(Option<String>, String, oneshot::Sender<Result<Vec<Explained>, Refused>>),
+}
+
+/// Where one statement would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// `primary`, `standby` or `any`.
+    pub host: String,
+    /// `read`, `write`, `transaction` or `session`.
+    pub access: String,
+    /// Why.
+    pub reason: String,
+    /// What it leaves behind in its session.
+    pub effects: Vec<String>,
+}
+
+/// Where questions and orders go in. Clones lead to the same pooler.
+#[derive(Debug, Clone)]
+pub struct Door {
+    calls: mpsc::UnboundedSender<Call>,
+}
+
+impl Door {
+    /// A door, and what comes out behind it.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Call>) {
+        let (calls, received) = mpsc::unbounded_channel();
+        (Self { calls }, received)
+    }
+
+    /// The facts that were asked for; the rest is empty.
+    ///
+    /// # Errors
+    /// The process is ending.
+    pub async fn ask(&self, questions: &[Question]) -> Result<Facts, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Ask(questions.to_vec(), reply)).map_err(|_| Refused::Leaving)?;
+        answer.await.map_err(|_| Refused::Leaving)
+    }
+
+    /// Where each statement of a text would go, and why, as far as that is up to the text.
+    ///
+    /// # Errors
+    /// The database does not exist, or the process is ending.
+    pub async fn explain(&self, database: Option<String>, text: String) -> Result<Vec<Explained>, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Explain(database, text, reply)).map_err(|_| Refused::Leaving)?;
+        answer.await.map_err(|_| Refused::Leaving)?
+    }
+
+    /// Returns when the order is carried out.
+    ///
+    /// # Errors
+    /// Why it was not.
+    pub async fn order(&self, order: Order) -> Result<(), Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Obey(order, reply)).map_err(|_| Refused::Leaving)?;
+        answer.await.map_err(|_| Refused::Leaving)?
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all databases"),
+            Self::Database(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Microseconds of a duration; what is longer than 500,000 years counts as that.
+#[must_use]
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,269 @@
+//! Orders of the operator, carried out.
+
+use super::Desk;
+use crate::config::pgbouncer;
+use crate::config::reference::{self, Change};
+use crate::ids::{ClusterId, HostId, PoolHost, SessionId, WorkerId};
+use crate::mailbox::{Drain, Order};
+use crate::pool::PoolReport;
+use crate::pool::halt::{Scope, Stance};
+use crate::report::Wanted;
+use crate::runtime::Runtime;
+use hawser_admin::door::{self, Refused, Shutdown};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Pause between two looks whether an order is carried out.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+impl Desk {
+    /// Carries an order out.
+    pub(super) async fn obey(&self, order: door::Order) -> Result<(), Refused> {
+        match order {
+            door::Order::Pause(of) => self.pause(&of).await,
+            door::Order::Suspend => self.hold(&door::Scope::All).await,
+            door::Order::Hold(of) => self.hold(&of).await,
+            door::Order::Resume(of) => self.resume(&of),
+            door::Order::Ban(host) => self.ban(&host, true).map(drop),
+            door::Order::Unban(host) => self.ban(&host, false).map(drop),
+            door::Order::Drain(host) => self.drain_host(&host).await,
+            door::Order::Disable(name) => self.set_disabled(&name, true),
+            door::Order::Enable(name) => self.set_disabled(&name, false),
+            door::Order::Reconnect(of) => {
+                let scope = self.scope(&of)?;
+                self.facilities().reconnect(&scope);
+                Ok(())
+            }
+            door::Order::WaitClose(of) => self.wait_close(&of).await,
+            door::Order::Kill(of) => self.kill(&of).await,
+            door::Order::KillClient(id) => self.kill_client(id).await,
+            door::Order::Reload => self.reload_all(),
+            door::Order::Set(key, value) => self.set(&key, &value),
+            door::Order::Shutdown(how) => self.shut_down(how),
+        }
+    }
+
+    /// What an order is about, if it exists.
+    fn scope(&self, of: &door::Scope) -> Result<Scope, Refused> {
+        match of {
+            door::Scope::All => Ok(Scope::All),
+            door::Scope::Database(name) if self.runtime().database(name).is_some() => {
+                Ok(Scope::Database(name.clone()))
+            }
+            door::Scope::Database(name) => Err(Refused::NoDatabase(name.clone())),
+        }
+    }
+
+    fn halt(&self, scope: &Scope, stance: Stance) {
+        self.halts.borrow_mut().set(scope, stance);
+        for worker in 0..self.mailboxes.workers() {
+            self.mailboxes.send(WorkerId(worker), Order::Halt(scope.clone(), stance));
+        }
+    }
+
+    fn stance(&self, scope: &Scope) -> Stance {
+        match scope {
+            Scope::All => self.halts.borrow().of_all(),
+            Scope::Database(name) => self.halts.borrow().of(name),
+        }
+    }
+
+    /// Waits until no pool has anything under way, and fails when somebody changes the order meanwhile.
+    async fn rest(&self, scope: &Scope, stance: Stance) -> Result<(), Refused> {
+        loop {
+            let mut at_rest = true;
+            for answer in self.each_worker(|reply| Order::IsAtRest(scope.clone(), reply)) {
+                at_rest &= answer.await.unwrap_or(true);
+            }
+            if self.stance(scope) != stance {
+                return Err(Refused::Resumed);
+            }
+            if at_rest {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn pause(&self, of: &door::Scope) -> Result<(), Refused> {
+        let scope = self.scope(of)?;
+        if self.stance(&scope) != Stance::Open {
+            return Err(Refused::AlreadyPaused);
+        }
+        self.halt(&scope, Stance::Paused);
+        self.rest(&scope, Stance::Paused).await
+    }
+
+    async fn hold(&self, of: &door::Scope) -> Result<(), Refused> {
+        let scope = self.scope(of)?;
+        if self.stance(&scope) != Stance::Open {
+            return Err(Refused::AlreadyPaused);
+        }
+        self.halt(&scope, Stance::Suspended);
+        self.rest(&scope, Stance::Suspended).await
+    }
+
+    fn resume(&self, of: &door::Scope) -> Result<(), Refused> {
+        let scope = self.scope(of)?;
+        let halted = match &scope {
+            Scope::All => self.halts.borrow().is_any(),
+            Scope::Database(name) => self.halts.borrow().names(name),
+        };
+        match (halted, of) {
+            (true, _) => self.halt(&scope, Stance::Open),
+            (false, door::Scope::All) => return Err(Refused::NotPaused),
+            (false, door::Scope::Database(name)) => return Err(Refused::DatabaseNotPaused(name.clone())),
+        }
+        Ok(())
+    }
+
+    fn set_disabled(&self, name: &str, disabled: bool) -> Result<(), Refused> {
+        self.scope(&door::Scope::Database(name.to_owned()))?;
+        self.facilities().set_disabled(name, disabled);
+        Ok(())
+    }
+
+    /// Bans a standby, or lifts its ban.
+    fn ban(&self, address: &str, banned: bool) -> Result<(ClusterId, HostId), Refused> {
+        let (cluster, host, is_primary) =
+            self.find_host(address).ok_or_else(|| Refused::NoHost(address.to_owned()))?;
+        if is_primary && banned {
+            return Err(Refused::IsPrimary(address.to_owned()));
+        }
+        self.topology.borrow().ban(cluster, host, banned);
+        Ok((cluster, host))
+    }
+
+    async fn drain_host(&self, address: &str) -> Result<(), Refused> {
+        let (cluster, host) = self.ban(address, true)?;
+        loop {
+            // Later than the ban, so that nobody borrows a connection after the look.
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let runtime = self.runtime();
+            let is_there = |pool: &PoolReport| {
+                let of_cluster = runtime
+                    .database(&pool.key.database)
+                    .is_some_and(|database| runtime.facilities.clusters.id(&database.hosts) == cluster);
+                let counts = pool.counts;
+                let open = counts.idle + counts.leased + counts.opening + counts.resetting;
+                of_cluster && pool.key.host == PoolHost::Standby(host) && open > 0
+            };
+            let reports = self.survey(Wanted::default()).await;
+            if !reports.iter().flat_map(|report| &report.pools).any(is_there) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn wait_close(&self, of: &door::Scope) -> Result<(), Refused> {
+        let scope = self.scope(of)?;
+        loop {
+            let reports = self.survey(Wanted { servers: true, ..Wanted::default() }).await;
+            let mut servers = reports.iter().flat_map(|report| &report.servers);
+            if !servers.any(|(key, server)| server.outdated && scope.has(&key.database)) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn kill(&self, of: &door::Scope) -> Result<(), Refused> {
+        let scope = self.scope(of)?;
+        self.halt(&scope, Stance::Paused);
+        for worker in 0..self.mailboxes.workers() {
+            self.mailboxes.send(WorkerId(worker), Order::Kill(scope.clone()));
+        }
+        self.rest(&scope, Stance::Paused).await
+    }
+
+    async fn kill_client(&self, id: u32) -> Result<(), Refused> {
+        let worker = WorkerId(id as usize % self.mailboxes.workers().max(1));
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.mailboxes.send(worker, Order::KillSession(SessionId(id), reply));
+        if answer.await.unwrap_or(false) { Ok(()) } else { Err(Refused::NoClient(id)) }
+    }
+
+    fn shut_down(&self, how: Shutdown) -> Result<(), Refused> {
+        let drain = match how {
+            Shutdown::Immediate => Drain::Immediately,
+            Shutdown::WaitForServers => Drain::WaitForTransactions,
+            Shutdown::WaitForClients => Drain::WaitForClients,
+        };
+        self.endings.send(drain).map_err(|_| Refused::Leaving)
+    }
+
+    fn set(&self, key: &str, value: &str) -> Result<(), Refused> {
+        let assigned = match reference::find(reference::GLOBAL, key) {
+            Some(setting) => vec![(setting.name, value.to_owned())],
+            None => match pgbouncer::assign(key, value) {
+                None => return Err(Refused::NoSetting(key.to_owned())),
+                Some(Err(why)) => return Err(Refused::WrongSettings(vec![why])),
+                Some(Ok(assigned)) if assigned.is_empty() => {
+                    return Err(Refused::NeedsRestart(key.to_owned()));
+                }
+                Some(Ok(assigned)) => assigned,
+            },
+        };
+        let fixed = |name: &str| {
+            reference::find(reference::GLOBAL, name).is_none_or(|setting| setting.change == Change::Restart)
+        };
+        if assigned.iter().all(|(name, _)| fixed(name)) {
+            return Err(Refused::NeedsRestart(key.to_owned()));
+        }
+        let before = self.overrides.borrow().clone();
+        {
+            let mut overrides = self.overrides.borrow_mut();
+            overrides.retain(|(known, _)| !assigned.iter().any(|(name, _)| name == known));
+            overrides.extend(assigned.into_iter().filter(|(name, _)| !fixed(name)));
+        }
+        self.apply().inspect_err(|_| *self.overrides.borrow_mut() = before).map_err(Refused::WrongSettings)
+    }
+
+    /// Reads the settings again. What was set by hand is forgotten, unless they are wrong.
+    fn reload_all(&self) -> Result<(), Refused> {
+        let before = self.overrides.take();
+        self.apply().inspect_err(|_| *self.overrides.borrow_mut() = before).map_err(Refused::WrongSettings)
+    }
+
+    /// As RELOAD, by a signal: nobody waits for the answer.
+    pub fn reload(&self) {
+        if self.reload_all().is_err() {
+            tracing::error!("reload failed, the running settings stay");
+        }
+    }
+
+    /// Reads the settings with what was set by hand, and hands them to the workers.
+    fn apply(&self) -> Result<(), Vec<String>> {
+        tracing::info!("reloading the settings");
+        let _ = sd_notify::NotifyState::monotonic_usec_now()
+            .and_then(|now| sd_notify::notify(&[sd_notify::NotifyState::Reloading, now]));
+        let outcome = self.read_settings();
+        self.settings_wrong.set(outcome.is_err());
+        match &outcome {
+            Ok(()) => {
+                self.settings_read.set(SystemTime::now());
+                tracing::info!("settings reloaded");
+            }
+            Err(problems) => problems.iter().for_each(|problem| tracing::error!("reload: {problem}")),
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        outcome
+    }
+
+    fn read_settings(&self) -> Result<(), Vec<String>> {
+        let running = self.runtime();
+        let reloaded = (self.reload.borrow_mut())(&running.settings, &self.overrides.borrow())?;
+        let runtime = Runtime::load(reloaded.settings, running.facilities.clone());
+        let runtime = Arc::new(runtime.map_err(|error| vec![error.to_string()])?);
+        *self.runtime.borrow_mut() = runtime.clone();
+        *self.sources.borrow_mut() = reloaded.sources;
+        for worker in 0..self.mailboxes.workers() {
+            self.mailboxes.send(WorkerId(worker), Order::Apply(runtime.clone()));
+        }
+        self.topology.borrow_mut().apply(&runtime);
+        for change in reloaded.changes {
+            tracing::info!("reload: {change}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! What an operator can see of a session: who it is is said once, what it does is written down as it goes.
+
+use super::handle::{Handle, Place};
+use crate::parameters::ParameterSet;
+use crate::pins::PinReasons;
+use crate::pool::Pool;
+use crate::report::{ClientReport, Doing, Spot};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// What changes with every request: written by the session, read by whoever asks.
+#[derive(Debug)]
+pub struct Trace {
+    /// When it last asked for something.
+    pub requested: Cell<Option<Instant>>,
+    /// What it does with its server connection.
+    pub doing: Cell<Doing>,
+    /// Why it keeps that.
+    pub pins: Cell<PinReasons>,
+    /// Named statements that it has.
+    pub statements: Cell<u32>,
+    /// How long it waited for its server connection; zero once that is counted.
+    pub waited: Cell<Duration>,
+    /// What it has set.
+    pub settings: RefCell<Option<Rc<ParameterSet>>>,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self {
+            requested: Cell::new(None),
+            doing: Cell::default(),
+            pins: Cell::default(),
+            statements: Cell::new(0),
+            waited: Cell::default(),
+            settings: RefCell::new(None),
+        }
+    }
+}
+
+impl Handle {
+    /// Why it keeps its server connection, if it does; and the pool that it has it from.
+    #[must_use]
+    pub fn pinned(&self) -> Option<(Rc<Pool>, PinReasons)> {
+        let pins = self.trace.pins.get();
+        let Place::Linked(target) = &*self.place() else { return None };
+        (!pins.is_empty()).then(|| (target.pool.clone(), pins))
+    }
+
+    /// As it is now; nothing before its login is over.
+    #[must_use]
+    pub fn report(&self) -> Option<ClientReport> {
+        let about = self.about()?.clone();
+        let trace = &self.trace;
+        let spot = match &*self.place() {
+            Place::Detached => Spot::Detached,
+            Place::Waiting => Spot::Waiting,
+            Place::Linked(target) => Spot::Linked {
+                server: Some(target.card.id),
+                pid: target.card.pid(),
+                doing: trace.doing.get(),
+            },
+            Place::Replicating(key, _) => Spot::Linked { server: None, pid: key.pid, doing: Doing::Busy },
+        };
+        let settings = trace.settings.borrow();
+        let name = settings.as_ref().and_then(|settings| settings.value("application_name"));
+        Some(ClientReport {
+            id: self.id,
+            requested: trace.requested.get().unwrap_or(about.connected),
+            about,
+            spot,
+            pins: trace.pins.get(),
+            statements: usize::try_from(trace.statements.get()).unwrap_or(0),
+            application_name: name.unwrap_or_default().to_owned(),
+        })
+    }
+}
