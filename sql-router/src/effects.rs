@@ -20,6 +20,8 @@ pub struct Effects {
     pub sequences: Sequences,
     /// It seeds the session's random numbers.
     pub seeds: bool,
+    /// It makes a temporary object, which nobody else can see.
+    pub temporary: bool,
     /// It reads the list of the session's prepared statements.
     pub looks_at_prepared: bool,
     /// Settings of extensions and applications (`app.user`) that what it calls may set, as far as it names them.
@@ -80,6 +82,7 @@ impl Effects {
             && self.ask == Ask::No
             && self.sequences == Sequences::Untouched
             && !self.seeds
+            && !self.temporary
             && !self.looks_at_prepared
     }
 
@@ -158,6 +161,7 @@ impl Statement<'_> {
         effects.ask = effects.ask.max(ask);
         effects.sequences = effects.sequences.max(calls.sequences);
         effects.seeds |= calls.seeds;
+        effects.temporary |= is_create_temporary(&self.words);
         effects.looks_at_prepared |= self.words.iter().any(|word| word.is("pg_prepared_statements"));
         if ask == Ask::Sampled {
             let block = self.words.first().is_some_and(|first| first.is("do"));
@@ -514,6 +518,12 @@ fn characteristics(modes: &[Word<'_>]) -> Option<Vec<(&'static str, String)>> {
         rest = rest.strip_prefix(&[Word::Symbol(',')]).unwrap_or(rest);
     }
     Some(settings)
+}
+
+/// CREATE TEMP…
+fn is_create_temporary(words: &[Word<'_>]) -> bool {
+    matches!(words, [first, rest @ ..] if first.is("create")
+        && rest.iter().take(4).any(|word| word.is("temp") || word.is("temporary")))
 }
 
 /// CREATE TEMP…, unless it is gone with the transaction.

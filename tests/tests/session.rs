@@ -199,6 +199,22 @@ fn a_text_is_another_statement_where_it_means_another_thing() {
     }
 }
 
+#[test]
+fn who_parses_a_text_after_a_change_of_the_catalog_is_told_what_it_means_now() {
+    let site = Site::new();
+    let (mut maker, mut one, mut two) = (site.client(), site.client(), site.client());
+    let oid = |answer: &[Backend]| {
+        let types = answer.iter().find(|message| message.tag == b't').unwrap();
+        u32::from_be_bytes(types.body[2..6].try_into().unwrap())
+    };
+    for (kind, number, client) in [("int", 23, &mut one), ("text", 25, &mut two)] {
+        maker.execute(&format!("CREATE TABLE t (v {kind})"));
+        client.send(&[parse("s", "INSERT INTO t VALUES ($1)"), describe(b'S', "s"), sync()].concat());
+        assert_eq!(oid(&client.expect("1tnZ")), number);
+        maker.execute("DROP TABLE t");
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------- settings
 
 #[test]

@@ -227,6 +227,9 @@ impl Relay {
                     self.down.ahead = None;
                     let idle = server.status == TransactionStatus::Idle;
                     state::ready(idle, client, server);
+                    if idle && client.state.end_change() {
+                        shared.registry.note_change();
+                    }
                     if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
                         self.pass_ready(listener, server);
                     }
@@ -243,6 +246,9 @@ impl Relay {
                 if let Some(tag) = message::command_tag(body) {
                     self.batch.rows += crate::shapes::rows_of(tag);
                     let said = said.flatten();
+                    if client.state.note_change(tag, said.as_ref().map(|(deed, _)| &**deed)) {
+                        shared.registry.note_change();
+                    }
                     let said = said.as_ref().and_then(|(deed, at)| deed.step(*at));
                     state::command(tag, said, client, server, shared);
                 }

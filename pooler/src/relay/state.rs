@@ -40,6 +40,8 @@ pub struct SessionState {
     reads_sequences: bool,
     /// It has just called `nextval` outside a transaction: most likely it asks for the value next.
     lingers: bool,
+    /// It has changed the catalog in this transaction.
+    changes_catalog: bool,
     /// Where it last advanced a sequence: the process number of the server.
     pub home: Option<NonZeroU32>,
     /// Something failed since the last ReadyForQuery.
@@ -95,6 +97,7 @@ impl SessionState {
             reads_sequences: false,
             home: None,
             lingers: false,
+            changes_catalog: false,
             failed: false,
             resetting: false,
         }
@@ -109,6 +112,21 @@ impl SessionState {
     #[must_use]
     pub const fn has_question(&self) -> bool {
         self.questions.is_some()
+    }
+
+    /// A command has succeeded. Whether texts may mean something else from now on.
+    pub(super) fn note_change(&mut self, tag: &[u8], deed: Option<&Deed>) -> bool {
+        let changes = [&b"CREATE"[..], b"ALTER", b"DROP", b"IMPORT"].iter().any(|word| tag.starts_with(word));
+        let own =
+            || deed.is_some_and(|deed| deed.effects.temporary) || self.pins.has(PinReason::TemporaryObject);
+        let changes = changes && !own();
+        self.changes_catalog |= changes;
+        changes
+    }
+
+    /// The transaction is over. Whether what it did to the catalog has come to pass, or is undone, by that.
+    pub(super) const fn end_change(&mut self) -> bool {
+        std::mem::replace(&mut self.changes_catalog, false)
     }
 
     /// The session has just called `nextval`.

@@ -54,6 +54,8 @@ pub struct Statement {
     pub deed: Option<Arc<Deed>>,
     /// Whether it may end a transaction.
     pub ending: Option<Ending>,
+    /// Changes of the catalog before it was parsed first.
+    changes: u64,
 }
 
 impl Statement {
@@ -63,8 +65,9 @@ impl Statement {
         self.text.len() + self.types.len() + size_of::<Self>()
     }
 
-    fn is(&self, key: StatementKey<'_>) -> bool {
-        self.form == key.form
+    fn is(&self, key: StatementKey<'_>, changes: u64) -> bool {
+        self.changes == changes
+            && self.form == key.form
             && *self.text == *key.text
             && *self.types == *key.types
             && *self.meaning == **key.meaning
@@ -137,13 +140,20 @@ pub(crate) fn fingerprint(text: &[u8], effects: &Effects) -> u64 {
 #[derive(Debug)]
 pub struct Registry {
     by_text: DashMap<u64, Vec<Weak<Statement>>>,
+    /// How often somebody has changed the catalog: what is parsed afterwards may mean something else.
+    changes: AtomicU64,
     hasher: RandomState,
     next: AtomicU64,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { by_text: DashMap::new(), hasher: RandomState::new(), next: AtomicU64::new(1) }
+        Self {
+            by_text: DashMap::new(),
+            changes: AtomicU64::new(0),
+            hasher: RandomState::new(),
+            next: AtomicU64::new(1),
+        }
     }
 }
 
@@ -164,9 +174,10 @@ impl Registry {
         key: StatementKey<'_>,
         deed: impl FnOnce() -> Option<Arc<Deed>>,
     ) -> Arc<Statement> {
+        let changes = self.changes.load(Ordering::Relaxed);
         let hash = self.hasher.hash_one(key);
         let mut found = self.by_text.entry(hash).or_default();
-        if let Some(known) = found.iter().filter_map(Weak::upgrade).find(|known| known.is(key)) {
+        if let Some(known) = found.iter().filter_map(Weak::upgrade).find(|known| known.is(key, changes)) {
             return known;
         }
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed));
@@ -178,10 +189,17 @@ impl Registry {
             meaning: key.meaning.clone(),
             deed: deed(),
             ending: ending::of_text(key.text),
+            changes,
         });
         found.retain(|entry| entry.strong_count() > 0);
         found.push(Arc::downgrade(&fresh));
         fresh
+    }
+
+    /// A client has changed the catalog. Who has parsed a text before keeps what it was told; who parses it from now on
+    /// is told anew.
+    pub fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Forgets statements that nobody has any more. Called now and then.
@@ -443,6 +461,8 @@ mod tests {
         assert_ne!(one.id, registry.statement(key(b"select $1", &[0, 0], &other)).id);
         let sql = StatementKey { form: Form::Prepare, ..key(b"select $1", &[0, 0], &plain) };
         assert_ne!(one.id, registry.statement(sql).id);
+        registry.note_change();
+        assert_ne!(one.id, registry.statement(key(b"select $1", &[0, 0], &plain)).id);
     }
 
     #[test]
