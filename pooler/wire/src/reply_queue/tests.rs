@@ -46,7 +46,7 @@ fn a_synthetic_reply_waits_for_its_turn_and_dies_with_its_batch() {
         queue(&[(Request::Bind, Fate::Forward), (Request::Parse, known), (Request::Sync, Fate::Forward)]);
     assert_eq!(first.due(), None);
     observe(&mut first, b::BIND_COMPLETE);
-    assert_eq!(first.due(), Some((PARSE_COMPLETE, None)));
+    assert_eq!(first.due(), Some((PARSE_COMPLETE, Some(1))));
     let mut second =
         queue(&[(Request::Bind, Fate::Forward), (Request::Parse, known), (Request::Sync, Fate::Forward)]);
     observe(&mut second, b::ERROR_RESPONSE);
