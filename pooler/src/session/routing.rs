@@ -80,13 +80,15 @@ impl Routing {
         let runtime = services.runtime();
         let settings = settings(&runtime, &pool.key, user);
         let scope = services.router.scope(cluster, &pool.plan().dial.dbname, settings);
+        // Who connects anew sees what was written before, by whomever: it may be the same program.
+        let last_write = scope.last_write();
         Some(Box::new(Self {
             services: services.clone(),
             runtime,
             scope,
             user: user.into(),
             wishes: None,
-            last_write: Moment::NEVER,
+            last_write,
             standbys: Vec::new(),
         }))
     }
