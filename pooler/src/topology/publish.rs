@@ -21,8 +21,9 @@ impl Watch {
         let before = before.unwrap_or_else(|| self.judge.primary());
         for change in changes {
             self.log_change(change);
-            if let Change::Primary(PrimaryView::Known { host, .. }) = change {
-                self.start_survey(*host);
+            if let Change::Primary(PrimaryView::Known { host, timeline, .. }) = *change {
+                self.look_back(host, timeline);
+                self.start_survey(host);
             }
             let Some(phase) = judge::phase(change, before, &self.judge) else { continue };
             self.note(now, phase);
@@ -89,6 +90,7 @@ impl Watch {
             primary: self.judge.primary(),
             bell: self.bell.clone(),
             history: self.told.clone(),
+            ancestry: self.ancestry.clone(),
         });
         self.latest.replace(Some(snapshot.clone()));
         for worker in 0..self.mailboxes.workers() {

@@ -3,6 +3,7 @@
 //! A new snapshot is made when something changes that matters for where statements go. What changes with every round
 //! is in the [`Gauge`] of each host, which all snapshots share.
 
+use super::ancestry::Ancestry;
 use super::bell::Bell;
 use super::history::Failover;
 use super::lsn::Lsn;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub bell: Arc<Bell>,
     /// The last failovers, oldest first.
     pub history: Arc<[Failover]>,
+    /// What is known of the primary's past.
+    pub ancestry: Arc<Ancestry>,
 }
 
 impl Snapshot {
