@@ -120,7 +120,6 @@ mod tests {
             "prepare transaction 'a'",
             "call p()",
             "do $$begin commit; end$$",
-            ";;commit",
         ] {
             assert_eq!(of_text(text.as_bytes()), Some(Ending::MayCommit), "{text}");
         }
@@ -128,7 +127,9 @@ mod tests {
 
     #[test]
     fn a_commit_and_nothing_else_is_known() {
-        for text in ["COMMIT", " end ;", "/* x */ commit", "commit work", "END TRANSACTION AND NO CHAIN;"] {
+        for text in
+            ["COMMIT", " end ;", "/* x */ commit", "commit work", ";;commit", "END TRANSACTION AND NO CHAIN;"]
+        {
             assert_eq!(of_text(text.as_bytes()), Some(Ending::Commit), "{text}");
         }
     }

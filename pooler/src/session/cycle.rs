@@ -270,6 +270,9 @@ impl Session {
         self.handle.set_place(Place::Detached);
         self.note_end(&pool, &mut relay, &member, &watch);
         self.end_errand(errand, since, relay.acknowledged);
+        if relay.acknowledged > 0 {
+            pool.note_write();
+        }
         let settled = matches!(release, Release::Settled);
         let state = &self.client.state;
         let needs_reset =

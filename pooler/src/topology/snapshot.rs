@@ -52,9 +52,10 @@ impl Snapshot {
         }
     }
 
-    /// Standbys that can be read from, whatever they have replayed.
+    /// Standbys that can be read from, whatever they have replayed; one with two addresses counts once.
     pub fn standbys(&self) -> impl Iterator<Item = &HostView> {
-        self.hosts.iter().filter(|host| host.role == Role::Standby && host.state.is_usable())
+        let serves = |host: &&HostView| host.role == Role::Standby && host.state.is_usable();
+        self.hosts.iter().filter(serves).filter(|host| host.same_as.is_none())
     }
 }
 

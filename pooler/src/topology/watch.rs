@@ -291,7 +291,7 @@ impl Watch {
         let before = self.judge.primary();
         let leaving = self.judge.incumbent().filter(|_| hold);
         let changes = self.judge.announce(leaving, Sign::Operator, Moment::now());
-        self.act_on(&changes, Some(before));
+        self.act_on(&changes, before);
     }
 
     fn apply(&mut self, runtime: Arc<Runtime>) {
@@ -312,8 +312,9 @@ impl Watch {
         drop(plans);
         if matches!(self.judge.primary(), PrimaryView::Lost { .. }) {
             // Who reloads while there is no primary knows of a change that we may have refused to believe.
+            let before = self.judge.primary();
             let changes = self.judge.forget(Moment::now());
-            self.act_on(&changes, None);
+            self.act_on(&changes, before);
         }
         self.set_paces();
     }
@@ -351,7 +352,7 @@ impl Watch {
         let (before, proven) = (self.judge.primary(), self.freshness.proof(host).proven);
         let changes = self.judge.observe(&report.seen);
         self.measure(report);
-        self.act_on(&changes, Some(before));
+        self.act_on(&changes, before);
         self.set_paces();
         self.pursue(host, proven);
     }
