@@ -1,8 +1,6 @@
 //! What a worker lends to its sessions.
 
 use super::handle::{Handle, Signal};
-use crate::auth::lookup::SecretCache;
-use crate::auth::throttle::Throttle;
 use crate::ids::{SessionId, WorkerId};
 use crate::mailbox::{Drain, Mailboxes};
 use crate::pool::pools::Pools;
@@ -15,12 +13,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::task::AbortHandle;
-
-/// Addresses whose failed logins a worker remembers.
-const THROTTLED: usize = 10_000;
-
-/// Answers of `auth_query` that a worker remembers.
-const SECRETS: usize = 10_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -35,10 +27,6 @@ pub struct Services {
     pub router: Rc<Router>,
     /// Blocks, tracked parameters, statements.
     pub shared: Rc<Shared>,
-    /// Secrets that servers told.
-    pub secrets: RefCell<SecretCache>,
-    /// Who guesses passwords.
-    pub throttle: RefCell<Throttle>,
     /// Clients that are logging in, in the order in which they came.
     logins: RefCell<BTreeMap<u64, AbortHandle>>,
     next_login: Cell<u64>,
@@ -58,15 +46,12 @@ impl Services {
         shared: Rc<Shared>,
         runtime: Arc<Runtime>,
     ) -> Self {
-        let auth = &runtime.settings.auth;
         Self {
             worker,
             mailboxes,
             pools,
             router: Rc::new(Router::new(worker, runtime.facilities.routing.clone())),
             shared,
-            secrets: RefCell::new(SecretCache::new(SECRETS)),
-            throttle: RefCell::new(Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED)),
             logins: RefCell::default(),
             next_login: Cell::new(0),
             runtime: RefCell::new(runtime),
@@ -86,9 +71,6 @@ impl Services {
     pub fn apply(&self, runtime: Arc<Runtime>) {
         self.pools.apply(&runtime);
         self.shared.shapes.set_limit(runtime.settings.stats.fingerprints);
-        self.secrets.borrow_mut().clear();
-        let auth = &runtime.settings.auth;
-        *self.throttle.borrow_mut() = Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED);
         *self.runtime.borrow_mut() = runtime;
         self.shared.desk.wake();
     }
