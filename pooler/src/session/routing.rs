@@ -95,10 +95,9 @@ impl Routing {
 
     /// Keeps up with the settings of the process and of the session.
     fn renew(&mut self, parameters: &Rc<ParameterSet>, key: &PoolKey) {
-        let runtime = self.services.runtime();
-        if !Arc::ptr_eq(&runtime, &self.runtime) {
-            self.scope.settings = settings(&runtime, key, &self.user);
-            self.runtime = runtime;
+        if !self.services.is_current(&self.runtime) {
+            self.runtime = self.services.runtime();
+            self.scope.settings = settings(&self.runtime, key, &self.user);
             self.wishes = None;
         }
         if !self.wishes.as_ref().is_some_and(|(known, _)| Rc::ptr_eq(known, parameters)) {
@@ -314,7 +313,7 @@ impl Session {
             None => routing.last_write = routing.last_write.max(Moment(acknowledged)),
         }
         if errand.changes_catalog {
-            routing.services.router.note_catalog_change(&routing.scope, Moment::now());
+            Router::note_catalog_change(&routing.scope, Moment::now());
         }
     }
 }
