@@ -15,6 +15,7 @@ use crate::runtime::Runtime;
 use crate::stream::Buffer;
 use crate::topology::{Moment, Snapshot};
 use hawser_sql_router::fingerprint;
+use hawser_sql_router::statement::{Access, TransactionControl};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -233,13 +234,9 @@ impl Session {
     fn in_transaction(&self, nature: Nature, routing: &Routing, wishes: &Wishes) -> Nature {
         let Some(super::Deferred::Begun(begin)) = &self.deferred else { return nature };
         let verdicts = routing.services.router.classify(begin.as_bytes(), &routing.scope, &wishes.path);
+        let defaults = Defaults { read_only: wishes.read_only };
         let fits = verdicts.statements().iter().all(|verdict| match verdict.access {
-            hawser_sql_router::statement::Access::Transaction(
-                hawser_sql_router::statement::TransactionControl::Begin(modes),
-            ) => {
-                modes.fit_standby()
-                    || (wishes.read_only && modes.read_only.is_none() && !modes.need_primary())
-            }
+            Access::Transaction(TransactionControl::Begin(modes)) => defaults.fit_standby(modes),
             _ => false,
         });
         if fits && nature != Nature::Write { Nature::ReadOnlyTransaction } else { Nature::Write }
