@@ -7,7 +7,7 @@ use crate::config::settings::{PoolMode, RoutingSettings};
 use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::parameters::ParameterSet;
 use crate::pool::Pool;
-use crate::relay::WriteClock;
+use crate::relay::{self, WriteClock};
 use crate::route::decide::{Decision, Nature};
 use crate::route::wishes::Wishes;
 use crate::route::{Attempt, Router, Scope};
@@ -282,11 +282,14 @@ impl Session {
         self.client.input = Some(input);
     }
 
-    /// A standby refused what was taken for a read: it is remembered.
-    pub(super) fn learn(&self, errand: &Errand) {
+    /// A standby refused what was taken for a read: it is remembered, if the next one would refuse it too.
+    pub(super) fn learn(&self, errand: &Errand, refusal: &[u8]) {
         let Some(routing) = &self.routing else { return };
         let router = &routing.services.router;
         router.counts.rerun.set(router.counts.rerun.get() + 1);
+        if !relay::is_lasting(refusal) {
+            return;
+        }
         let _ = first_batch(&self.client, Defaults { read_only: false }, |text| {
             router.learn(fingerprint::of(text).hash);
             router.classify(text, &routing.scope, &hawser_sql_router::knowledge::SearchPath::unknown())
