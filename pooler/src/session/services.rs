@@ -67,6 +67,12 @@ impl Services {
         self.runtime.borrow().clone()
     }
 
+    /// Whether these are the settings as they are now.
+    #[must_use]
+    pub fn is_current(&self, runtime: &Arc<Runtime>) -> bool {
+        Arc::ptr_eq(&self.runtime.borrow(), runtime)
+    }
+
     /// New settings.
     pub fn apply(&self, runtime: Arc<Runtime>) {
         self.pools.apply(&runtime);
