@@ -198,7 +198,7 @@ impl Candidate {
             Credential::None => runtime.own_credential(&user),
             credential => credential,
         };
-        let pool = services.pools.pool(runtime, &key, &database, credential).ok_or(Refusal::Misconfigured)?;
+        let pool = services.pools.pool(&key, &database, credential).ok_or(Refusal::Misconfigured)?;
         Ok(Entrance::Database(Welcomed { database, key, pool, admission, greeting }))
     }
 
@@ -477,7 +477,7 @@ async fn look_up(
     let asked_of = asked_of.as_deref().unwrap_or(database);
     let pool_key = PoolKey { database: name.clone(), user: query.user.clone(), host: PoolHost::Primary };
     let credential = runtime.own_credential(&query.user);
-    let pool = services.pools.pool(runtime, &pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
+    let pool = services.pools.pool(&pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
     let mut lease = lease::borrow(&pool).await.map_err(|error| Refusal::from(&*error))?;
     let found = {
         let member = lease.member().ok_or(Refusal::Misconfigured)?;

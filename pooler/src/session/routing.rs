@@ -115,7 +115,7 @@ impl Routing {
         let key = PoolKey { host: PoolHost::Standby(host), ..primary.key.clone() };
         let database = self.runtime.database(&key.database)?;
         let credential = primary.plan().dial.credential.clone();
-        let pool = self.services.pools.pool(&self.runtime, &key, database, credential)?;
+        let pool = self.services.pools.pool(&key, database, credential)?;
         self.standbys.push((host, pool.clone()));
         Some(pool)
     }

@@ -30,7 +30,6 @@ pub struct Services {
     /// Clients that are logging in, in the order in which they came.
     logins: RefCell<BTreeMap<u64, AbortHandle>>,
     next_login: Cell<u64>,
-    runtime: RefCell<Arc<Runtime>>,
     sessions: RefCell<HashMap<SessionId, Rc<Handle>>>,
     next: Cell<u32>,
     drain: Cell<Option<Drain>>,
@@ -44,7 +43,7 @@ impl Services {
         mailboxes: Mailboxes,
         pools: Pools,
         shared: Rc<Shared>,
-        runtime: Arc<Runtime>,
+        runtime: &Runtime,
     ) -> Self {
         Self {
             worker,
@@ -54,7 +53,6 @@ impl Services {
             shared,
             logins: RefCell::default(),
             next_login: Cell::new(0),
-            runtime: RefCell::new(runtime),
             sessions: RefCell::default(),
             next: Cell::new(rand::random()),
             drain: Cell::new(None),
@@ -64,20 +62,19 @@ impl Services {
     /// The settings as they are now.
     #[must_use]
     pub fn runtime(&self) -> Arc<Runtime> {
-        self.runtime.borrow().clone()
+        self.pools.runtime().borrow().clone()
     }
 
     /// Whether these are the settings as they are now.
     #[must_use]
     pub fn is_current(&self, runtime: &Arc<Runtime>) -> bool {
-        Arc::ptr_eq(&self.runtime.borrow(), runtime)
+        Arc::ptr_eq(&self.pools.runtime().borrow(), runtime)
     }
 
     /// New settings.
-    pub fn apply(&self, runtime: Arc<Runtime>) {
-        self.pools.apply(&runtime);
+    pub fn apply(&self, runtime: &Arc<Runtime>) {
+        self.pools.apply(runtime);
         self.shared.shapes.set_limit(runtime.settings.stats.fingerprints);
-        *self.runtime.borrow_mut() = runtime;
         self.shared.desk.wake();
     }
 
@@ -96,8 +93,14 @@ impl Services {
         let number = self.next_login.get();
         self.next_login.set(number + 1);
         let task = begin(LoginUnderway { services: self.clone(), number });
-        let limit =
-            self.runtime.borrow().settings.limits.max_logins.div_ceil(self.mailboxes.workers().max(1));
+        let limit = self
+            .pools
+            .runtime()
+            .borrow()
+            .settings
+            .limits
+            .max_logins
+            .div_ceil(self.mailboxes.workers().max(1));
         let oldest = {
             let mut logins = self.logins.borrow_mut();
             logins.insert(number, task);
