@@ -65,7 +65,8 @@ pub fn run(
             shared: shared.clone(),
             topology: Newest::default(),
         });
-        let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
+        let pools = Pools::new(surroundings, runtime.clone());
+        let services = Rc::new(Services::new(worker, mailboxes, pools, shared, &runtime));
         spawn_local(tick(services.clone()));
         let doors = listeners.into_iter().map(|listener| {
             let door = Door::tcp(listener)?;
@@ -113,7 +114,7 @@ async fn obey(
             Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Topology(snapshot) => services.follow(snapshot),
             Order::Proven(_) => services.router.proven.notify_waiters(),
-            Order::Apply(runtime) => services.apply(runtime),
+            Order::Apply(runtime) => services.apply(&runtime),
             Order::Report(wanted, reply) => drop(reply.send(report(services, wanted))),
             Order::Halt(scope, stance) => services.pools.halt(&scope, stance),
             Order::IsAtRest(scope, reply) => drop(reply.send(services.pools.are_at_rest(&scope))),
