@@ -5,13 +5,12 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hawser::scratch::Cluster;
 use hawser_tests::raw::Client;
-use hawser_tests::{Account, Config, Hawser, Program, own_cluster, raise_file_limit};
+use hawser_tests::{Account, Config, Hawser, Program, http_get, own_cluster, raise_file_limit};
 
 const CLIENTS: usize = 10_000;
 const POOLS: usize = 200;
@@ -27,16 +26,36 @@ fn seconds() -> u64 {
     std::env::var("HAWSER_SCRAPE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
+/// Two hundred databases on one server, and one for pgbench.
+fn settings(cluster: &Cluster, account: &Account, http: u16) -> Config {
+    let mut config = Config::new(cluster, account)
+        .set("http.address", format!("\"127.0.0.1:{http}\""))
+        .set("limits.max_client_connections", CLIENTS + 100)
+        .set("log.connections", false)
+        .set("log.disconnections", false)
+        .set("pool.size", 1)
+        // The scripted clients would be busy with SCRAM for minutes.
+        .set("auth.rules", "[\"host all all all trust\"]");
+    for number in 0..POOLS {
+        config = config.table(&format!(
+            "[databases.d{number}]\nhosts = [\"127.0.0.1:{}\"]\ndbname = \"{}\"",
+            cluster.port(),
+            account.database
+        ));
+    }
+    config.table(&format!(
+        "[databases.bench]\nhosts = [\"127.0.0.1:{}\"]\ndbname = \"{}\"\npool_size = 20",
+        cluster.port(),
+        account.database
+    ))
+}
+
 /// One scrape: how long it took to the last byte, and the text.
 fn scrape(port: u16) -> (Duration, String) {
     let begin = Instant::now();
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: hawser\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let took = begin.elapsed();
-    assert!(text.starts_with("HTTP/1.1 200"), "{}", &text[..text.len().min(200)]);
-    (took, text)
+    let (status, text) = http_get(port, "/metrics", &[]);
+    assert_eq!(status, 200, "{text}");
+    (begin.elapsed(), text)
 }
 
 /// Connected and idle, each after one query of its own shape.
@@ -86,26 +105,7 @@ fn a_scrape_of_a_large_site_is_quick_and_nobody_notices() {
     let cluster = own_cluster(&["max_connections = 400"]);
     let account = Account::new(&cluster);
     let http = hawser::scratch::free_port().unwrap();
-    let mut config = Config::new(&cluster, &account)
-        .set("http.address", format!("\"127.0.0.1:{http}\""))
-        .set("limits.max_client_connections", CLIENTS + 100)
-        .set("log.connections", false)
-        .set("log.disconnections", false)
-        .set("pool.size", 1)
-        // The scripted clients would be busy with SCRAM for minutes.
-        .set("auth.rules", "[\"host all all all trust\"]");
-    for number in 0..POOLS {
-        config = config.table(&format!(
-            "[databases.d{number}]\nhosts = [\"127.0.0.1:{}\"]\ndbname = \"{}\"",
-            cluster.port(),
-            account.database
-        ));
-    }
-    let config = config.table(&format!(
-        "[databases.bench]\nhosts = [\"127.0.0.1:{}\"]\ndbname = \"{}\"\npool_size = 20",
-        cluster.port(),
-        account.database
-    ));
+    let config = settings(&cluster, &account, http);
     let hawser = Hawser::start(&config);
     let folder = hawser.folder().join("bench");
     std::fs::create_dir(&folder).unwrap();
