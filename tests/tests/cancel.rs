@@ -78,9 +78,11 @@ fn a_cancel_works_under_tls_and_with_keys_of_protocol_3_2() {
 #[test]
 fn a_cancel_with_a_wrong_key_does_nothing() {
     let site = Site::new();
+    let mut gate = Client::login(cluster().port(), &site.account);
+    gate.execute("SELECT pg_advisory_lock(1)");
     let mut victim = site.client();
     let key = victim.key.clone().unwrap();
-    victim.send(&query("SELECT pg_sleep(1), 'unharmed' /* victim */"));
+    victim.send(&query("SELECT pg_advisory_xact_lock(1), 'unharmed' /* victim */"));
     wait_until_running(&site, "victim");
     for wrong in [
         CancelKey { secret: key.secret.iter().map(|byte| byte ^ 1).collect(), ..key.clone() },
@@ -93,6 +95,7 @@ fn a_cancel_with_a_wrong_key_does_nothing() {
         other.send(&messages::cancel(wrong.process, &wrong.secret));
         other.expect_closed();
     }
+    gate.execute("SELECT pg_advisory_unlock(1)");
     assert_eq!(error_of(&victim.read_until_ready()), "");
 }
 
