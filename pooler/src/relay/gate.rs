@@ -19,16 +19,26 @@ pub(super) enum Look<'a> {
     Refused(&'a [u8]),
 }
 
-/// Errors that a primary might not give: it is read-only, in recovery, replay was in the way, or it stops.
-const STANDBY: [&str; 7] = [
+/// Errors that a primary might not give: it is read-only, in recovery, or replay was in the way.
+const STANDBY: [&str; 4] = [
     sqlstate::READ_ONLY_SQL_TRANSACTION,
     sqlstate::FEATURE_NOT_SUPPORTED,
     sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
     sqlstate::SERIALIZATION_FAILURE,
-    sqlstate::ADMIN_SHUTDOWN,
-    sqlstate::CRASH_SHUTDOWN,
-    sqlstate::CANNOT_CONNECT_NOW,
 ];
+
+/// Those of them that every standby gives every time; the others pass.
+const LASTING: [&str; 3] = [
+    sqlstate::READ_ONLY_SQL_TRANSACTION,
+    sqlstate::FEATURE_NOT_SUPPORTED,
+    sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+];
+
+/// Whether a standby would refuse the statement again. `refusal` is the body of its ErrorResponse.
+pub(crate) fn is_lasting(refusal: &[u8]) -> bool {
+    let sqlstate = message::error_fields(refusal).sqlstate;
+    LASTING.iter().any(|known| known.as_bytes() == sqlstate)
+}
 
 /// The function that finds a plan stale, on whatever host: that is healed where it happens.
 pub(super) const REVALIDATE: &[u8] = b"RevalidateCachedQuery";
@@ -51,7 +61,8 @@ pub(super) fn look(replies: &[u8]) -> Result<Look<'_>, FrameError> {
             backend::ERROR_RESPONSE => {
                 let Some(body) = rest.get(HEADER_LENGTH..header.total()) else { return Ok(Look::More) };
                 let fields = message::error_fields(body);
-                let refused = STANDBY.iter().any(|known| known.as_bytes() == fields.sqlstate)
+                let known = STANDBY.iter().any(|known| known.as_bytes() == fields.sqlstate);
+                let refused = (known || sqlstate::is_of_stopping_server(fields.sqlstate))
                     && fields.routine != REVALIDATE;
                 return Ok(if refused { Look::Refused(body) } else { Look::Served });
             }
@@ -90,5 +101,12 @@ mod tests {
         assert!(matches!(look(&refused), Ok(Look::Refused(_))));
         assert_eq!(look(&error("42601")), Ok(Look::Served));
         assert_eq!(look(&refused[..refused.len() - 1]), Ok(Look::More));
+    }
+
+    #[test]
+    fn a_conflict_with_replay_passes_and_a_write_stays_a_write() {
+        let body = |sqlstate| error(sqlstate).split_off(HEADER_LENGTH);
+        assert!(LASTING.iter().all(|sqlstate| STANDBY.contains(sqlstate) && is_lasting(&body(sqlstate))));
+        assert!(!is_lasting(&body("40001")) && !is_lasting(&body("57P01")) && !is_lasting(b""));
     }
 }

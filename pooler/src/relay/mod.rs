@@ -38,6 +38,7 @@ use std::task::{Context, Poll};
 use thiserror::Error;
 
 pub use commit::{Commit, Resolve};
+pub(crate) use gate::is_lasting;
 pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
@@ -389,6 +390,12 @@ impl Relay {
             || !self.up.out.is_empty()
             || !self.down.out.is_empty()
             || self.up.wait.is_some()
+    }
+
+    /// Whether there is something for the client that it does not read.
+    #[must_use]
+    pub fn waits_for_reader(&self) -> bool {
+        !self.down.out.is_empty()
     }
 
     /// The batch is over: its shape and what it came to, but for what the relay does not know.

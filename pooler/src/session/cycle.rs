@@ -4,10 +4,10 @@ use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
 use super::loss::{Aftermath, Answer, Circumstances, Then, aftermath};
-use super::notes::Watch;
+use super::notes::{Spent, Watch};
 use super::outcome::Outcome;
 use super::refusal::{self, Refusal};
-use super::routing::Errand;
+use super::routing::{Errand, Proof};
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::{CommitOutcome, PoolMode};
 use crate::mailbox::Drain;
@@ -64,9 +64,10 @@ impl Session {
         self.handle.trace.requested.set(Some(since));
         let mut errand = Errand::new(self.pool.clone());
         loop {
-            while let Some(proof) = self.route(&mut errand, since) {
-                Box::pin(proof.wait()).await;
+            if let Some(proof) = self.route(&mut errand, since) {
+                Box::pin(self.wait_for_host(proof, &mut errand, since)).await;
             }
+            self.handle.trace.reason.set(errand.reason);
             let mut served = match self.link(&errand.pool, since).await? {
                 Linked::Here(member) => self.relay(member, &mut errand, since).await?,
                 Linked::Refused => return Ok(()),
@@ -81,6 +82,17 @@ impl Session {
                 Served::Again => errand.fail(),
             }
         }
+    }
+
+    /// Waits until a standby has seen enough, or the batch goes to the primary.
+    async fn wait_for_host(&mut self, proof: Proof, errand: &mut Errand, since: Instant) {
+        let began = since.elapsed();
+        let mut next = Some(proof);
+        while let Some(proof) = next {
+            proof.wait().await;
+            next = self.route(errand, since);
+        }
+        self.note_choice(&errand.pool, began, since.elapsed());
     }
 
     /// Waits until there is something for a server.
@@ -268,7 +280,7 @@ impl Session {
         let release =
             poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &pool, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
-        self.note_end(&pool, &mut relay, &member, &watch);
+        self.note_end(&pool, &mut relay, &member, &mut watch);
         self.end_errand(errand, since, relay.acknowledged);
         if relay.acknowledged > 0 {
             pool.note_write();
@@ -295,6 +307,7 @@ impl Session {
             let lost = Stranded { begun, confined: errand.standby.is_some() };
             return Box::pin(self.survive(&mut relay, member, &pool, lost)).await.map(|()| Served::Done);
         }
+        self.note_unpinned(&pool);
         self.give_up(&mut relay, member, &pool, &release, needs_reset);
         Err(Box::pin(self.end(release, can_speak)).await)
     }
@@ -314,8 +327,8 @@ impl Session {
             self.put_back(kept);
         }
         self.deferred = begun.map(Deferred::Begun);
-        if matches!(release, Release::Stopped(Stop::Misrouted(_))) {
-            self.learn(errand);
+        if let Release::Stopped(Stop::Misrouted(refusal)) = release {
+            self.learn(errand, refusal);
             errand.pool.discard(member, Discard::Unfinished);
         } else {
             errand.pool.report_loss(member.origin);
@@ -337,6 +350,7 @@ impl Session {
         let in_transaction = stranded.begun || server.status != TransactionStatus::Idle;
         let (completion, identity) = (relay.completion(server), std::mem::take(&mut server.identity));
         let loss = relay.abandon(&mut self.client, server);
+        self.note_unpinned(pool);
         pool.report_loss(member.origin);
         pool.discard(member, Discard::Lost);
         delivered?;
@@ -450,8 +464,9 @@ impl Session {
                 // What was flushed without a Sync is a transaction, whatever the last status was.
                 let idle = status == TransactionStatus::Idle && member.server.queue.is_settled();
                 let pinned = self.note_pins(pool);
-                if let Some(took) = self.watch(watch, relay.is_busy(&member.server), idle) {
-                    self.note_query(pool, relay, took, pinned);
+                watch.note_client(relay.waits_for_reader());
+                if let Some(spent) = self.watch(watch, relay.is_busy(&member.server), idle) {
+                    self.note_query(pool, relay, spent, pinned);
                 }
                 Poll::Pending
             }
@@ -460,7 +475,7 @@ impl Session {
 
     /// Sets the deadline when the session begins or ends to wait for the server. How long a query took, when one
     /// is over.
-    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> Option<Duration> {
+    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> Option<Spent> {
         if watch.state == Some((busy, idle)) {
             return None;
         }
@@ -499,21 +514,8 @@ impl Session {
         release: &Release,
         needs_reset: bool,
     ) {
-        let broken = matches!(
-            release,
-            Release::Stopped(
-                Stop::ServerLeft
-                    | Stop::ServerLost(_)
-                    | Stop::ServerEnds(_)
-                    | Stop::ServerCut
-                    | Stop::ServerViolation(_)
-                    | Stop::ServerFraming(_)
-                    | Stop::OursFailed(_)
-                    | Stop::Misrouted(_)
-            )
-        );
         let server = &member.server;
-        if broken || relay.is_mid_message() {
+        if is_loss(release) || is_useless(release) || relay.is_mid_message() {
             pool.discard(member, Discard::Unfinished);
         } else if server.queue.is_settled() && server.status == TransactionStatus::Idle && relay.is_drained()
         {
@@ -703,6 +705,16 @@ const fn is_loss(release: &Release) -> bool {
     matches!(
         release,
         Release::Stopped(Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerEnds(_) | Stop::ServerCut)
+    )
+}
+
+/// Whether a session let go of a server connection that is there, and cannot serve anybody.
+const fn is_useless(release: &Release) -> bool {
+    matches!(
+        release,
+        Release::Stopped(
+            Stop::ServerViolation(_) | Stop::ServerFraming(_) | Stop::OursFailed(_) | Stop::Misrouted(_)
+        )
     )
 }
 
