@@ -30,6 +30,19 @@ const STANDBY: [&str; 7] = [
     sqlstate::CANNOT_CONNECT_NOW,
 ];
 
+/// Those of them that every standby gives every time; the others pass.
+const LASTING: [&str; 3] = [
+    sqlstate::READ_ONLY_SQL_TRANSACTION,
+    sqlstate::FEATURE_NOT_SUPPORTED,
+    sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+];
+
+/// Whether a standby would refuse the statement again. `refusal` is the body of its ErrorResponse.
+pub(crate) fn is_lasting(refusal: &[u8]) -> bool {
+    let sqlstate = message::error_fields(refusal).sqlstate;
+    LASTING.iter().any(|known| known.as_bytes() == sqlstate)
+}
+
 /// The function that finds a plan stale, on whatever host: that is healed where it happens.
 pub(super) const REVALIDATE: &[u8] = b"RevalidateCachedQuery";
 
@@ -90,5 +103,12 @@ mod tests {
         assert!(matches!(look(&refused), Ok(Look::Refused(_))));
         assert_eq!(look(&error("42601")), Ok(Look::Served));
         assert_eq!(look(&refused[..refused.len() - 1]), Ok(Look::More));
+    }
+
+    #[test]
+    fn a_conflict_with_replay_passes_and_a_write_stays_a_write() {
+        let body = |sqlstate| error(sqlstate).split_off(HEADER_LENGTH);
+        assert!(LASTING.iter().all(|sqlstate| STANDBY.contains(sqlstate) && is_lasting(&body(sqlstate))));
+        assert!(!is_lasting(&body("40001")) && !is_lasting(&body("57P01")) && !is_lasting(b""));
     }
 }

@@ -36,6 +36,7 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
+pub(crate) use gate::is_lasting;
 pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;

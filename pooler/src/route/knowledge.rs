@@ -1,13 +1,13 @@
 //! What databases know of their functions, loaded from the primary in the background. Until it is there, and where it
 //! cannot be had, functions beyond PostgreSQL's own are writes.
 
-use crate::catalog::{self, Catalogs, DatabaseKey};
+use crate::catalog::{self, Catalog, Catalogs, DatabaseKey};
 use crate::pool::Pool;
 use crate::pool::lease;
 use crate::topology::Moment;
-use dashmap::DashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How often a database is asked whether its catalogue has changed behind our back.
@@ -16,29 +16,40 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// How soon it is asked again after a statement that may have changed it.
 const SOON: Duration = Duration::from_millis(20);
 
-/// When each catalogue is to be looked at next; shared by all workers, so that one of them does it.
+/// When the catalogue of one database is to be looked at next; shared by all workers, so that one of them does it, and
+/// asked for each batch, so that it is one load.
 #[derive(Debug, Default)]
-pub(super) struct Rounds {
-    due: DashMap<DatabaseKey, Moment>,
-}
+pub(super) struct Due(AtomicU64);
 
-impl Rounds {
+impl Due {
     /// Whether it is time, and nobody else has taken it.
-    pub(super) fn take(&self, key: &DatabaseKey, now: Moment) -> bool {
-        if self.due.get(key).is_some_and(|due| *due > now) {
-            return false;
-        }
-        let mut due = self.due.entry(key.clone()).or_default();
-        let mine = *due <= now;
-        if mine {
-            *due = now.plus(PERIOD);
-        }
-        mine
+    pub(super) fn take(&self, now: Moment) -> bool {
+        let due = self.0.load(Ordering::Relaxed);
+        let next = now.plus(PERIOD).0;
+        due <= now.0 && self.0.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Something may have changed.
-    pub(super) fn hurry(&self, key: &DatabaseKey, now: Moment) {
-        self.due.insert(key.clone(), now.plus(SOON));
+    pub(super) fn hurry(&self, now: Moment) {
+        self.0.store(now.plus(SOON).0, Ordering::Relaxed);
+    }
+}
+
+/// What a session knows of its database, without a look-up while nothing changes anywhere.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    epoch: u64,
+    catalog: Option<Arc<Catalog>>,
+}
+
+impl Known {
+    /// The catalogue of this database as it is now.
+    pub(super) fn renew(&mut self, catalogs: &Catalogs, key: &DatabaseKey) -> Option<&Catalog> {
+        let epoch = catalogs.epoch();
+        if self.epoch != epoch {
+            *self = Self { epoch, catalog: catalogs.get(key) };
+        }
+        self.catalog.as_deref()
     }
 }
 
@@ -65,5 +76,31 @@ pub(super) async fn refresh(pool: Rc<Pool>, key: DatabaseKey, catalogs: Catalogs
         Err(error) => {
             tracing::warn!(database = %key.database, %error, "functions of the database are unknown")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_taken_once_and_comes_again_sooner_after_a_change() {
+        let due = Due::default();
+        let now = Moment(1);
+        assert!(due.take(now) && !due.take(now));
+        assert!(due.take(now.plus(PERIOD)));
+        due.hurry(now.plus(PERIOD));
+        assert!(!due.take(now.plus(PERIOD)) && due.take(now.plus(PERIOD).plus(SOON)));
+    }
+
+    #[test]
+    fn what_is_known_is_renewed_when_any_catalogue_changes() {
+        let (catalogs, mut known) = (Catalogs::default(), Known::default());
+        let key = DatabaseKey { cluster: "1".into(), database: "app".into() };
+        assert!(known.renew(&catalogs, &key).is_none());
+        let loaded = catalogs.publish(key.clone(), Catalog::default());
+        assert!(std::ptr::eq(known.renew(&catalogs, &key).unwrap(), &*loaded));
+        catalogs.forget(&key);
+        assert!(known.renew(&catalogs, &key).is_none());
     }
 }

@@ -2,18 +2,19 @@
 
 use super::balance::Balance;
 use super::decide::{Circumstances, Decision, Nature, Seen, Why, decide};
-use super::knowledge::{Rounds, refresh};
+use super::knowledge::{Due, Known, refresh};
 use super::wishes::Wishes;
-use crate::catalog::{Catalog, Catalogs, DatabaseKey};
+use crate::catalog::{Catalogs, DatabaseKey};
 use crate::config::settings::RoutingSettings;
 use crate::ids::{ClusterId, HostId, WorkerId};
 use crate::pool::Pool;
 use crate::topology::{Moment, Snapshot};
+use dashmap::DashMap;
 use hawser_sql_router::cache::Cache;
 use hawser_sql_router::knowledge::{Knowledge, Nothing, SearchPath};
 use hawser_sql_router::statement::Verdicts;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,8 +34,8 @@ const HOPELESS: Duration = Duration::from_millis(500);
 pub struct Common {
     /// What databases know.
     pub catalogs: Catalogs,
-    rounds: Rounds,
-    writes: dashmap::DashMap<ClusterId, Arc<AtomicU64>>,
+    rounds: DashMap<DatabaseKey, Arc<Due>>,
+    writes: DashMap<ClusterId, Arc<AtomicU64>>,
 }
 
 /// Decisions that were made, by where they led.
@@ -85,8 +86,6 @@ pub struct Router {
     cache: RefCell<Cache>,
     balance: RefCell<Balance>,
     learned: RefCell<HashSet<u64>>,
-    known: RefCell<HashMap<DatabaseKey, Arc<Catalog>>>,
-    epoch: Cell<u64>,
     hopeless: Cell<Moment>,
     /// Told whenever a standby of some cluster has proven more.
     pub proven: tokio::sync::Notify,
@@ -103,6 +102,10 @@ pub struct Scope {
     pub database: DatabaseKey,
     /// When any session of the process was last told of a write; see [`Router::scope`].
     writes: Arc<AtomicU64>,
+    /// When the catalogue of the database is to be looked at next.
+    due: Arc<Due>,
+    /// The catalogue, as of the last time that anybody asked.
+    known: RefCell<Known>,
     /// What the settings say for this session.
     pub settings: RoutingSettings,
 }
@@ -137,8 +140,6 @@ impl Router {
             cache: RefCell::new(Cache::new(TEXTS)),
             balance: RefCell::default(),
             learned: RefCell::default(),
-            known: RefCell::default(),
-            epoch: Cell::new(0),
             hopeless: Cell::new(Moment::NEVER),
             proven: tokio::sync::Notify::new(),
             counts: Counts::default(),
@@ -151,44 +152,30 @@ impl Router {
         let database =
             DatabaseKey { cluster: cluster.to_string().into(), database: database.to_owned().into() };
         let writes = self.common.writes.entry(cluster).or_default().clone();
-        Scope { cluster, database, writes, settings }
+        let due = self.common.rounds.entry(database.clone()).or_default().clone();
+        Scope { cluster, database, writes, due, known: RefCell::default(), settings }
     }
 
     /// What each statement of `text` does.
     #[must_use]
     pub fn classify(&self, text: &[u8], scope: &Scope, path: &SearchPath) -> Arc<Verdicts> {
-        let catalog = self.catalog(&scope.database);
-        let knowledge: &dyn Knowledge = match &catalog {
-            Some(catalog) => &**catalog,
-            None => &Nothing,
-        };
+        let mut known = scope.known.borrow_mut();
+        let catalog = known.renew(&self.common.catalogs, &scope.database);
+        let knowledge = catalog.map_or(&Nothing as &dyn Knowledge, |catalog| catalog);
         self.cache.borrow_mut().classify(text, knowledge, path)
-    }
-
-    fn catalog(&self, key: &DatabaseKey) -> Option<Arc<Catalog>> {
-        let epoch = self.common.catalogs.epoch();
-        if self.epoch.replace(epoch) != epoch {
-            self.known.borrow_mut().clear();
-        }
-        if let Some(known) = self.known.borrow().get(key) {
-            return Some(known.clone());
-        }
-        let catalog = self.common.catalogs.get(key)?;
-        self.known.borrow_mut().insert(key.clone(), catalog.clone());
-        Some(catalog)
     }
 
     /// Has the catalogue looked at if it is time.
     pub fn refresh_catalog(&self, pool: &Rc<Pool>, scope: &Scope, now: Moment) {
-        if self.common.rounds.take(&scope.database, now) {
+        if scope.due.take(now) {
             let catalogs = self.common.catalogs.clone();
             tokio::task::spawn_local(refresh(pool.clone(), scope.database.clone(), catalogs));
         }
     }
 
     /// A statement ran that may have changed the catalogue.
-    pub fn note_catalog_change(&self, scope: &Scope, now: Moment) {
-        self.common.rounds.hurry(&scope.database, now);
+    pub fn note_catalog_change(scope: &Scope, now: Moment) {
+        scope.due.hurry(now);
     }
 
     /// Chooses a host.

@@ -2,7 +2,7 @@
 
 use crate::relay::ClientSide;
 use crate::route::decide::Nature;
-use hawser_sql_router::statement::{Access, Host, TransactionControl, Verdicts};
+use hawser_sql_router::statement::{Access, Host, Modes, TransactionControl, Verdicts};
 use hawser_wire::frame::{self, HEADER_LENGTH};
 use hawser_wire::frontend::{self as message, Target};
 use hawser_wire::tag::frontend;
@@ -24,6 +24,13 @@ pub(super) struct Batch {
 pub(super) struct Defaults {
     /// Transactions are READ ONLY.
     pub read_only: bool,
+}
+
+impl Defaults {
+    /// Whether a standby can run a transaction that begins with these modes, whatever is said in it.
+    pub(super) const fn fit_standby(self, modes: Modes) -> bool {
+        modes.fit_standby() || (self.read_only && modes.read_only.is_none() && !modes.need_primary())
+    }
 }
 
 /// Looks at the first batch of the client's input. `None`: it is not there as a whole, or nobody should look into it.
@@ -113,8 +120,7 @@ impl Sum<'_> {
             self.changes_catalog |= verdict.changes_catalog;
             match verdict.access {
                 Access::Transaction(TransactionControl::Begin(modes)) => {
-                    let fits = modes.fit_standby()
-                        || (defaults.read_only && modes.read_only.is_none() && !modes.need_primary());
+                    let fits = defaults.fit_standby(modes);
                     self.read_only |= fits && self.is_empty;
                     self.writes |= !fits && !whole;
                 }
@@ -143,8 +149,7 @@ impl Sum<'_> {
 /// A text that opens a transaction, only reads in it, and ends it.
 fn is_read_transaction(verdicts: &Verdicts) -> bool {
     let [first, inner @ .., last] = verdicts.statements() else { return false };
-    let begins = |modes: hawser_sql_router::statement::Modes| !modes.need_primary();
-    matches!(first.access, Access::Transaction(TransactionControl::Begin(modes)) if begins(modes))
+    matches!(first.access, Access::Transaction(TransactionControl::Begin(modes)) if !modes.need_primary())
         && matches!(
             last.access,
             Access::Transaction(

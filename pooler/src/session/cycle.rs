@@ -319,8 +319,8 @@ impl Session {
             self.put_back(kept);
         }
         self.deferred = begun.map(Deferred::Begun);
-        if matches!(release, Release::Stopped(Stop::Misrouted(_))) {
-            self.learn(errand);
+        if let Release::Stopped(Stop::Misrouted(refusal)) = release {
+            self.learn(errand, refusal);
             errand.pool.discard(member, Discard::Unfinished);
         } else {
             errand.pool.report_loss(member.origin);

@@ -173,7 +173,7 @@ impl Candidate {
             return Err(Refusal::NoRule(words).into());
         };
         if let Some(address) = self.peer.ip()
-            && services.throttle.borrow().delay(address, Instant::now()).is_some()
+            && runtime.throttle.delay(address, Instant::now()).is_some()
         {
             return Err(Refusal::Throttled.into());
         }
@@ -198,7 +198,7 @@ impl Candidate {
             Credential::None => runtime.own_credential(&user),
             credential => credential,
         };
-        let pool = services.pools.pool(runtime, &key, &database, credential).ok_or(Refusal::Misconfigured)?;
+        let pool = services.pools.pool(&key, &database, credential).ok_or(Refusal::Misconfigured)?;
         Ok(Entrance::Database(Welcomed { database, key, pool, admission, greeting }))
     }
 
@@ -240,14 +240,14 @@ impl Candidate {
                 nonce: rand::random(),
                 md5_salt: rand::random(),
             };
-            ClientLogin::start(&request, &mut services.shared.local.keys.borrow_mut())
+            ClientLogin::start(&request, &services.shared.local.keys)
         };
         let mut step = step;
         loop {
             step = match step {
                 Step::Done { bytes, proven } => return Ok((proven, bytes)),
                 Step::Refused(error) => {
-                    return Err(self.note_failure(services, asked.as_ref(), &error).into());
+                    return Err(self.note_failure(runtime, asked.as_ref(), &error).into());
                 }
                 Step::Ask { login, bytes } => {
                     self.stream.write_all(&bytes).await.map_err(lost)?;
@@ -258,18 +258,18 @@ impl Candidate {
     }
 
     /// A login failed: counts it against the address, and looks at the secret anew next time.
-    fn note_failure(&self, services: &Services, asked: Option<&SecretKey>, error: &LoginError) -> Refusal {
+    fn note_failure(&self, runtime: &Runtime, asked: Option<&SecretKey>, error: &LoginError) -> Refusal {
         let now = Instant::now();
         if let Some(cause) = error.cause() {
             tracing::info!(user = self.startup.user(), peer = %self.peer, %cause, "login failed");
         }
         if let Some(address) = self.peer.ip() {
-            services.throttle.borrow_mut().failure(address, now);
+            runtime.throttle.failure(address, now);
         }
         if let Some(key) = asked
             && error.may_be_stale_secret()
         {
-            services.secrets.borrow_mut().forget_after_failure(key, now);
+            runtime.secrets.forget_after_failure(key, now);
         }
         Refusal::BadStartup(error.sqlstate(), error.to_string())
     }
@@ -469,15 +469,15 @@ async fn look_up(
     key: SecretKey,
     query: &AuthQuery,
 ) -> Result<Found, Refusal> {
-    if let Some(found) = services.secrets.borrow().get(&key, Instant::now()) {
-        return Ok(found.clone());
+    if let Some(found) = runtime.secrets.get(&key, Instant::now()) {
+        return Ok(found);
     }
     let name = query.dbname.as_ref().unwrap_or(&key.database);
     let asked_of = runtime.database(name).cloned();
     let asked_of = asked_of.as_deref().unwrap_or(database);
     let pool_key = PoolKey { database: name.clone(), user: query.user.clone(), host: PoolHost::Primary };
     let credential = runtime.own_credential(&query.user);
-    let pool = services.pools.pool(runtime, &pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
+    let pool = services.pools.pool(&pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
     let mut lease = lease::borrow(&pool).await.map_err(|error| Refusal::from(&*error))?;
     let found = {
         let member = lease.member().ok_or(Refusal::Misconfigured)?;
@@ -490,7 +490,7 @@ async fn look_up(
     match found {
         Ok(found) => {
             lease.check_in();
-            services.secrets.borrow_mut().put(key, found.clone(), query, Instant::now());
+            runtime.secrets.put(key, found.clone(), query, Instant::now());
             Ok(found)
         }
         Err(error) => {

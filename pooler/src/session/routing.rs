@@ -7,7 +7,7 @@ use crate::config::settings::{PoolMode, RoutingSettings};
 use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::parameters::ParameterSet;
 use crate::pool::Pool;
-use crate::relay::WriteClock;
+use crate::relay::{self, WriteClock};
 use crate::route::decide::{Decision, Nature, Why};
 use crate::route::wishes::Wishes;
 use crate::route::{Attempt, Router, Scope};
@@ -15,6 +15,7 @@ use crate::runtime::Runtime;
 use crate::stream::Buffer;
 use crate::topology::{Moment, Snapshot};
 use hawser_sql_router::fingerprint;
+use hawser_sql_router::statement::{Access, TransactionControl};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -97,10 +98,9 @@ impl Routing {
 
     /// Keeps up with the settings of the process and of the session.
     fn renew(&mut self, parameters: &Rc<ParameterSet>, key: &PoolKey) {
-        let runtime = self.services.runtime();
-        if !Arc::ptr_eq(&runtime, &self.runtime) {
-            self.scope.settings = settings(&runtime, key, &self.user);
-            self.runtime = runtime;
+        if !self.services.is_current(&self.runtime) {
+            self.runtime = self.services.runtime();
+            self.scope.settings = settings(&self.runtime, key, &self.user);
             self.wishes = None;
         }
         if !self.wishes.as_ref().is_some_and(|(known, _)| Rc::ptr_eq(known, parameters)) {
@@ -117,7 +117,7 @@ impl Routing {
         let key = PoolKey { host: PoolHost::Standby(host), ..primary.key.clone() };
         let database = self.runtime.database(&key.database)?;
         let credential = primary.plan().dial.credential.clone();
-        let pool = self.services.pools.pool(&self.runtime, &key, database, credential)?;
+        let pool = self.services.pools.pool(&key, database, credential)?;
         self.standbys.push((host, pool.clone()));
         Some(pool)
     }
@@ -238,13 +238,9 @@ impl Session {
     fn in_transaction(&self, nature: Nature, routing: &Routing, wishes: &Wishes) -> Nature {
         let Some(super::Deferred::Begun(begin)) = &self.deferred else { return nature };
         let verdicts = routing.services.router.classify(begin.as_bytes(), &routing.scope, &wishes.path);
+        let defaults = Defaults { read_only: wishes.read_only };
         let fits = verdicts.statements().iter().all(|verdict| match verdict.access {
-            hawser_sql_router::statement::Access::Transaction(
-                hawser_sql_router::statement::TransactionControl::Begin(modes),
-            ) => {
-                modes.fit_standby()
-                    || (wishes.read_only && modes.read_only.is_none() && !modes.need_primary())
-            }
+            Access::Transaction(TransactionControl::Begin(modes)) => defaults.fit_standby(modes),
             _ => false,
         });
         if fits && nature != Nature::Write { Nature::ReadOnlyTransaction } else { Nature::Write }
@@ -290,11 +286,14 @@ impl Session {
         self.client.input = Some(input);
     }
 
-    /// A standby refused what was taken for a read: it is remembered.
-    pub(super) fn learn(&self, errand: &Errand) {
+    /// A standby refused what was taken for a read: it is remembered, if the next one would refuse it too.
+    pub(super) fn learn(&self, errand: &Errand, refusal: &[u8]) {
         let Some(routing) = &self.routing else { return };
         let router = &routing.services.router;
         router.counts.rerun.set(router.counts.rerun.get() + 1);
+        if !relay::is_lasting(refusal) {
+            return;
+        }
         let _ = first_batch(&self.client, Defaults { read_only: false }, |text| {
             router.learn(fingerprint::of(text).hash);
             router.classify(text, &routing.scope, &hawser_sql_router::knowledge::SearchPath::unknown())
@@ -318,7 +317,7 @@ impl Session {
             None => routing.last_write = routing.last_write.max(Moment(acknowledged)),
         }
         if errand.changes_catalog {
-            routing.services.router.note_catalog_change(&routing.scope, Moment::now());
+            Router::note_catalog_change(&routing.scope, Moment::now());
         }
     }
 }

@@ -64,7 +64,8 @@ pub fn run(
             shared: shared.clone(),
             topology: Newest::default(),
         });
-        let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
+        let pools = Pools::new(surroundings, runtime.clone());
+        let services = Rc::new(Services::new(worker, mailboxes, pools, shared, &runtime));
         spawn_local(tick(services.clone()));
         let doors = listeners.into_iter().map(|listener| {
             let door = Door::tcp(listener)?;
@@ -112,7 +113,7 @@ async fn obey(
             Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Topology(snapshot) => services.follow(snapshot),
             Order::Proven(_) => services.router.proven.notify_waiters(),
-            Order::Apply(runtime) => services.apply(runtime),
+            Order::Apply(runtime) => services.apply(&runtime),
             Order::Report(wanted, reply) => {
                 drop(spawn_local(census::report(services.clone(), wanted, reply)))
             }
