@@ -252,10 +252,6 @@ impl Runtime {
             (Some(forced), None) if *forced == key.user => self.own_credential(forced),
             _ => credential,
         };
-        let mut parameters = database.startup_parameters.clone();
-        if !parameters.iter().any(|(name, _)| name == "application_name") {
-            parameters.push(("application_name".into(), "hawser".into()));
-        }
         Some(PoolPlan {
             dial: DialPlan {
                 hosts: database.hosts.clone(),
@@ -266,7 +262,7 @@ impl Runtime {
                 user: key.user.clone(),
                 dbname: database.dbname.clone().unwrap_or_else(|| key.database.clone()),
                 credential,
-                parameters,
+                parameters: database.startup_parameters.clone(),
                 connect_query: database.connect_query.clone(),
                 keepalive: pool.keepalive,
                 timeout: pool.server_connect_timeout,

@@ -71,6 +71,7 @@ pub fn own_cluster(conf: &[&str]) -> Cluster {
             "hostnossl all certified 127.0.0.1/32 reject".to_owned(),
         ],
         certificate_users: CERTIFICATE_USERS.iter().map(|user| (*user).to_owned()).collect(),
+        packages: None,
     };
     Cluster::start(&options).unwrap_or_else(|error| panic!("no scratch cluster: {error}"))
 }

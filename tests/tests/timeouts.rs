@@ -115,8 +115,23 @@ fn a_login_that_is_not_finished_in_time_is_ended() {
     half.send(&startup(V3_0, &[("user", &site.account.user), ("database", &site.account.database)]));
     half.expect("R");
     silent.expect_closed();
+    // Who has said which protocol it speaks is told.
+    assert_eq!(half.expect("E")[0].sqlstate(), "57014");
     half.expect_closed();
     site.others_are_well();
+}
+
+#[test]
+fn a_login_that_waits_for_the_server_for_too_long_is_told() {
+    // It accepts and never answers.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let account = Account::new(cluster());
+    let config = hawser_tests::Config::new(cluster(), &account)
+        .set("timeouts.login", "\"500ms\"")
+        .hosts(&[mute.local_addr().unwrap().to_string()]);
+    let site = Site::of(account, &config);
+    let error = Client::connect(site.port).try_login(&site.account, &[]).unwrap_err();
+    assert_eq!(error.sqlstate(), "57014");
 }
 
 #[test]

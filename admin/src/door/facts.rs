@@ -617,8 +617,8 @@ pub struct Client {
     pub in_transaction: bool,
     /// Whether the server works for it.
     pub busy: bool,
-    /// Why it keeps its server connection.
-    pub pins: Vec<&'static str>,
+    /// Why it keeps its server connection, and for how long each reason has held.
+    pub pins: Vec<(&'static str, Duration)>,
     /// Its name for itself.
     pub application_name: String,
     /// Named prepared statements that it has.

@@ -87,7 +87,7 @@ pub(crate) fn facts() -> Facts {
                 server_pid: 1,
                 in_transaction: true,
                 busy: false,
-                pins: vec!["listen"],
+                pins: vec![("listen", Duration::from_secs(3))],
                 application_name: String::new(),
                 prepared_statements: 0,
                 worker: 0,

@@ -4,6 +4,7 @@ use super::time::timestamp;
 use super::{Column, Row, Table, Value, int4, int8, numeric, text};
 use crate::door::facts::{Ban, Client, ClientState};
 use crate::door::{Facts, Question, Role, micros};
+use std::time::Duration;
 
 const fn table(
     name: &'static str,
@@ -181,7 +182,10 @@ const TRANSACTIONS: &[Column] = &[
     text("since", "When it took the server connection."),
     int8("age_us", "Microseconds since then."),
     int4("remote_pid", "Process number on the server."),
-    text("pins", "Why it keeps its server connection, parted by commas."),
+    text(
+        "pins",
+        "Why it keeps its server connection, each reason with the time for which it has held, parted by commas.",
+    ),
     text("addr", "Address of the client."),
     int4("port", "Its port."),
     text("application_name", "Its name for itself."),
@@ -205,7 +209,7 @@ fn transactions(facts: &Facts) -> Vec<Row> {
             Value::text(timestamp(client.requested)),
             Value::int8(micros(client.requested.elapsed().unwrap_or_default())),
             Value::int4(client.server_pid),
-            Value::text(client.pins.join(",")),
+            Value::text(held(&client.pins)),
             Value::text(&client.ends.address),
             Value::int4(client.ends.port),
             Value::text(&client.application_name),
@@ -223,6 +227,13 @@ const WAITERS: &[Column] = &[
     int4("port", "Its port."),
     text("application_name", "Its name for itself."),
 ];
+
+/// `temporary_object 12s,listen 3s`
+fn held(pins: &[(&'static str, Duration)]) -> String {
+    let words: Vec<String> =
+        pins.iter().map(|(reason, held)| format!("{reason} {}s", held.as_secs())).collect();
+    words.join(",")
+}
 
 fn waiters(facts: &Facts) -> Vec<Row> {
     let mut waiting: Vec<&Client> =

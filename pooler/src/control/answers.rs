@@ -468,7 +468,11 @@ fn client(report: &ClientReport, worker: WorkerId, clocks: Clocks) -> Client {
         server_pid: pid,
         in_transaction: matches!(doing, Some(Doing::Busy | Doing::Thinking)),
         busy: doing == Some(Doing::Busy),
-        pins: report.pins.iter().map(PinReason::word).collect(),
+        pins: report
+            .pins
+            .iter()
+            .map(|(reason, since)| (reason.word(), clocks.now.saturating_duration_since(*since)))
+            .collect(),
         application_name: report.application_name.clone(),
         prepared_statements: report.statements,
         worker: worker.0,

@@ -301,6 +301,7 @@ impl Session {
             let begun = begun.is_some() && relay.traffic.queries == 0;
             return Box::pin(self.survive(&mut relay, member, &pool, begun)).await.map(|()| Served::Done);
         }
+        self.note_unpinned(&pool);
         self.give_up(&mut relay, member, &pool, &release, needs_reset);
         Err(Box::pin(self.end(release, can_speak)).await)
     }
@@ -339,6 +340,7 @@ impl Session {
         let delivered = self.deliver(relay).await;
         let in_transaction = begun || member.server.status != TransactionStatus::Idle;
         let loss = relay.abandon(&mut self.client, &mut member.server);
+        self.note_unpinned(pool);
         pool.report_loss(member.origin);
         pool.discard(member, Discard::Lost);
         delivered?;
@@ -479,21 +481,8 @@ impl Session {
         release: &Release,
         needs_reset: bool,
     ) {
-        let broken = matches!(
-            release,
-            Release::Stopped(
-                Stop::ServerLeft
-                    | Stop::ServerLost(_)
-                    | Stop::ServerEnds(_)
-                    | Stop::ServerCut
-                    | Stop::ServerViolation(_)
-                    | Stop::ServerFraming(_)
-                    | Stop::OursFailed(_)
-                    | Stop::Misrouted(_)
-            )
-        );
         let server = &member.server;
-        if broken || relay.is_mid_message() {
+        if is_loss(release) || is_useless(release) || relay.is_mid_message() {
             pool.discard(member, Discard::Unfinished);
         } else if server.queue.is_settled() && server.status == TransactionStatus::Idle && relay.is_drained()
         {
@@ -664,6 +653,16 @@ const fn is_loss(release: &Release) -> bool {
     matches!(
         release,
         Release::Stopped(Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerEnds(_) | Stop::ServerCut)
+    )
+}
+
+/// Whether a session let go of a server connection that is there, and cannot serve anybody.
+const fn is_useless(release: &Release) -> bool {
+    matches!(
+        release,
+        Release::Stopped(
+            Stop::ServerViolation(_) | Stop::ServerFraming(_) | Stop::OursFailed(_) | Stop::Misrouted(_)
+        )
     )
 }
 

@@ -33,6 +33,7 @@ use rustls::pki_types::CertificateDer;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+use tokio::time::timeout_at;
 use x509_parser::prelude::FromDer;
 
 /// A client that has said who it wants to be.
@@ -92,7 +93,9 @@ impl Candidate {
     /// It was refused, and told why; or it left.
     pub async fn log_in(mut self, services: &Rc<Services>) -> Result<Outcome, End> {
         let runtime = services.runtime();
-        match self.try_log_in(services, &runtime).await {
+        let end = self.end(&runtime);
+        let tried = timeout_at(end, self.try_log_in(services, &runtime)).await;
+        match tried.unwrap_or(Err(Refusal::LoginTimeOut.into())) {
             Ok(Entrance::Console { greeting, is_admin }) => self.hand_over(greeting, is_admin),
             Ok(Entrance::Database(Welcomed { database, key, pool, admission, greeting })) => {
                 if self.is_replication() {
@@ -109,6 +112,11 @@ impl Candidate {
             Err(Failure::Refused(refusal)) => Err(self.refuse(&refusal).await),
             Err(Failure::Left(end)) => Err(end),
         }
+    }
+
+    /// When its patience is over: it is told so, unless it is still busy with TLS or its startup packet.
+    fn end(&self, runtime: &Runtime) -> tokio::time::Instant {
+        (self.since + runtime.settings.timeouts.login).into()
     }
 
     /// Leaves this worker for the control thread.
@@ -332,7 +340,8 @@ impl Candidate {
             Ok(wanted) => wanted,
             Err(refusal) => return Err(self.refuse(&refusal).await),
         };
-        let welcome = match welcome(&pool, wanted).await {
+        let welcome = timeout_at(self.end(runtime), welcome(&pool, wanted)).await;
+        let welcome = match welcome.unwrap_or(Err(Refusal::LoginTimeOut)) {
             Ok(welcome) => welcome,
             Err(refusal) => return Err(self.refuse(&refusal).await),
         };

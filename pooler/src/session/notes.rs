@@ -3,6 +3,7 @@
 //! Times are those that the session has anyway: a transaction of one query looks at no clock for it.
 
 use super::Session;
+use crate::pins::PinReasons;
 use crate::pool::{Member, Pool, count};
 use crate::relay::Relay;
 use crate::report::Doing;
@@ -145,14 +146,12 @@ impl Session {
     /// Counts reasons for a pin that came. True when one did.
     #[inline]
     pub(super) fn note_pins(&self, pool: &Pool) -> bool {
-        let (known, now) = (&self.handle.trace.pins, self.client.state.pins);
-        if known.get() == now {
-            return false;
-        }
-        let came = pool.counters.count_pins(known.get(), now);
-        known.set(now);
-        self.handle.note_pins(now, |reason, time| pool.counters.count_pin_time(reason, time));
-        came
+        self.handle.trace.note_pins(self.client.state.pins, &pool.counters)
+    }
+
+    /// The session has lost what it was pinned to, or ends.
+    pub(super) fn note_unpinned(&self, pool: &Pool) {
+        self.handle.trace.note_pins(PinReasons::default(), &pool.counters);
     }
 }
 

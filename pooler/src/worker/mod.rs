@@ -241,18 +241,11 @@ async fn serve(services: Rc<Services>, candidate: Candidate, place: ClientPlace,
     let peer = candidate.peer;
     let who = format!("{}/{}", candidate.startup.database(), candidate.startup.user());
     let runtime = services.runtime();
-    let session = if candidate.is_replication() {
-        // It stays in its login as long as it lives.
-        drop(login);
-        Box::pin(candidate.log_in(&services)).await
-    } else {
-        let left = runtime.settings.timeouts.login.saturating_sub(candidate.since.elapsed());
-        match tokio::time::timeout(left, Box::pin(candidate.log_in(&services))).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(End::LoginTimeOut),
-        }
-    };
-    match session {
+    // Who replicates stays in its login as long as it lives, and need not give way to those who come.
+    let login = (!candidate.is_replication()).then_some(login);
+    let outcome = Box::pin(candidate.log_in(&services)).await;
+    drop(login);
+    match outcome {
         Ok(Outcome::Session(session, admitted)) => {
             if runtime.settings.log.connections {
                 tracing::info!(%peer, who, "client logged in");
