@@ -12,6 +12,8 @@ use std::time::Instant;
 /// What is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
+    /// Pins of the pools and clients with TLS, for which every session is looked at.
+    pub sessions: bool,
     /// Each client.
     pub clients: bool,
     /// Each server connection.

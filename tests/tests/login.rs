@@ -2,8 +2,6 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use std::time::{Duration, Instant};
-
 use hawser_tests::raw::messages::{V3_0, message, sasl_initial, startup};
 use hawser_tests::raw::{Backend, Client, TlsOptions, tags};
 use hawser_tests::{Account, Config, Hawser, Program, cluster, wait_until};

@@ -1,6 +1,8 @@
 //! What systemd is told, and what it passes on: `Type=notify`, `WatchdogSec=` and socket units, as in
 //! `packaging/hawser.service`. The test plays systemd: a datagram socket is all that it takes.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
+
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;

@@ -6,16 +6,14 @@ use std::time::{Duration, Instant};
 
 use hawser_tests::raw::Client;
 use hawser_tests::raw::messages::{V3_0, extended, flush, query, startup};
-use hawser_tests::{Account, Site, cluster, wait_until};
+use hawser_tests::{Account, Site, cluster, wait_for, wait_until};
 
 #[test]
 fn a_query_that_takes_too_long_is_cancelled_on_the_server_too() {
     let site = Site::with(|config| config.set("pool.size", 1).set("timeouts.query", "\"300ms\""));
     let mut client = site.client();
-    let begin = Instant::now();
     client.send(&query("SELECT pg_sleep(60)"));
     let said = client.expect_closed();
-    assert!(begin.elapsed() < Duration::from_secs(10));
     let error = said.iter().find(|message| message.tag == b'E').expect("an error");
     assert_eq!((error.sqlstate().as_str(), error.field(b'S').as_str()), ("57014", "FATAL"));
     wait_until("the server is at rest", || site.server_connections().1 == 0);
@@ -72,17 +70,16 @@ fn a_transaction_that_takes_too_long_is_ended_however_busy_it_is() {
 
 #[test]
 fn an_idle_client_is_closed_after_its_time_and_a_busy_one_is_not() {
-    let site = Site::with(|config| config.set("pool.size", 2).set("timeouts.client_idle", "\"400ms\""));
+    let site = Site::with(|config| config.set("pool.size", 2).set("timeouts.client_idle", "\"2s\""));
     let mut busy = site.client();
     let mut idle = site.client();
-    let end = Instant::now() + Duration::from_millis(1500);
-    while Instant::now() < end {
+    idle.set_patience(Duration::from_millis(1));
+    let told = wait_for("the idle one is told", || {
         assert_eq!(busy.value("SELECT 1"), "1");
-    }
-    assert_eq!(
-        idle.expect_closed().last().map(hawser_tests::raw::Backend::sqlstate).as_deref(),
-        Some("57P05")
-    );
+        idle.try_read().ok()
+    });
+    assert_eq!(told.sqlstate(), "57P05");
+    assert_eq!(busy.value("SELECT 1"), "1");
 }
 
 #[test]

@@ -381,6 +381,12 @@ impl Relay {
             || self.up.wait.is_some()
     }
 
+    /// Whether there is something for the client that it does not read.
+    #[must_use]
+    pub fn waits_for_reader(&self) -> bool {
+        !self.down.out.is_empty()
+    }
+
     /// The batch is over: its shape and what it came to, but for what the relay does not know.
     pub fn take_batch(&mut self) -> (OfBatch, Outcome) {
         let batch = &mut self.batch;

@@ -6,6 +6,7 @@ use crate::pins::{PinReason, PinReasons, Pinned};
 use crate::pool::Pool;
 use crate::pool::tally::Counters;
 use crate::report::{ClientReport, Doing, Spot};
+use crate::route::decide::Why;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ pub struct Trace {
     pub statements: Cell<u32>,
     /// How long it waited for its server connection; zero once that is counted.
     pub waited: Cell<Duration>,
+    /// How long it took until its batch was with a server: it waited for a host to be fresh, and for a connection.
+    pub delayed: Cell<Duration>,
+    /// Why its batch went to the primary, if there was a choice.
+    pub reason: Cell<Option<Why>>,
     /// What it has set.
     pub settings: RefCell<Option<Rc<ParameterSet>>>,
 }
@@ -38,6 +43,8 @@ impl Default for Trace {
             pinned: RefCell::default(),
             statements: Cell::new(0),
             waited: Cell::default(),
+            delayed: Cell::default(),
+            reason: Cell::new(None),
             settings: RefCell::new(None),
         }
     }

@@ -4,9 +4,9 @@ use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
 use super::loss::{Aftermath, Circumstances, Then, aftermath};
-use super::notes::Watch;
+use super::notes::{Spent, Watch};
 use super::refusal::{self, Refusal};
-use super::routing::Errand;
+use super::routing::{Errand, Proof};
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
@@ -62,9 +62,10 @@ impl Session {
         self.handle.trace.requested.set(Some(since));
         let mut errand = Errand::new(self.pool.clone());
         loop {
-            while let Some(proof) = self.route(&mut errand, since) {
-                Box::pin(proof.wait()).await;
+            if let Some(proof) = self.route(&mut errand, since) {
+                Box::pin(self.wait_for_host(proof, &mut errand, since)).await;
             }
+            self.handle.trace.reason.set(errand.reason);
             let mut served = match self.link(&errand.pool, since).await? {
                 Linked::Here(member) => self.relay(member, &mut errand, since).await?,
                 Linked::Refused => return Ok(()),
@@ -79,6 +80,17 @@ impl Session {
                 Served::Again => errand.fail(),
             }
         }
+    }
+
+    /// Waits until a standby has seen enough, or the batch goes to the primary.
+    async fn wait_for_host(&mut self, proof: Proof, errand: &mut Errand, since: Instant) {
+        let began = since.elapsed();
+        let mut next = Some(proof);
+        while let Some(proof) = next {
+            proof.wait().await;
+            next = self.route(errand, since);
+        }
+        self.note_choice(&errand.pool, began, since.elapsed());
     }
 
     /// Waits until there is something for a server.
@@ -265,7 +277,7 @@ impl Session {
         let release =
             poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &pool, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
-        self.note_end(&pool, &mut relay, &member, &watch);
+        self.note_end(&pool, &mut relay, &member, &mut watch);
         self.end_errand(errand, since, relay.acknowledged);
         let settled = matches!(release, Release::Settled);
         let state = &self.client.state;
@@ -422,8 +434,9 @@ impl Session {
                 // What was flushed without a Sync is a transaction, whatever the last status was.
                 let idle = status == TransactionStatus::Idle && member.server.queue.is_settled();
                 let pinned = self.note_pins(pool);
-                if let Some(took) = self.watch(watch, relay.is_busy(&member.server), idle) {
-                    self.note_query(pool, relay, took, pinned);
+                watch.note_client(relay.waits_for_reader());
+                if let Some(spent) = self.watch(watch, relay.is_busy(&member.server), idle) {
+                    self.note_query(pool, relay, spent, pinned);
                 }
                 Poll::Pending
             }
@@ -432,7 +445,7 @@ impl Session {
 
     /// Sets the deadline when the session begins or ends to wait for the server. How long a query took, when one
     /// is over.
-    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> Option<Duration> {
+    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> Option<Spent> {
         if watch.state == Some((busy, idle)) {
             return None;
         }

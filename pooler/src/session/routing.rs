@@ -8,7 +8,7 @@ use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::parameters::ParameterSet;
 use crate::pool::Pool;
 use crate::relay::{self, WriteClock};
-use crate::route::decide::{Decision, Nature};
+use crate::route::decide::{Decision, Nature, Why};
 use crate::route::wishes::Wishes;
 use crate::route::{Attempt, Router, Scope};
 use crate::runtime::Runtime;
@@ -48,6 +48,8 @@ pub(super) struct Errand {
     pub standby: Option<HostId>,
     /// What it does, if anybody looked.
     pub nature: Option<Nature>,
+    /// Why it goes to the primary, if there was a choice.
+    pub reason: Option<Why>,
     /// Its bytes, if it can run again.
     pub kept: Option<Vec<u8>>,
     changes_catalog: bool,
@@ -145,6 +147,7 @@ impl Errand {
             pool,
             standby: None,
             nature: None,
+            reason: None,
             kept: None,
             changes_catalog: false,
             attempts: 0,
@@ -179,7 +182,7 @@ impl Session {
     pub(super) fn route(&mut self, errand: &mut Errand, since: Instant) -> Option<Proof> {
         errand.pool = self.pool.clone();
         errand.standby = None;
-        (errand.nature, errand.kept) = (None, None);
+        (errand.nature, errand.reason, errand.kept) = (None, None, None);
         if matches!(self.deferred, Some(super::Deferred::Failed(_))) {
             return None;
         }
@@ -203,7 +206,8 @@ impl Session {
                 let router = routing.services.router.clone();
                 proof = self.pool.snapshot().map(|snapshot| Proof { router, snapshot, moment, until });
             }
-            Some(Decision::Primary(_)) | None => {}
+            Some(Decision::Primary(why)) => errand.reason = Some(why),
+            None => {}
         }
         self.routing = Some(routing);
         proof

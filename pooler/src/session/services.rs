@@ -163,6 +163,12 @@ impl Services {
         self.sessions.borrow().len()
     }
 
+    /// The sessions that there are now.
+    #[must_use]
+    pub fn session_ids(&self) -> Vec<SessionId> {
+        self.sessions.borrow().keys().copied().collect()
+    }
+
     /// Visits each session; it must not end one.
     pub fn each_session(&self, mut visit: impl FnMut(&Handle)) {
         for handle in self.sessions.borrow().values() {
