@@ -29,8 +29,10 @@ impl<K: Hash + Eq, V: Clone> Bounded<K, V> {
 
     /// Puts in as the youngest what `make` makes of the value that was there. No other thread comes between.
     pub(super) fn change(&self, key: K, make: impl FnOnce(Option<&V>) -> V) {
+        let entry = self.entries.entry(key);
+        // Not before the entry is ours: a thread that was held up there would make it older than it is.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        match self.entries.entry(key) {
+        match entry {
             dashmap::Entry::Occupied(mut entry) => {
                 let value = make(Some(&entry.get().1));
                 entry.insert((number, value));
