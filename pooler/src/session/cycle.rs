@@ -301,6 +301,9 @@ impl Session {
             self.take_back(&mut relay, member, errand, begun, &release);
             return Ok(Served::Again);
         }
+        if matches!(release, Release::Stopped(Stop::EndedItself(_))) {
+            self.deliver(&mut relay).await?;
+        }
         let can_speak = !relay.is_mid_reply();
         if is_loss(&release) && !relay.is_cut() {
             let begun = begun.is_some() && relay.traffic.queries == 0;
@@ -713,7 +716,11 @@ const fn is_useless(release: &Release) -> bool {
     matches!(
         release,
         Release::Stopped(
-            Stop::ServerViolation(_) | Stop::ServerFraming(_) | Stop::OursFailed(_) | Stop::Misrouted(_)
+            Stop::ServerViolation(_)
+                | Stop::ServerFraming(_)
+                | Stop::OursFailed(_)
+                | Stop::Misrouted(_)
+                | Stop::EndedItself(_)
         )
     )
 }
@@ -721,6 +728,7 @@ const fn is_useless(release: &Release) -> bool {
 fn end_of(stop: &Stop) -> End {
     match stop {
         Stop::ClientLeft => End::ClientLeft,
+        Stop::EndedItself(_) => End::ServerEnded,
         Stop::ClientLost(error) => End::ClientLost(error.kind()),
         Stop::Violation(violation) => End::Violation(violation.to_string()),
         Stop::ServerLeft
