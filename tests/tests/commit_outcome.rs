@@ -100,7 +100,10 @@ fn a_commit_that_reached_the_next_primary_succeeds_although_nobody_answered_it()
 fn a_commit_that_did_not_reach_the_next_primary_can_be_tried_again() {
     let mut ensemble = ensemble(1, "resolve");
     let mut client = writer(&ensemble);
-    let written = ensemble.hosts[0].psql("SELECT pg_current_wal_insert_lsn()").unwrap();
+    // A commit of somebody else's sends the row on its way.
+    let primary = &ensemble.hosts[0];
+    primary.psql("SET synchronous_commit = local; SELECT pg_logical_emit_message(true, 'test', '')").unwrap();
+    let written = primary.psql("SELECT pg_current_wal_flush_lsn()").unwrap();
     for host in [1, 2] {
         let caught_up = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", written.trim());
         wait_until("the row is there", || ensemble.hosts[host].psql(&caught_up).unwrap().trim() == "t");
