@@ -237,31 +237,7 @@ impl Relay {
         });
         let fate = self.observe(header.tag, client, server, shared)?;
         match header.tag {
-            backend::READY_FOR_QUERY => {
-                let status = body.first().copied().and_then(TransactionStatus::from_byte);
-                server.status = status.ok_or(Stop::ServerViolation(Unexpected(header.tag)))?;
-                if server.queue.is_empty() {
-                    self.ending = None;
-                    self.end_commit(server);
-                }
-                if fate == Fate::Forward {
-                    if let Some(complete) = self.down.completion() {
-                        self.down.complete = None;
-                        self.down.out.ours(|out| out.extend_from_slice(&complete));
-                    }
-                    self.note_acknowledged();
-                    self.traffic.queries += 1;
-                    self.down.ahead = None;
-                    let idle = server.status == TransactionStatus::Idle;
-                    state::ready(idle, client, server);
-                    if idle && client.state.end_change() {
-                        shared.registry.note_change();
-                    }
-                    if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
-                        self.pass_ready(listener, server);
-                    }
-                }
-            }
+            backend::READY_FOR_QUERY => self.take_ready(body, fate, client, server, shared)?,
             backend::PARAMETER_STATUS if fate == Fate::Forward => {
                 if let Some((name, value)) = message::parameter_status(body)
                     && parameters::reported(name).is_some()
@@ -295,6 +271,42 @@ impl Relay {
             return Ok(!self.is_for_client(body, client));
         }
         Ok(fate == Fate::Swallow || of_query)
+    }
+
+    /// The server is ready for the next batch.
+    fn take_ready(
+        &mut self,
+        body: &[u8],
+        fate: Fate,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Result<(), Stop> {
+        let status = body.first().copied().and_then(TransactionStatus::from_byte);
+        server.status = status.ok_or(Stop::ServerViolation(Unexpected(backend::READY_FOR_QUERY)))?;
+        if server.queue.is_empty() {
+            self.ending = None;
+            self.end_commit(server);
+        }
+        if fate != Fate::Forward {
+            return Ok(());
+        }
+        if let Some(complete) = self.down.completion() {
+            self.down.complete = None;
+            self.down.out.ours(|out| out.extend_from_slice(&complete));
+        }
+        self.note_acknowledged();
+        self.traffic.queries += 1;
+        self.down.ahead = None;
+        let idle = server.status == TransactionStatus::Idle;
+        state::ready(idle, client, server);
+        if idle && client.state.end_change() {
+            shared.registry.note_change();
+        }
+        if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
+            self.pass_ready(listener, server);
+        }
+        Ok(())
     }
 
     /// Keeps the SQLSTATE of an error for whoever counts.
