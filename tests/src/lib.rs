@@ -19,6 +19,7 @@
 mod account;
 mod auto_failover;
 mod config;
+pub mod crowd;
 mod ensemble;
 mod hawser;
 mod http;
