@@ -317,6 +317,9 @@ pub struct Allowed<'a> {
 /// Nothing may go wrong for anybody.
 pub const NOTHING: Allowed<'_> = Allowed { sqlstates: &[], times: 0, losses: 0 };
 
+/// What was under way at a crash is undone, which is known, and can be tried again.
+pub const UNDER_WAY: Allowed<'_> = Allowed { sqlstates: &["40001"], times: 1, losses: 0 };
+
 /// Errors after which a write has surely not happened.
 const UNDONE: [&str; 2] = ["40001", "57P03"];
 

@@ -31,7 +31,6 @@ pub mod script;
 mod site;
 mod usage;
 mod wait;
-mod writer;
 
 use std::sync::OnceLock;
 
@@ -49,7 +48,6 @@ pub use programs::Programs;
 pub use site::Site;
 pub use usage::{Usage, raise_file_limit};
 pub use wait::{wait_for, wait_long_until, wait_until};
-pub use writer::Writer;
 
 /// Users that have a client certificate.
 pub const CERTIFICATE_USERS: [&str; 2] = ["bob", "certified"];

@@ -8,11 +8,8 @@
 use std::time::Instant;
 
 use hawser::scratch::StopMode;
-use hawser_tests::crowd::{self, Allowed, Crowd, Found, NOTHING, TABLE};
+use hawser_tests::crowd::{self, Allowed, Crowd, Found, NOTHING, TABLE, UNDER_WAY};
 use hawser_tests::{Ensemble, wait_until};
-
-/// What was under way at a crash is undone, and can be tried again; it is known whether it is.
-const KNOWN: Allowed<'_> = Allowed { sqlstates: &["40001"], times: 1, losses: 0 };
 
 /// A primary whose commits wait for one of two standbys.
 fn ensemble(outcome: &str) -> Ensemble {
@@ -72,12 +69,12 @@ fn crash(
 #[test]
 fn the_primary_is_killed_and_what_became_of_each_commit_is_found_out() {
     let back = |ensemble: &mut Ensemble| ensemble.hosts[0].start_again().unwrap();
-    crash("resolve-all", KNOWN, |ensemble| ensemble.hosts[0].kill9().unwrap(), back);
+    crash("resolve-all", UNDER_WAY, |ensemble| ensemble.hosts[0].kill9().unwrap(), back);
 }
 
 #[test]
 fn the_primary_is_killed_and_only_what_was_under_way_is_in_doubt() {
-    let in_doubt = Allowed { sqlstates: &["08006", "08007", "40001"], ..KNOWN };
+    let in_doubt = Allowed { sqlstates: &["08006", "08007", "40001"], ..UNDER_WAY };
     let back = |ensemble: &mut Ensemble| ensemble.hosts[0].start_again().unwrap();
     crash("unknown", in_doubt, |ensemble| ensemble.hosts[0].kill9().unwrap(), back);
 }
@@ -85,7 +82,7 @@ fn the_primary_is_killed_and_only_what_was_under_way_is_in_doubt() {
 #[test]
 fn the_primary_is_stopped_fast() {
     let back = |ensemble: &mut Ensemble| ensemble.hosts[0].start_again().unwrap();
-    crash("resolve-all", KNOWN, |ensemble| ensemble.hosts[0].stop(StopMode::Fast).unwrap(), back);
+    crash("resolve-all", UNDER_WAY, |ensemble| ensemble.hosts[0].stop(StopMode::Fast).unwrap(), back);
 }
 
 #[test]
@@ -94,7 +91,7 @@ fn the_primary_is_frozen_and_wakes_up_after_the_promotion() {
         ensemble.hosts[0].sigstop();
         ensemble.wait_for(0, "host is down: it does not answer in time");
     };
-    crash("resolve-all", KNOWN, gone, |ensemble| ensemble.hosts[0].sigcont());
+    crash("resolve-all", UNDER_WAY, gone, |ensemble| ensemble.hosts[0].sigcont());
 }
 
 #[test]
@@ -156,6 +153,6 @@ fn hawser_is_killed_in_the_middle_of_a_failover() {
     ensemble.hosts[0].start_again().unwrap();
     ensemble.wait_for(0, "host is fenced");
     crowd.wait_for_writes();
-    let allowed = Allowed { losses: 1, ..KNOWN };
+    let allowed = Allowed { losses: 1, ..UNDER_WAY };
     check(&ensemble, crowd, primary, allowed, Some(promoted));
 }
