@@ -6,6 +6,7 @@
 
 mod downstream;
 mod gate;
+mod gist;
 mod listening;
 mod naming;
 mod outbox;
@@ -37,6 +38,7 @@ use std::task::{Context, Poll};
 use thiserror::Error;
 
 pub(crate) use gate::is_lasting;
+pub use gist::{Gist, Harmless};
 pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
@@ -97,6 +99,8 @@ pub struct Shared {
     pub desk: Rc<Desk>,
     /// What queries of one shape come to.
     pub shapes: Shapes,
+    /// Texts that do nothing to their session.
+    pub harmless: Harmless,
 }
 
 /// Limits that the relay holds clients to.
