@@ -365,6 +365,7 @@ impl Relay {
         if let Some(listener) = &client.listener {
             listener.register(cx);
         }
+        (self.up.awaited, self.down.awaited) = (false, false);
         loop {
             let sent = self.poll_upstream(cx, client, server, shared)?;
             let received = self.poll_downstream(cx, client, server, shared)?;
