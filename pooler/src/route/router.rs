@@ -26,7 +26,7 @@ const TEXTS: usize = 8192;
 /// Texts that a standby refused, by their hashes.
 const MOST_LEARNED: usize = 10_000;
 
-/// After a wait that was in vain nobody waits for so long.
+/// After a wait that was in vain nobody waits for so long, unless a standby is seen to have caught up.
 const HOPELESS: Duration = Duration::from_millis(500);
 
 /// What the workers share.
@@ -178,42 +178,49 @@ impl Router {
         scope.due.hurry(now);
     }
 
-    /// Chooses a host.
+    /// Chooses a host. `Wait` is only said where waiting is worth it.
     #[must_use]
     pub fn decide(
         &self,
         nature: Nature,
         wishes: &Wishes,
-        own_write: Moment,
         scope: &Scope,
         snapshot: &Snapshot,
         attempt: Attempt,
     ) -> Decision {
         let now = Moment::now();
+        let settings = &scope.settings;
         let circumstances = Circumstances {
             nature,
             wishes,
-            seen: Seen { own_write, any_write: scope.last_write() },
+            seen: attempt.seen,
             snapshot,
-            settings: &scope.settings,
+            settings,
             avoid: attempt.avoid,
-            may_wait: attempt.may_wait && self.hopeless.get() <= now,
             now,
         };
-        decide(&circumstances, |hosts| {
+        let decision = decide(&circumstances, |hosts| {
             let weight = |host| scope.weight(snapshot, host);
             self.balance.borrow_mut().choose(scope.cluster, hosts, weight, Instant::now())
-        })
+        });
+        let Decision::Wait(moment) = decision else { return decision };
+        let has_hope = self.hopeless.get() <= now || is_close(snapshot, settings.wait, now);
+        if has_hope && !attempt.is_late {
+            return decision;
+        }
+        if attempt.is_late {
+            self.hopeless.set(now.plus(HOPELESS));
+        }
+        // Those who come later profit from it.
+        snapshot.bell.want_proof(self.worker, moment);
+        Decision::Primary(Why::NotFresh)
     }
 
-    /// Waits until a standby may have proven `moment`. When that took too long, nobody waits for a while.
+    /// Waits until a standby has proven more, and `moment` may be proven.
     pub async fn wait(&self, snapshot: &Snapshot, moment: Moment, until: Instant) {
         let proven = self.proven.notified();
         snapshot.bell.want_proof(self.worker, moment);
-        let heard = tokio::time::timeout_at(until.into(), proven).await.is_ok();
-        if !heard {
-            self.hopeless.set(Moment::now().plus(HOPELESS));
-        }
+        let _ = tokio::time::timeout_at(until.into(), proven).await;
     }
 
     /// Something is sent to a standby.
@@ -259,11 +266,18 @@ impl Router {
     }
 }
 
+/// Whether some standby has proven what was only so long ago: who waits for so long has good prospects.
+fn is_close(snapshot: &Snapshot, wait: Duration, now: Moment) -> bool {
+    snapshot.standbys().any(|host| now.since(host.gauge.proven()) < wait)
+}
+
 /// What has happened to a batch before.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
+    /// What it must see.
+    pub seen: Seen,
     /// A host that has just failed to serve it.
     pub avoid: Option<HostId>,
-    /// It may wait for a standby.
-    pub may_wait: bool,
+    /// It has waited for a standby long enough.
+    pub is_late: bool,
 }

@@ -8,7 +8,7 @@ use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::parameters::ParameterSet;
 use crate::pool::Pool;
 use crate::relay::{self, WriteClock};
-use crate::route::decide::{Decision, Nature};
+use crate::route::decide::{Decision, Nature, Seen};
 use crate::route::wishes::Wishes;
 use crate::route::{Attempt, Router, Scope};
 use crate::runtime::Runtime;
@@ -53,6 +53,8 @@ pub(super) struct Errand {
     changes_catalog: bool,
     attempts: u32,
     avoid: Option<HostId>,
+    /// When the last write of any session was acknowledged before it came.
+    any_write: Option<Moment>,
 }
 
 /// What a read waits for.
@@ -149,6 +151,7 @@ impl Errand {
             changes_catalog: false,
             attempts: 0,
             avoid: None,
+            any_write: None,
         }
     }
 
@@ -257,7 +260,7 @@ impl Session {
     }
 
     /// Where the batch goes, if there is a choice.
-    fn choose(&self, routing: &Routing, errand: &Errand, since: Instant) -> Option<Decision> {
+    fn choose(&self, routing: &Routing, errand: &mut Errand, since: Instant) -> Option<Decision> {
         let nature = errand.nature?;
         let (_, wishes) = routing.wishes.as_ref()?;
         let router = &routing.services.router;
@@ -266,9 +269,14 @@ impl Session {
             return None;
         }
         let scope = &routing.scope;
-        let may_wait = since.elapsed() < scope.settings.wait;
-        let attempt = Attempt { avoid: errand.avoid, may_wait };
-        let decision = router.decide(nature, wishes, routing.last_write, scope, &snapshot, attempt);
+        // What is written from now on need not be seen: else a read might wait for ever while others write.
+        let any_write = *errand.any_write.get_or_insert_with(|| scope.last_write());
+        let attempt = Attempt {
+            seen: Seen { own_write: routing.last_write, any_write },
+            avoid: errand.avoid,
+            is_late: since.elapsed() >= scope.settings.wait,
+        };
+        let decision = router.decide(nature, wishes, scope, &snapshot, attempt);
         router.count(decision);
         Some(decision)
     }
