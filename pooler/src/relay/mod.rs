@@ -188,6 +188,8 @@ pub struct Relay {
     pub keep: bool,
     /// It leads to a standby: what comes behind the batch may have to go elsewhere, so it is not sent.
     pub confined: bool,
+    /// It stops where the client goes on with the transaction, which may be elsewhere.
+    pub parts: bool,
     /// Nothing is told to the client before it is clear that the standby can serve the batch.
     pub guess: bool,
     /// Told when the server is ready after something that may have written, before the client is; and the clock.
@@ -294,6 +296,7 @@ impl Relay {
         Self {
             keep,
             confined: false,
+            parts: false,
             guess: false,
             clock: None,
             acknowledged: 0,
@@ -349,6 +352,10 @@ impl Relay {
             let received = self.poll_downstream(cx, client, server, shared)?;
             if self.deliver_notifications(client, server)? {
                 continue;
+            }
+            if self.up.parted && self.is_drained() {
+                self.rest(client, shared);
+                return Poll::Ready(Ok(()));
             }
             if self.is_at_rest(server) {
                 if client.state.has_question() && !self.keep && self.ask(client, server, shared) {
@@ -439,6 +446,12 @@ impl Relay {
     #[must_use]
     pub const fn is_beyond(&self) -> bool {
         self.up.beyond
+    }
+
+    /// Whether it has stopped before a batch of the transaction that the first one began or belongs to.
+    #[must_use]
+    pub const fn has_parted(&self) -> bool {
+        self.up.parted
     }
 
     /// Whether the client has part of a message whose rest will not come.

@@ -13,6 +13,7 @@ use dashmap::DashMap;
 use hawser_sql_router::cache::Cache;
 use hawser_sql_router::knowledge::{Knowledge, Nothing, SearchPath};
 use hawser_sql_router::statement::Verdicts;
+use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -123,6 +124,16 @@ impl Scope {
         &self.writes
     }
 
+    /// Those of `hosts` that are in the zone that is preferred, if one is.
+    fn in_zone(&self, snapshot: &Snapshot, hosts: &[HostId]) -> SmallVec<[HostId; 4]> {
+        let Some(zone) = &self.settings.prefer_zone else { return SmallVec::new() };
+        let is_near = |host: &HostId| {
+            let address = snapshot.host(*host).map(|host| &host.address);
+            self.settings.zones.iter().any(|(known, of)| Some(known) == address && of == zone)
+        };
+        hosts.iter().copied().filter(is_near).collect()
+    }
+
     fn weight(&self, snapshot: &Snapshot, host: HostId) -> f64 {
         let address = snapshot.host(host).map(|host| &host.address);
         let named = self.settings.weights.iter().find(|(known, _)| Some(known) == address);
@@ -201,6 +212,8 @@ impl Router {
         };
         let decision = decide(&circumstances, |hosts| {
             let weight = |host| scope.weight(snapshot, host);
+            let near = scope.in_zone(snapshot, hosts);
+            let hosts = if near.is_empty() { hosts } else { &near };
             self.balance.borrow_mut().choose(scope.cluster, hosts, weight, Instant::now())
         });
         let Decision::Wait(moment) = decision else { return decision };
@@ -228,10 +241,11 @@ impl Router {
         self.balance.borrow_mut().begin(scope.cluster, host, now);
     }
 
-    /// It was answered.
-    pub fn end(&self, scope: &Scope, host: HostId, since: Instant) {
+    /// It was answered. `since`: when it was sent, if nobody but the host had to be waited for since then.
+    pub fn end(&self, scope: &Scope, host: HostId, since: Option<Instant>) {
         let now = Instant::now();
-        self.balance.borrow_mut().end(scope.cluster, host, now.duration_since(since), now);
+        let took = since.map(|since| now.duration_since(since));
+        self.balance.borrow_mut().end(scope.cluster, host, took, now);
     }
 
     /// A standby refused this batch: the next time it goes to the primary at once.

@@ -6,7 +6,7 @@ use super::idle::Idle;
 use super::loss::{Aftermath, Circumstances, Then, aftermath};
 use super::notes::Watch;
 use super::refusal::{self, Refusal};
-use super::routing::Errand;
+use super::routing::{BEGIN_EARLY, Errand};
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
@@ -70,15 +70,38 @@ impl Session {
                 Linked::Refused => return Ok(()),
                 Linked::Elsewhere => Served::Again,
             };
-            while let Served::Lingers(member) = served {
-                errand = Errand::new(self.pool.clone());
-                served = self.relay(member, &mut errand, since).await?;
-            }
-            match served {
-                Served::Done | Served::Lingers(_) => return Ok(()),
-                Served::Again => errand.fail(),
+            loop {
+                served = match served {
+                    Served::Lingers(member) => {
+                        errand = Errand::new(self.pool.clone());
+                        self.relay(member, &mut errand, since).await?
+                    }
+                    Served::Parted(member) => match self.goes_on(&errand) {
+                        Some(next) => {
+                            errand = next;
+                            self.relay(member, &mut errand, Instant::now()).await?
+                        }
+                        None => {
+                            errand = self.leave_standby(member, &errand);
+                            break;
+                        }
+                    },
+                    Served::Done => return Ok(()),
+                    Served::Again => {
+                        errand.fail();
+                        break;
+                    }
+                }
             }
         }
+    }
+
+    /// A transaction that only read on a standby begins anew elsewhere, with the batch that has come.
+    fn leave_standby(&mut self, member: Box<Member>, errand: &Errand) -> Errand {
+        let needs_reset = self.client.state.has_question() || member.server.listens;
+        errand.pool.recover(member, None, needs_reset);
+        self.deferred = errand.early.as_ref().map(|early| Deferred::Begun(early.begin.clone()));
+        Errand::new(self.pool.clone())
     }
 
     /// Waits until there is something for a server.
@@ -248,11 +271,12 @@ impl Session {
         relay.confined = errand.standby.is_some();
         relay.guess = errand.is_guess();
         relay.reads = errand.only_reads();
+        relay.parts = errand.is_early();
         if let Some(routing) = self.routing.as_ref().filter(|_| errand.standby.is_none()) {
             relay.clock = Some(routing.write_clock());
         }
         self.begin_errand(errand, since);
-        let begun = self.prepare(&mut relay, &mut member);
+        let begun = self.prepare(&mut relay, &mut member, errand);
         self.handle.set_place(Place::Linked(CancelTarget {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
@@ -262,15 +286,19 @@ impl Session {
             pool: pool.clone(),
         }));
         let mut watch = self.note_begin(&pool, &mut relay, &member, since);
+        watch.since = errand.early.as_ref().map_or(since, |early| early.since);
         let release =
             poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &pool, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
         self.note_end(&pool, &mut relay, &member, &watch);
-        self.end_errand(errand, since, relay.acknowledged);
+        self.end_errand(errand, since, &relay);
         let settled = matches!(release, Release::Settled);
         let state = &self.client.state;
         let needs_reset =
             relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
+        if settled && relay.has_parted() {
+            return Ok(Served::Parted(member));
+        }
         if settled {
             if self.client.state.lingers() && Box::pin(self.speaks_soon(since)).await {
                 return Ok(Served::Lingers(member));
@@ -305,6 +333,12 @@ impl Session {
         relay.abandon(&mut self.client, &mut member.server);
         if let Some(kept) = &errand.kept {
             self.put_back(kept);
+        }
+        if errand.is_early()
+            && matches!(release, Release::Stopped(Stop::OursFailed(_)))
+            && let Some(routing) = &mut self.routing
+        {
+            routing.give_up_early();
         }
         self.deferred = begun.map(Deferred::Begun);
         if let Release::Stopped(Stop::Misrouted(refusal)) = release {
@@ -355,13 +389,16 @@ impl Session {
 
     /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
     /// The BEGIN, if it begins a transaction.
-    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) -> Option<Box<str>> {
+    fn prepare(&mut self, relay: &mut Relay, member: &mut Member, errand: &Errand) -> Option<Box<str>> {
         let server = &mut member.server;
         relay.prepend_settings(&self.client, server);
-        match self.deferred.take()? {
+        let early = errand.early.as_ref().filter(|_| errand.is_early());
+        let Some(deferred) = self.deferred.take() else { return early.map(|early| early.begin.clone()) };
+        match deferred {
             Deferred::Lost => None,
             Deferred::Begun(begin) => {
-                relay.prepend(server, &begin, Effect::Ours);
+                let text = if early.is_some() { BEGIN_EARLY } else { &begin };
+                relay.prepend(server, text, Effect::Ours);
                 Some(begin)
             }
             Deferred::Failed(begin) => {
@@ -613,6 +650,8 @@ enum Served {
     Again,
     /// The client goes on with the server connection.
     Lingers(Box<Member>),
+    /// The client goes on with its transaction, which is on a standby and need not stay there.
+    Parted(Box<Member>),
 }
 
 /// Whether a batch may run again whose relay ended like this, provided that the client has heard nothing.
