@@ -1,7 +1,7 @@
 //! What a worker tells the control thread when it asks, made of cells and maps that the worker has anyway.
 
 use crate::ids::{PoolKey, SessionId};
-use crate::pins::PinReasons;
+use crate::pins::PinReason;
 use crate::pool::PoolReport;
 use crate::pool::card::ServerReport;
 use crate::shapes::Told;
@@ -12,6 +12,8 @@ use std::time::Instant;
 /// What is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
+    /// Pins of the pools and clients with TLS, for which every session is looked at.
+    pub sessions: bool,
     /// Each client.
     pub clients: bool,
     /// Each server connection.
@@ -82,8 +84,8 @@ pub struct ClientReport {
     pub spot: Spot,
     /// When it last asked for something.
     pub requested: Instant,
-    /// Why it keeps its server connection.
-    pub pins: PinReasons,
+    /// Why it keeps its server connection, and since when.
+    pub pins: Vec<(PinReason, Instant)>,
     /// Named statements that it has.
     pub statements: usize,
     /// Its name for itself.

@@ -3,7 +3,9 @@
 //! A reload makes a new [`Runtime`] from new [`Settings`] and the same [`Facilities`]; whoever has the old one goes
 //! on with it until it looks again.
 
+use crate::auth::lookup::SecretCache;
 use crate::auth::server_login::Credential;
+use crate::auth::throttle::Throttle;
 use crate::config::settings::{
     AuthQuery, DatabaseSettings, HostAddress, HostSource, PoolMode, ServerTls, Settings, TimeoutOverrides,
     Timeouts, UserSettings,
@@ -22,6 +24,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+/// Addresses whose failed logins are remembered.
+const THROTTLED: usize = 10_000;
+
+/// Answers of `auth_query` that are remembered.
+const SECRETS: usize = 10_000;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Runtime {
@@ -31,6 +39,10 @@ pub struct Runtime {
     pub acceptor: Acceptor,
     /// What outlives a reload.
     pub facilities: Arc<Facilities>,
+    /// Secrets that servers told; a reload asks them again.
+    pub secrets: SecretCache,
+    /// Who guesses passwords; a reload forgives.
+    pub throttle: Throttle,
     connectors: Connectors,
 }
 
@@ -162,7 +174,10 @@ impl Runtime {
             }
         }
         facilities.clients.set_limit(settings.limits.max_client_connections);
-        Ok(Self { settings, acceptor, facilities, connectors })
+        let secrets = SecretCache::new(SECRETS);
+        let throttle =
+            Throttle::new(settings.auth.throttle_failures, settings.auth.throttle_window, THROTTLED);
+        Ok(Self { settings, acceptor, facilities, secrets, throttle, connectors })
     }
 
     /// The settings of the database that a client calls `name`.
@@ -237,10 +252,6 @@ impl Runtime {
             (Some(forced), None) if *forced == key.user => self.own_credential(forced),
             _ => credential,
         };
-        let mut parameters = database.startup_parameters.clone();
-        if !parameters.iter().any(|(name, _)| name == "application_name") {
-            parameters.push(("application_name".into(), "hawser".into()));
-        }
         Some(PoolPlan {
             dial: DialPlan {
                 hosts: database.hosts.clone(),
@@ -251,7 +262,7 @@ impl Runtime {
                 user: key.user.clone(),
                 dbname: database.dbname.clone().unwrap_or_else(|| key.database.clone()),
                 credential,
-                parameters,
+                parameters: database.startup_parameters.clone(),
                 connect_query: database.connect_query.clone(),
                 keepalive: pool.keepalive,
                 timeout: pool.server_connect_timeout,

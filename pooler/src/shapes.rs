@@ -46,7 +46,11 @@ pub struct Shape {
     time: Stopwatch,
     waits: Cell<u64>,
     waited: Cell<u64>,
+    reasons: RefCell<Reasons>,
 }
+
+/// Why batches went to the primary where there was a choice, and how many.
+pub type Reasons = Vec<(&'static str, u64)>;
 
 /// What one batch came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub struct Outcome {
     pub errors: u64,
     /// It pinned its session.
     pub pinned: bool,
+    /// Why it went to the primary, if there was a choice.
+    pub reason: Option<&'static str>,
 }
 
 impl Shape {
@@ -83,6 +89,7 @@ impl Shape {
             time: Stopwatch::default(),
             waits: Cell::new(0),
             waited: Cell::new(0),
+            reasons: RefCell::default(),
         })
     }
 
@@ -108,6 +115,9 @@ impl Shape {
         if outcome.pinned {
             count(&self.pins, 1);
         }
+        if let Some(reason) = outcome.reason {
+            add_reason(&mut self.reasons.borrow_mut(), reason, 1);
+        }
     }
 
     fn read(&self) -> Told {
@@ -123,7 +133,16 @@ impl Shape {
             time: self.time.read(),
             waits: self.waits.get(),
             waited: self.waited.get(),
+            reasons: self.reasons.borrow().clone(),
         }
+    }
+}
+
+/// There are few reasons, so that looking through them is quick.
+fn add_reason(reasons: &mut Reasons, reason: &'static str, more: u64) {
+    match reasons.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, count)) => *count += more,
+        None => reasons.push((reason, more)),
     }
 }
 
@@ -143,6 +162,7 @@ pub struct Told {
     pub waits: u64,
     /// Microseconds.
     pub waited: u64,
+    pub reasons: Reasons,
 }
 
 impl Told {
@@ -156,6 +176,9 @@ impl Told {
         self.time.add(&other.time);
         self.waits += other.waits;
         self.waited += other.waited;
+        for (reason, more) in &other.reasons {
+            add_reason(&mut self.reasons, reason, *more);
+        }
     }
 }
 
@@ -252,12 +275,16 @@ impl Shapes {
     /// Those on which servers worked longest, so many at most.
     #[must_use]
     pub fn busiest(&self, limit: usize) -> Vec<Told> {
-        let mut shapes = self.kept.borrow().shapes.clone();
-        if limit < shapes.len() {
-            shapes.select_nth_unstable_by_key(limit, |shape| std::cmp::Reverse(shape.time.micros()));
-            shapes.truncate(limit);
+        let shapes = &self.kept.borrow().shapes;
+        if limit >= shapes.len() {
+            return shapes.iter().map(|shape| shape.read()).collect();
         }
-        shapes.iter().map(|shape| shape.read()).collect()
+        // Each shape is looked at once: they lie far apart in memory, and a worker has better to do.
+        let worked = |(place, shape): (usize, &Rc<Shape>)| (std::cmp::Reverse(shape.time.micros()), place);
+        let mut places: Vec<_> = shapes.iter().enumerate().map(worked).collect();
+        places.select_nth_unstable(limit);
+        places.truncate(limit);
+        places.iter().filter_map(|(_, place)| shapes.get(*place)).map(|shape| shape.read()).collect()
     }
 
     /// Shapes that are known.
@@ -398,6 +425,20 @@ mod tests {
         let mut micros: Vec<u64> = shapes.busiest(2).iter().map(|told| told.time.micros).collect();
         micros.sort_unstable();
         assert_eq!(micros, [5000, 9000]);
+    }
+
+    #[test]
+    fn reasons_are_counted_each_and_added_up_over_workers() {
+        let (one, other) = (Shapes::new(10), Shapes::new(10));
+        for (shapes, reasons) in [(&one, ["write", "lag", "write"]), (&other, ["lag", "lag", "asked"])] {
+            for reason in reasons {
+                let outcome = Outcome { reason: Some(reason), ..Outcome::default() };
+                shapes.of(1, b"SELECT 1").unwrap().record(outcome);
+            }
+        }
+        let mut told = one.busiest(1).remove(0);
+        told.add(&other.busiest(1)[0]);
+        assert_eq!(told.reasons, [("write", 2), ("lag", 3), ("asked", 1)]);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub enum Effect {
     UnlistenAll,
     /// NOTIFY, or a call of `pg_notify`.
     Notify,
+    /// CREATE FUNCTION in C, which loads its library into the server process as LOAD does.
+    LoadLibrary,
 }
 
 impl Effects {
@@ -269,6 +271,7 @@ fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
         [first, ..] if first.is("explain") || first.is("create") && is_as_execute(words).is_some() => {
             executed(words, places)
         }
+        [first, rest @ ..] if first.is("create") && is_in_c(rest) => Effect::LoadLibrary,
         [first, rest @ ..] if first.is("deallocate") => {
             let skipped = usize::from(matches!(rest, [prepare, _, ..] if prepare.is("prepare")));
             if rest.get(skipped).is_some_and(|word| word.is("all")) {
@@ -292,6 +295,16 @@ fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
         [first, rest @ ..] if first.is("select") => of_select(rest),
         _ => Effect::None,
     }
+}
+
+/// Whether CREATE makes a function whose code is in a library.
+fn is_in_c(words: &[Word<'_>]) -> bool {
+    let kind = without(without(words, &["or"]), &["replace"]).first();
+    let in_c = |language: &Word<'_>| {
+        language.is("c") || matches!(language, Word::Text(name) if name.eq_ignore_ascii_case("c"))
+    };
+    kind.is_some_and(|kind| kind.is("function") || kind.is("procedure"))
+        && words.windows(2).any(|two| matches!(two, [a, b] if a.is("language") && in_c(b)))
 }
 
 /// The name at `at`, and where it stands.
@@ -613,6 +626,21 @@ mod tests {
             ])
         );
         assert_eq!(one("RESET myapp.user"), Effect::Reset("myapp.user".into()));
+    }
+
+    #[test]
+    fn a_function_in_c_loads_its_library() {
+        for text in [
+            "CREATE FUNCTION f(int) RETURNS int AS '/lib/f' LANGUAGE C STRICT",
+            "create or replace procedure f() language 'c' as '/lib/f', 'g'",
+        ] {
+            assert_eq!(one(text), Effect::LoadLibrary, "{text}");
+        }
+        for text in
+            ["CREATE FUNCTION c() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE TABLE language (c int)"]
+        {
+            assert_eq!(one(text), Effect::None, "{text}");
+        }
     }
 
     #[test]

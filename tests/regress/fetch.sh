@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Fetches PostgreSQL's own regression tests into the folder $1, from Debian's source package of the version that is
 # installed, and compiles what they load into a server. They are PostgreSQL's: they are not kept in this repository.
+#
+# Where a mirror has the sources of another minor version only, the programs of that version come along, into
+# $1/postgresql: what psql and the modules of contrib print changes between minor versions.
 set -euo pipefail
 target=$(realpath -m "$1")
 [ "$target/.done" -nt "$0" ] && exit 0
@@ -27,12 +30,26 @@ for version in $(apt-cache "${options[@]}" showsrc "postgresql-$major" | sed -n 
 	# A mirror may have the index of a version and not the version.
 	apt-get "${options[@]}" source --download-only "postgresql-$major=$version" 2>/dev/null && break
 done
-mkdir -p sources "$target/lib"
+rm -rf "$target"
+mkdir -p "$target/lib"
+prefix=
+headers=postgresql-server-dev-$major
+if [ "$version" != "$(dpkg-query -W -f '${Version}' "postgresql-$major")" ]; then
+	binaries=("postgresql-$major=$version" "postgresql-client-$major=$version")
+	if apt-get -o APT::Sandbox::User=root -qq download "${binaries[@]}"; then
+		for archive in *.deb; do dpkg-deb -x "$archive" "$target/postgresql"; done
+		prefix=$target/postgresql
+		headers+="=$version"
+	else
+		echo "no $version to run its tests with: some will differ on a direct connection, too" >&2
+	fi
+fi
+mkdir sources
 tar -xf postgresql-"$major"_*.orig.tar.* -C sources --strip-components=1 --wildcards '*/src/test/regress/*'
-apt-get -o APT::Sandbox::User=root -qq download "postgresql-server-dev-$major"
+apt-get -o APT::Sandbox::User=root -qq download "$headers"
 dpkg-deb -x postgresql-server-dev-"$major"_*.deb headers
 cc -O1 -fPIC -shared -w -I "headers/usr/include/postgresql/$major/server" -I /usr/include/postgresql \
 	-I sources/src/test/regress sources/src/test/regress/regress.c -o "$target/lib/regress.so"
-cp /usr/lib/postgresql/"$major"/lib/{autoinc,refint}.so "$target/lib"
+cp "$prefix"/usr/lib/postgresql/"$major"/lib/{autoinc,refint}.so "$target/lib"
 cp -r sources/src/test/regress/. "$target"
 touch "$target/.done"

@@ -40,8 +40,14 @@ impl Hawser {
     /// Starts it on a free port and waits until it accepts clients.
     #[track_caller]
     pub fn start(config: &Config) -> Self {
-        let port = free_port().expect("a free port");
-        let mut hawser = Self::launch(&config.text(port), port);
+        Self::start_by(config, free_port().expect("a free port"), quiet)
+    }
+
+    /// As [`Self::start`], on this port and by what `command` makes of the program's file; the name of the
+    /// configuration is its last argument.
+    #[track_caller]
+    pub fn start_by(config: &Config, port: u16, command: impl FnOnce(&Path) -> Command) -> Self {
+        let mut hawser = Self::launch(&config.text(port), port, command);
         let end = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Ok(Some(status)) = hawser.child.try_wait() {
@@ -64,12 +70,12 @@ impl Hawser {
 
     /// Starts it with a file that may be wrong, and waits for its end.
     pub fn start_wrong(text: &str) -> (ExitStatus, String) {
-        let mut hawser = Self::launch(text, 0);
+        let mut hawser = Self::launch(text, 0, quiet);
         let status = hawser.wait();
         (status, hawser.log())
     }
 
-    fn launch(text: &str, port: u16) -> Self {
+    fn launch(text: &str, port: u16, command: impl FnOnce(&Path) -> Command) -> Self {
         let folder = std::env::temp_dir().join(format!("hawser-test-{}", &password()[..10]));
         std::fs::create_dir(&folder).expect("a new folder");
         // Before anything can fail: it removes the folder.
@@ -78,11 +84,11 @@ impl Hawser {
         let file = folder.join("hawser.toml");
         std::fs::write(&file, text).expect("the configuration is written");
         let log = std::fs::File::create(folder.join("log")).expect("a log file");
-        let child = Command::new(binary())
+        let mut command = command(&binary());
+        let child = command
             .arg(&file)
             .current_dir(&folder)
             .env_remove("DATABASE_URL")
-            .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log file again"))
             .stderr(log)
             .spawn()
@@ -158,6 +164,13 @@ impl Hawser {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The program with nothing to read.
+fn quiet(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
 }
 
 impl Drop for Hawser {

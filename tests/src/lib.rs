@@ -21,6 +21,7 @@ mod auto_failover;
 mod config;
 mod ensemble;
 mod hawser;
+mod http;
 mod patroni;
 mod program;
 mod programs;
@@ -40,6 +41,7 @@ pub use auto_failover::AutoFailover;
 pub use config::Config;
 pub use ensemble::Ensemble;
 pub use hawser::{Hawser, binary, is_direct};
+pub use http::http_get;
 pub use patroni::Patroni;
 pub use program::{Finished, Program, repository};
 pub use programs::Programs;
@@ -69,6 +71,7 @@ pub fn own_cluster(conf: &[&str]) -> Cluster {
             "hostnossl all certified 127.0.0.1/32 reject".to_owned(),
         ],
         certificate_users: CERTIFICATE_USERS.iter().map(|user| (*user).to_owned()).collect(),
+        packages: None,
     };
     Cluster::start(&options).unwrap_or_else(|error| panic!("no scratch cluster: {error}"))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hawser_tests::raw::messages::{self, V3_2, extended, query, sync};
 use hawser_tests::raw::{Backend, CancelKey, Client, TlsOptions};
-use hawser_tests::{Site, cluster, wait_until};
+use hawser_tests::{Site, cluster, wait_for, wait_until};
 
 fn cancel(site: &Site, key: &CancelKey) {
     let mut other = Client::connect(site.port);
@@ -29,17 +29,34 @@ fn error_of(messages: &[Backend]) -> String {
     messages.iter().find(|message| message.tag == b'E').map(Backend::sqlstate).unwrap_or_default()
 }
 
+/// Cancels what a client waits with until it is told so: a cancel that comes before the query meets nothing.
+#[track_caller]
+fn cancel_until_told(site: &Site, waiter: &mut Client) -> Backend {
+    let key = waiter.key.clone().unwrap();
+    waiter.set_patience(Duration::from_millis(200));
+    let told = wait_for("the client is told", || {
+        cancel(site, &key);
+        waiter.try_read().ok()
+    });
+    waiter.set_patience(Duration::from_secs(20));
+    assert_eq!(told.sqlstate(), "57014", "{told:?}");
+    told
+}
+
 #[test]
 fn a_cancel_ends_the_query_and_nothing_else() {
     let site = Site::with(|config| config.set("pool.size", 2));
+    let mut gate = Client::login(cluster().port(), &site.account);
+    gate.execute("SELECT pg_advisory_lock(1)");
     let mut victim = site.client();
     let mut bystander = site.client();
     victim.send(&query("SELECT pg_sleep(60) /* victim */"));
-    bystander.send(&query("SELECT pg_sleep(2), 'bystander'"));
+    bystander.send(&query("SELECT pg_advisory_xact_lock(1), 'bystander'"));
     wait_until_running(&site, "victim");
     wait_until_running(&site, "bystander");
     cancel(&site, &victim.key.clone().unwrap());
     assert_eq!(error_of(&victim.read_until_ready()), "57014");
+    gate.execute("SELECT pg_advisory_unlock(1)");
     assert_eq!(error_of(&bystander.read_until_ready()), "");
     assert_eq!(victim.value("SELECT 1"), "1");
 }
@@ -61,9 +78,11 @@ fn a_cancel_works_under_tls_and_with_keys_of_protocol_3_2() {
 #[test]
 fn a_cancel_with_a_wrong_key_does_nothing() {
     let site = Site::new();
+    let mut gate = Client::login(cluster().port(), &site.account);
+    gate.execute("SELECT pg_advisory_lock(1)");
     let mut victim = site.client();
     let key = victim.key.clone().unwrap();
-    victim.send(&query("SELECT pg_sleep(1), 'unharmed' /* victim */"));
+    victim.send(&query("SELECT pg_advisory_xact_lock(1), 'unharmed' /* victim */"));
     wait_until_running(&site, "victim");
     for wrong in [
         CancelKey { secret: key.secret.iter().map(|byte| byte ^ 1).collect(), ..key.clone() },
@@ -76,6 +95,7 @@ fn a_cancel_with_a_wrong_key_does_nothing() {
         other.send(&messages::cancel(wrong.process, &wrong.secret));
         other.expect_closed();
     }
+    gate.execute("SELECT pg_advisory_unlock(1)");
     assert_eq!(error_of(&victim.read_until_ready()), "");
 }
 
@@ -131,19 +151,8 @@ fn a_client_that_waits_for_a_server_connection_can_be_cancelled() {
     let mut holder = site.client();
     holder.execute("BEGIN; SELECT 1");
     let mut waiter = site.client();
-    let key = waiter.key.clone().unwrap();
     waiter.send(&[extended("SELECT 'never'", &[]), sync()].concat());
-    waiter.set_patience(Duration::from_millis(200));
-    let mut answers = Vec::new();
-    for _ in 0..50 {
-        cancel(&site, &key);
-        if let Ok(message) = waiter.try_read() {
-            answers.push(message);
-            break;
-        }
-    }
-    assert_eq!(error_of(&answers), "57014", "{answers:?}");
-    waiter.set_patience(Duration::from_secs(20));
+    cancel_until_told(&site, &mut waiter);
     waiter.expect("Z");
     holder.execute("COMMIT");
     assert_eq!(waiter.value("SELECT 1"), "1");
@@ -156,21 +165,9 @@ fn a_client_that_waits_with_its_begin_is_cancelled_into_a_failed_transaction() {
     let mut holder = site.client();
     holder.execute("BEGIN; SELECT 1");
     let mut waiter = site.client();
-    let key = waiter.key.clone().unwrap();
     waiter.execute("BEGIN");
     waiter.send(&query("SELECT 'never'"));
-    waiter.set_patience(Duration::from_millis(200));
-    let mut answers = Vec::new();
-    for _ in 0..50 {
-        cancel(&site, &key);
-        if let Ok(message) = waiter.try_read() {
-            answers.push(message);
-            break;
-        }
-    }
-    assert_eq!(error_of(&answers), "57014", "{answers:?}");
-    waiter.set_patience(Duration::from_secs(20));
-    assert_eq!(answers[0].field(b'S'), "ERROR");
+    assert_eq!(cancel_until_told(&site, &mut waiter).field(b'S'), "ERROR");
     assert_eq!(waiter.expect("Z")[0].body, b"E");
     holder.execute("COMMIT");
     assert_eq!(error_of(&waiter.query("SELECT 1")), "25P02");

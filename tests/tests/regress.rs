@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use ::hawser::scratch::{Cluster, Keeper, Options, password};
+use ::hawser::scratch::{Cluster, Keeper, Options, Packages, password};
 use hawser_tests::{Account, Config, Hawser, is_direct, repository, wait_until};
 
 /// Tests that pass on a direct connection and not through Hawser, and why.
@@ -70,6 +70,14 @@ impl Place {
         }
         folder
     }
+
+    /// The PostgreSQL whose tests these are, if it is not the machine's own.
+    fn packages(&self) -> Option<Packages> {
+        let versions = std::fs::read_dir(self.path.join("regress/postgresql/usr/lib/postgresql")).ok()?;
+        let folder = versions.filter_map(Result::ok).next()?.path();
+        let major = folder.file_name()?.to_str()?.parse().ok()?;
+        Some(Packages { bin: folder.join("bin"), major })
+    }
 }
 
 /// A load that ends with this value.
@@ -82,15 +90,16 @@ impl Drop for Load {
     }
 }
 
+/// The tests expect to be the one to whom the catalog belongs.
 fn superuser(cluster: &Cluster) -> Account {
-    let account = Account::named(cluster, "regressor");
-    cluster.psql(&format!("ALTER ROLE {} SUPERUSER", account.user)).unwrap();
-    account
+    let (user, password) = (cluster.superuser().to_owned(), cluster.password().to_owned());
+    Account { database: user.clone(), user, password }
 }
 
-fn cluster() -> Cluster {
+fn cluster(place: &Place) -> Cluster {
     let conf = ["max_prepared_transactions = 2", "compute_query_id = regress", "max_connections = 100"];
-    Cluster::start(&Options { conf: conf.map(Into::into).into(), ..Options::default() }).unwrap()
+    let packages = place.packages();
+    Cluster::start(&Options { conf: conf.map(Into::into).into(), packages, ..Options::default() }).unwrap()
 }
 
 /// Runs the tests against a port. The names of those that failed.
@@ -143,11 +152,11 @@ fn what_passes_on_a_direct_connection_passes_through_hawser() {
     }
     let place = Place::new(&suite);
     let direct = {
-        let cluster = cluster();
+        let cluster = cluster(&place);
         let account = superuser(&cluster);
         run(&place, "direct", &cluster, &account, cluster.port())
     };
-    let cluster = cluster();
+    let cluster = cluster(&place);
     let account = superuser(&cluster);
     let config = Config::new(&cluster, &account).set("pool.size", 4);
     let hawser = Hawser::start(&config);

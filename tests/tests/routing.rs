@@ -119,7 +119,6 @@ fn a_prepared_read_goes_to_a_standby_however_it_was_prepared() {
     // What was prepared and writes runs where it can.
     client.execute("PREPARE writes AS INSERT INTO t VALUES (2)");
     client.execute("EXECUTE writes");
-
 }
 
 #[test]

@@ -27,13 +27,16 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("RELEASE [database]", "The same as RESUME."),
     (
         "EXPLAIN ROUTE [database] 'sql'",
-        "Where each statement would go, and why, as far as that is up to its text.",
+        "Where each statement would go, and why, as far as that is up to its text. With a database of several hosts: which of them would have it `now`, from a session that has set and written nothing; and why the primary stands in (`instead`) where a standby would do.",
     ),
     ("SUSPEND", "Let transactions end and lend no server connection; those that are open stay open."),
     ("RESUME [database]", "End PAUSE, SUSPEND or KILL."),
     ("BAN host", "Read nothing from this standby from now on; what is under way there ends in peace."),
     ("UNBAN host", "Let this standby be read from again."),
-    ("DRAIN host", "As BAN; answered when no server connection leads there any more."),
+    (
+        "DRAIN host",
+        "As BAN, and its free server connections are closed; answered when none leads there any more, or with an error after `timeouts.shutdown`.",
+    ),
     ("DISABLE database", "Refuse new clients."),
     ("ENABLE database", "Let new clients in again."),
     ("RECONNECT [database]", "Replace every server connection as soon as it is free."),

@@ -460,6 +460,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                         Value::Text(one.access),
                         Value::Text(one.reason),
                         Value::Text(one.effects.join("; ")),
+                        Value::Text(one.hosts.join(",")),
+                        Value::optional(one.instead),
                     ]
                 };
                 let rows = explained.into_iter().map(row).collect();
@@ -529,6 +531,7 @@ impl From<Refused> for Failure {
             Refused::NoDatabase(_) => "3D000",
             Refused::NoClient(_) | Refused::NoSetting(_) | Refused::NoHost(_) => "42704",
             Refused::IsPrimary(_)
+            | Refused::StillUsed { .. }
             | Refused::AlreadyPaused
             | Refused::NotPaused
             | Refused::DatabaseNotPaused(_) => "55000",
@@ -566,7 +569,7 @@ fn fields_of(statement: &Statement) -> Option<Vec<Field>> {
         Statement::Catalog(catalog::Answer::Row(row)) => {
             row.iter().map(|(name, known)| Field { name: name.clone(), kind: known.kind() }).collect()
         }
-        Statement::Explain(..) => ["host", "access", "reason", "effects"]
+        Statement::Explain(..) => ["host", "access", "reason", "effects", "now", "instead"]
             .map(|name| Field { name: name.to_owned(), kind: Kind::Text })
             .to_vec(),
         Statement::Help | Statement::Order(..) | Statement::Ignored | Statement::Nothing(_) => return None,

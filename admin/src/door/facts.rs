@@ -76,6 +76,8 @@ pub struct Fingerprint {
     pub waited: Duration,
     /// Times that it pinned its session.
     pub pins: u64,
+    /// Why batches went to the primary where there was a choice, and how many.
+    pub reasons: Vec<(&'static str, u64)>,
 }
 
 /// One host of a cluster that is watched.
@@ -97,6 +99,10 @@ pub struct Host {
     pub state: String,
     /// How long it has been in this state.
     pub age: Duration,
+    /// What an operator has ordered about it.
+    pub ban: Ban,
+    /// Server connections that lead there; none if nobody has counted.
+    pub servers: Option<usize>,
     /// Its timeline; 0 before it has answered.
     pub timeline: u32,
     /// Position in the log up to which it has replayed (primary: inserted).
@@ -109,6 +115,18 @@ pub struct Host {
     pub round_trip: Duration,
     /// `server_version_num`; 0 before it has answered.
     pub version: u32,
+}
+
+/// What an operator has ordered about a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ban {
+    /// Nothing.
+    #[default]
+    None,
+    /// BAN: nothing is read there while it is a standby.
+    Banned,
+    /// DRAIN: as BAN, and no server connection is to be left.
+    Drained,
 }
 
 /// One stretch without a primary.
@@ -237,6 +255,8 @@ pub struct Database {
     pub clients: usize,
     /// PAUSE or KILL.
     pub paused: bool,
+    /// HOLD or SUSPEND.
+    pub held: bool,
     /// DISABLE, or disabled by the settings.
     pub disabled: bool,
 }
@@ -460,8 +480,12 @@ pub struct Pool {
     pub totals: Totals,
     /// How long clients waited for a server connection.
     pub wait: Histogram,
-    /// How long queries took.
+    /// How long batches waited for a standby that has seen enough.
+    pub route: Histogram,
+    /// How long servers worked on queries.
     pub query: Histogram,
+    /// How long clients did not read what was there for them.
+    pub network: Histogram,
     /// How long server connections were lent.
     pub transaction: Histogram,
     /// How long logins took, from accept on.
@@ -487,6 +511,8 @@ impl Pool {
         self.closed += other.closed;
         self.totals = self.totals.plus(&other.totals);
         self.wait.add(&other.wait);
+        self.route.add(&other.route);
+        self.network.add(&other.network);
         self.query.add(&other.query);
         self.transaction.add(&other.transaction);
         self.login.add(&other.login);
@@ -591,8 +617,8 @@ pub struct Client {
     pub in_transaction: bool,
     /// Whether the server works for it.
     pub busy: bool,
-    /// Why it keeps its server connection.
-    pub pins: Vec<&'static str>,
+    /// Why it keeps its server connection, and for how long each reason has held.
+    pub pins: Vec<(&'static str, Duration)>,
     /// Its name for itself.
     pub application_name: String,
     /// Named prepared statements that it has.

@@ -59,11 +59,11 @@ pub enum Order {
     Hold(Scope),
     /// End a pause, a suspension, a hold or a kill.
     Resume(Scope),
-    /// Read nothing from this standby from now on.
+    /// Read nothing from this standby from now on; done when every worker knows.
     Ban(String),
     /// Let this standby be read from again.
     Unban(String),
-    /// As a ban; done when no server connection leads there any more.
+    /// As a ban; done when no server connection leads there any more, or `timeouts.shutdown` is over.
     Drain(String),
     /// Refuse new clients.
     Disable(String),
@@ -117,6 +117,14 @@ pub enum Refused {
     /// The host takes writes, and there is nowhere else to go with them.
     #[error("{0} is the primary")]
     IsPrimary(String),
+    /// Transactions on the host did not end in time.
+    #[error("{host} still has {servers} server connections; it stays banned")]
+    StillUsed {
+        /// Which.
+        host: String,
+        /// How many.
+        servers: usize,
+    },
     /// No client has this number.
     #[error("client not found: {0}")]
     NoClient(u32),
@@ -177,6 +185,10 @@ pub struct Explained {
     pub reason: String,
     /// What it leaves behind in its session.
     pub effects: Vec<String>,
+    /// Hosts that would have it now, from a session that has set and written nothing; empty where that is not known.
+    pub hosts: Vec<String>,
+    /// Why not a standby, if one would do and none is chosen.
+    pub instead: Option<&'static str>,
 }
 
 /// Where questions and orders go in. Clones lead to the same pooler.

@@ -90,6 +90,7 @@ pub const FAMILIES: &[Family] = &[
         "Clients of a database at most; absent without a limit.",
     ),
     gauge("hawser_database_paused", DATABASE, "1 after PAUSE or KILL."),
+    gauge("hawser_database_held", DATABASE, "1 after HOLD or SUSPEND."),
     gauge("hawser_database_disabled", DATABASE, "1 if new clients are refused."),
     gauge("hawser_user_servers", USER, "Server connections of a user of the settings."),
     gauge("hawser_user_clients", USER, "Clients of a user of the settings."),
@@ -119,7 +120,15 @@ pub const FAMILIES: &[Family] = &[
         "hawser_pool_wait_seconds",
         "How long clients waited for a server connection, those that did not wait included.",
     ),
+    histogram(
+        "hawser_pool_route_seconds",
+        "How long batches waited for a standby that has seen enough, those that did not wait included.",
+    ),
     histogram("hawser_pool_query_seconds", "How long servers worked on a query."),
+    histogram(
+        "hawser_pool_network_seconds",
+        "How long clients did not read what was there for them, by query, those that read at once included.",
+    ),
     histogram("hawser_pool_transaction_seconds", "How long server connections were lent."),
     histogram("hawser_pool_login_seconds", "How long logins took, from accept on."),
     gauge(
@@ -162,6 +171,8 @@ pub const FAMILIES: &[Family] = &[
     ),
     gauge("hawser_host_usable", HOST, "1 if statements may be sent to a host."),
     gauge("hawser_host_primary", HOST, "1 for the host that takes writes."),
+    gauge("hawser_host_banned", HOST, "1 after BAN or DRAIN."),
+    gauge("hawser_host_servers", HOST, "Server connections that lead to a host."),
     gauge("hawser_host_timeline", HOST, "Timeline of a host."),
     gauge(
         "hawser_host_lag_bytes",

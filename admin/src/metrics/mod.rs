@@ -121,6 +121,7 @@ fn of_databases(text: &mut Text, facts: &Facts) {
             text.size("hawser_database_clients_limit", labels, limit);
         }
         text.flag("hawser_database_paused", labels, database.paused);
+        text.flag("hawser_database_held", labels, database.held);
         text.flag("hawser_database_disabled", labels, database.disabled);
     }
 }
@@ -168,7 +169,9 @@ fn of_pools(text: &mut Text, pools: &[facts::Pool]) {
         }
         for (name, histogram) in [
             ("hawser_pool_wait_seconds", &pool.wait),
+            ("hawser_pool_route_seconds", &pool.route),
             ("hawser_pool_query_seconds", &pool.query),
+            ("hawser_pool_network_seconds", &pool.network),
             ("hawser_pool_transaction_seconds", &pool.transaction),
             ("hawser_pool_login_seconds", &pool.login),
         ] {
@@ -206,6 +209,10 @@ fn of_hosts(text: &mut Text, facts: &Facts) {
         let labels: &[(&str, &str)] = &[("cluster", &host.cluster), ("host", &host.address)];
         text.flag("hawser_host_usable", labels, host.is_usable);
         text.flag("hawser_host_primary", labels, host.is_primary);
+        text.flag("hawser_host_banned", labels, host.ban != facts::Ban::None);
+        if let Some(servers) = host.servers {
+            text.size("hawser_host_servers", labels, servers);
+        }
         text.count("hawser_host_timeline", labels, u64::from(host.timeline));
         text.count("hawser_host_lag_bytes", labels, host.lag_bytes);
         if let Some(lag) = host.lag {
@@ -277,6 +284,7 @@ mod tests {
         for pool in &mut facts.pools {
             let measured = facts::Histogram { buckets: vec![1; facts::Histogram::BOUNDED + 1], sum: 1 };
             (pool.wait, pool.query) = (measured.clone(), measured.clone());
+            (pool.route, pool.network) = (measured.clone(), measured.clone());
             (pool.transaction, pool.login) = (measured.clone(), measured);
         }
         let told = collect(&facts).names();

@@ -2,8 +2,9 @@
 
 use super::time::timestamp;
 use super::{Column, Row, Table, Value, int4, int8, numeric, text};
-use crate::door::facts::{Client, ClientState};
+use crate::door::facts::{Ban, Client, ClientState};
 use crate::door::{Facts, Question, Role, micros};
+use std::time::Duration;
 
 const fn table(
     name: &'static str,
@@ -77,7 +78,7 @@ pub(super) const TABLES: &[Table] = &[
     table(
         "hosts",
         "Hosts of clusters that are watched: those of databases with several hosts, or with `target = \"primary\"`.",
-        &[Question::Hosts],
+        &[Question::Hosts, Question::Pools],
         HOSTS,
         hosts,
     ),
@@ -181,7 +182,10 @@ const TRANSACTIONS: &[Column] = &[
     text("since", "When it took the server connection."),
     int8("age_us", "Microseconds since then."),
     int4("remote_pid", "Process number on the server."),
-    text("pins", "Why it keeps its server connection, parted by commas."),
+    text(
+        "pins",
+        "Why it keeps its server connection, each reason with the time for which it has held, parted by commas.",
+    ),
     text("addr", "Address of the client."),
     int4("port", "Its port."),
     text("application_name", "Its name for itself."),
@@ -205,7 +209,7 @@ fn transactions(facts: &Facts) -> Vec<Row> {
             Value::text(timestamp(client.requested)),
             Value::int8(micros(client.requested.elapsed().unwrap_or_default())),
             Value::int4(client.server_pid),
-            Value::text(client.pins.join(",")),
+            Value::text(held(&client.pins)),
             Value::text(&client.ends.address),
             Value::int4(client.ends.port),
             Value::text(&client.application_name),
@@ -223,6 +227,13 @@ const WAITERS: &[Column] = &[
     int4("port", "Its port."),
     text("application_name", "Its name for itself."),
 ];
+
+/// `temporary_object 12s,listen 3s`
+fn held(pins: &[(&'static str, Duration)]) -> String {
+    let words: Vec<String> =
+        pins.iter().map(|(reason, held)| format!("{reason} {}s", held.as_secs())).collect();
+    words.join(",")
+}
 
 fn waiters(facts: &Facts) -> Vec<Row> {
     let mut waiting: Vec<&Client> =
@@ -282,6 +293,10 @@ const FINGERPRINTS: &[Column] = &[
     int8("wait_us", "Microseconds that those waited."),
     int8("pins", "Times that it pinned its session."),
     text("query", "The shape: SQL with `?` for literals."),
+    text(
+        "reasons",
+        "Why batches went to the primary where there was a choice, and how many: `write 12, lag 3`.",
+    ),
 ];
 
 fn fingerprints(facts: &Facts) -> Vec<Row> {
@@ -305,15 +320,28 @@ fn fingerprints(facts: &Facts) -> Vec<Row> {
             Value::int8(micros(one.waited)),
             Value::int8(one.pins),
             Value::text(&one.text),
+            Value::text(in_words(&one.reasons)),
         ]
     };
     facts.fingerprints.iter().map(row).collect()
 }
 
+/// Reasons, the most frequent first.
+fn in_words(reasons: &[(&'static str, u64)]) -> String {
+    let mut reasons = reasons.to_vec();
+    reasons.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
+    let words: Vec<String> = reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    words.join(", ")
+}
+
 const LATENCY: &[Column] = &[
     text("database", "Database."),
     text("user", "User on the server."),
-    text("what", "`wait`, `query`, `transaction` or `login`."),
+    text("host", "`primary`, or the address of a standby."),
+    text(
+        "what",
+        "`wait`: in the queue of the pool; `route`: for a standby that has seen enough; `query`: the server worked; `network`: the client did not read; `transaction`: a server connection was lent; `login`.",
+    ),
     int8("count", "How many were measured since the start."),
     numeric("sum_us", "Microseconds of all of them."),
     int8("p50_us", "Half of them took no longer; the bound of a bucket, at most twice too large."),
@@ -326,7 +354,9 @@ fn latency(facts: &Facts) -> Vec<Row> {
     for pool in &facts.pools {
         let measured = [
             ("wait", &pool.wait),
+            ("route", &pool.route),
             ("query", &pool.query),
+            ("network", &pool.network),
             ("transaction", &pool.transaction),
             ("login", &pool.login),
         ];
@@ -334,6 +364,7 @@ fn latency(facts: &Facts) -> Vec<Row> {
             let mut row = vec![
                 Value::text(&pool.database),
                 Value::text(&pool.user),
+                Value::text(&pool.host),
                 Value::text(what),
                 Value::int8(histogram.count()),
                 Value::Numeric(histogram.sum),
@@ -423,6 +454,11 @@ const HOSTS: &[Column] = &[
     int8("lag_ms", "How old its data may be at most, in milliseconds."),
     int8("round_trip_us", "Microseconds that the last question took."),
     int4("version", "`server_version_num`."),
+    text(
+        "banned",
+        "`no`; `yes` after BAN; after DRAIN `draining` while server connections lead there, and `drained` then.",
+    ),
+    int4("servers", "Server connections that lead there."),
 ];
 
 fn hosts(facts: &Facts) -> Vec<Row> {
@@ -443,6 +479,13 @@ fn hosts(facts: &Facts) -> Vec<Row> {
             host.lag.map_or(Value::Null, |lag| Value::int8(lag.as_millis())),
             Value::int8(micros(host.round_trip)),
             Value::int4(host.version),
+            Value::text(match (host.ban, host.servers) {
+                (Ban::None, _) => "no",
+                (Ban::Banned, _) => "yes",
+                (Ban::Drained, Some(0)) => "drained",
+                (Ban::Drained, _) => "draining",
+            }),
+            host.servers.map_or(Value::Null, Value::int4),
         ]
     };
     facts.hosts.iter().map(row).collect()

@@ -145,7 +145,9 @@ const DATABASES: &[Column] = &[
     int4("current_client_connections", "Clients now."),
     int4("paused", "1 after PAUSE or KILL."),
     int4("disabled", "1 after DISABLE."),
+    // Behind PgBouncer's.
     int4("reserve_pool", "The same as `reserve_pool_size`, under its name before PgBouncer 1.24."),
+    int4("held", "1 after HOLD or SUSPEND."),
 ];
 
 fn databases(facts: &Facts) -> Vec<Row> {
@@ -172,6 +174,7 @@ fn database(database: &Database) -> Row {
         flag(database.paused),
         flag(database.disabled),
         count(database.reserve_pool_size),
+        flag(database.held),
     ]
 }
 

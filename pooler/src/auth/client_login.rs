@@ -256,7 +256,7 @@ impl ClientLogin {
     ///
     /// `cache` spares PBKDF2 for users whose secret is a password; keep it from login to login.
     #[must_use]
-    pub fn start(request: &Request<'_>, cache: &mut KeyCache) -> Step {
+    pub fn start(request: &Request<'_>, cache: &KeyCache) -> Step {
         let begun = check_certificate(request).and_then(|()| begin(request, cache));
         begun.unwrap_or_else(Step::Refused)
     }
@@ -294,7 +294,7 @@ fn check_certificate(request: &Request<'_>) -> Result<(), LoginError> {
     Ok(())
 }
 
-fn begin(request: &Request<'_>, cache: &mut KeyCache) -> Result<Step, LoginError> {
+fn begin(request: &Request<'_>, cache: &KeyCache) -> Result<Step, LoginError> {
     match request.rule.method {
         Method::Trust | Method::Cert => Ok(done(Vec::new(), Proven::Nothing)),
         Method::Reject => Err(LoginError::Rejected),
@@ -351,7 +351,7 @@ fn failed(user: &str, cause: Cause) -> LoginError {
     LoginError::Failed { user: user.to_owned(), cause }
 }
 
-fn scram(request: &Request<'_>, plain: bool, cache: &mut KeyCache) -> Result<Step, LoginError> {
+fn scram(request: &Request<'_>, plain: bool, cache: &KeyCache) -> Result<Step, LoginError> {
     let end_point = match request.transport {
         Transport::Tls { end_point, .. } => end_point.map(<[u8]>::to_vec),
         Transport::Tcp | Transport::Unix { .. } => None,
@@ -374,7 +374,7 @@ fn scram(request: &Request<'_>, plain: bool, cache: &mut KeyCache) -> Result<Ste
 }
 
 /// The verifiers that a proof is held against, and the password behind each where it is known.
-fn candidates(request: &Request<'_>, cache: &mut KeyCache) -> Vec<(Verifier, Option<Zeroizing<String>>)> {
+fn candidates(request: &Request<'_>, cache: &KeyCache) -> Vec<(Verifier, Option<Zeroizing<String>>)> {
     let first = request.secrets.iter().find_map(|secret| match secret {
         Secret::Scram(verifier) => Some(verifier),
         Secret::Password(_) | Secret::Md5(_) => None,

@@ -48,7 +48,7 @@ fn md5_hash(text: &str) -> Secret {
 
 /// Begins with an empty cache.
 fn start(request: &Request<'_>) -> Step {
-    ClientLogin::start(request, &mut KeyCache::new(8))
+    ClientLogin::start(request, &KeyCache::new(8))
 }
 
 fn asked(step: Step) -> (ClientLogin, Vec<u8>) {
@@ -320,9 +320,9 @@ fn peer_asks_who_runs_the_other_end() {
 fn pbkdf2_is_run_once_for_a_password() {
     let rule = rule("scram-sha-256");
     let secrets = [password("secret")];
-    let mut cache = KeyCache::new(8);
+    let cache = KeyCache::new(8);
     for _ in 0..3 {
-        let _ = ClientLogin::start(&request(&rule, &secrets), &mut cache);
+        let _ = ClientLogin::start(&request(&rule, &secrets), &cache);
         assert_eq!(cache.known(), 1);
     }
 }

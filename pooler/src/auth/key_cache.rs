@@ -18,14 +18,14 @@ impl std::fmt::Debug for KeyCache {
 }
 
 impl KeyCache {
-    /// Holds the keys of at most so many passwords.
+    /// Holds the keys of at most so many passwords, or an eighth more.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { known: Bounded::new(capacity) }
     }
 
     /// The keys, derived now (about a millisecond for 4096 iterations) unless they are known.
-    pub fn keys(&mut self, password: &[u8], salt: &[u8], iterations: u32) -> Result<ScramKeys, ScramError> {
+    pub fn keys(&self, password: &[u8], salt: &[u8], iterations: u32) -> Result<ScramKeys, ScramError> {
         let mut hash = Sha256::new();
         // Lengths part the words, so that no two triples hash the same bytes.
         for part in [password, salt] {
@@ -35,7 +35,7 @@ impl KeyCache {
         hash.update(iterations.to_be_bytes());
         let name: [u8; 32] = hash.finalize().into();
         if let Some(keys) = self.known.get(&name) {
-            return Ok(keys.clone());
+            return Ok(keys);
         }
         let keys = ScramKeys::from_password(password, salt, iterations)?;
         self.known.put(name, keys.clone());
@@ -47,11 +47,6 @@ impl KeyCache {
     pub fn known(&self) -> usize {
         self.known.len()
     }
-
-    /// Forgets everything, as after a reload.
-    pub fn clear(&mut self) {
-        self.known.clear();
-    }
 }
 
 #[cfg(test)]
@@ -60,7 +55,7 @@ mod tests {
 
     #[test]
     fn keys_are_the_same_from_memory_and_differ_in_every_part() {
-        let mut cache = KeyCache::new(8);
+        let cache = KeyCache::new(8);
         let first = cache.keys(b"pass", b"salt", 2).unwrap();
         assert_eq!(cache.keys(b"pass", b"salt", 2).unwrap(), first);
         assert_eq!(cache.known(), 1);

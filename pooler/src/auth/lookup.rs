@@ -208,8 +208,8 @@ pub struct SecretKey {
     pub user: String,
 }
 
-/// Answers of `auth_query`, believed for a while.
-#[derive(Debug, Clone)]
+/// Answers of `auth_query`, believed for a while by all workers.
+#[derive(Debug)]
 pub struct SecretCache {
     entries: Bounded<SecretKey, Entry>,
 }
@@ -222,7 +222,7 @@ struct Entry {
 }
 
 impl SecretCache {
-    /// Holds at most so many answers; the oldest makes room.
+    /// Holds at most so many answers, or an eighth more; the oldest makes room.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { entries: Bounded::new(capacity) }
@@ -230,12 +230,12 @@ impl SecretCache {
 
     /// The answer, if it is still believed.
     #[must_use]
-    pub fn get(&self, key: &SecretKey, now: Instant) -> Option<&Found> {
-        self.entries.get(key).filter(|entry| now < entry.until).map(|entry| &entry.found)
+    pub fn get(&self, key: &SecretKey, now: Instant) -> Option<Found> {
+        self.entries.get(key).filter(|entry| now < entry.until).map(|entry| entry.found)
     }
 
     /// Keeps an answer: `cache_ttl` long if there is a secret in it, else `negative_ttl`.
-    pub fn put(&mut self, key: SecretKey, found: Found, query: &AuthQuery, now: Instant) {
+    pub fn put(&self, key: SecretKey, found: Found, query: &AuthQuery, now: Instant) {
         let ttl = match found {
             Found::Secret { .. } => query.cache_ttl,
             Found::Unknown | Found::CannotLogIn | Found::NoSecret => query.negative_ttl,
@@ -245,25 +245,10 @@ impl SecretCache {
         self.entries.put(key, Entry { found, asked: now, until });
     }
 
-    /// A login failed with this answer: forgets it, so that the server is asked again. `false` if the answer is
+    /// A login failed with this answer: forgets it, so that the server is asked again. `false` if there is none, or it is
     /// so fresh that asking again would only let an attacker load the server.
-    pub fn forget_after_failure(&mut self, key: &SecretKey, now: Instant) -> bool {
-        let fresh = |entry: &Entry| now.saturating_duration_since(entry.asked) < REFRESH_PAUSE;
-        if self.entries.get(key).is_some_and(fresh) {
-            return false;
-        }
-        self.entries.remove(key);
-        true
-    }
-
-    /// Forgets one answer, whatever its age.
-    pub fn forget(&mut self, key: &SecretKey) {
-        self.entries.remove(key);
-    }
-
-    /// Forgets everything, as after a reload.
-    pub fn clear(&mut self) {
-        self.entries.clear();
+    pub fn forget_after_failure(&self, key: &SecretKey, now: Instant) -> bool {
+        self.entries.remove_if(key, |entry| now.saturating_duration_since(entry.asked) >= REFRESH_PAUSE)
     }
 
     /// How many answers are kept.

@@ -116,14 +116,14 @@ fn key(user: &str) -> SecretKey {
 #[test]
 fn answers_are_believed_for_their_time_and_no_longer() {
     let start = Instant::now();
-    let mut cache = SecretCache::new(10);
+    let cache = SecretCache::new(10);
     let found = Found::Secret { secret: password("x"), valid_until: None };
     cache.put(key("anna"), found.clone(), &query(), start);
     cache.put(key("nobody"), Found::Unknown, &query(), start);
     let after = |seconds| start + Duration::from_secs(seconds);
-    assert_eq!(cache.get(&key("anna"), after(59)), Some(&found));
+    assert_eq!(cache.get(&key("anna"), after(59)), Some(found));
     assert_eq!(cache.get(&key("anna"), after(60)), None);
-    assert_eq!(cache.get(&key("nobody"), after(4)), Some(&Found::Unknown));
+    assert_eq!(cache.get(&key("nobody"), after(4)), Some(Found::Unknown));
     assert_eq!(cache.get(&key("nobody"), after(5)), None);
     let elsewhere = SecretKey { database: "blog".into(), ..key("anna") };
     assert_eq!(cache.get(&elsewhere, start), None);
@@ -132,7 +132,7 @@ fn answers_are_believed_for_their_time_and_no_longer() {
 #[test]
 fn a_failed_login_forgets_an_answer_unless_it_is_fresh() {
     let start = Instant::now();
-    let mut cache = SecretCache::new(10);
+    let cache = SecretCache::new(10);
     cache.put(key("anna"), Found::NoSecret, &query(), start);
     assert!(!cache.forget_after_failure(&key("anna"), start + Duration::from_millis(999)));
     assert!(cache.get(&key("anna"), start).is_some());
@@ -143,7 +143,7 @@ fn a_failed_login_forgets_an_answer_unless_it_is_fresh() {
 #[test]
 fn no_more_answers_are_kept_than_allowed() {
     let start = Instant::now();
-    let mut cache = SecretCache::new(3);
+    let cache = SecretCache::new(3);
     for user in ["a", "b", "c", "d"] {
         cache.put(key(user), Found::Unknown, &query(), start);
     }

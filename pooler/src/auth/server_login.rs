@@ -180,7 +180,7 @@ impl ServerLogin {
     pub fn on_authentication(
         &mut self,
         body: &[u8],
-        cache: &mut KeyCache,
+        cache: &KeyCache,
     ) -> Result<ServerStep, ServerLoginError> {
         let (code, data) = body.split_first_chunk::<4>().ok_or(ServerLoginError::Malformed)?;
         let state = std::mem::replace(&mut self.state, State::Failed);
@@ -268,7 +268,7 @@ impl ServerLogin {
         &mut self,
         client: ScramClient,
         server_first: &[u8],
-        cache: &mut KeyCache,
+        cache: &KeyCache,
     ) -> Result<ServerStep, ServerLoginError> {
         let challenge = client.challenge(server_first)?;
         let keys = match &self.credential {

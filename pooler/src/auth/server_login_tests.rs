@@ -24,7 +24,7 @@ fn body(code: u32, data: &[u8]) -> Vec<u8> {
 }
 
 fn step(login: &mut ServerLogin, code: u32, data: &[u8]) -> Result<ServerStep, ServerLoginError> {
-    login.on_authentication(&body(code, data), &mut KeyCache::new(8))
+    login.on_authentication(&body(code, data), &KeyCache::new(8))
 }
 
 /// The body of a `p` message that is to be sent.
@@ -184,14 +184,14 @@ fn messages_out_of_turn_are_refused_and_end_the_exchange() {
 
 #[test]
 fn pbkdf2_is_run_once_for_a_password_and_salt() {
-    let mut cache = KeyCache::new(8);
+    let cache = KeyCache::new(8);
     for _ in 0..3 {
         let mut login = login(password(), ServerTransport::Tcp);
-        let first = sent(login.on_authentication(&body(10, PLAIN), &mut cache));
+        let first = sent(login.on_authentication(&body(10, PLAIN), &cache));
         let server = ScramServer::new(verifier("secret"), vec![], None, [7; NONCE_LEN]);
         let data = parse_initial_response(&first).unwrap().1;
         let (server_first, _) = server.challenge(Mechanism::Scram, data).unwrap();
-        sent(login.on_authentication(&body(11, &server_first), &mut cache));
+        sent(login.on_authentication(&body(11, &server_first), &cache));
         assert_eq!(cache.known(), 1);
     }
 }
@@ -207,11 +207,11 @@ proptest! {
         bodies in prop::collection::vec((0u32..14, prop::collection::vec(any::<u8>(), 0..60)), 4),
         raw in prop::collection::vec(any::<u8>(), 0..8),
     ) {
-        let mut cache = KeyCache::new(8);
+        let cache = KeyCache::new(8);
         let mut login = login(password(), tls(Some(&[9; 32])));
         for (code, data) in bodies {
-            let _ = login.on_authentication(&body(code, &data), &mut cache);
+            let _ = login.on_authentication(&body(code, &data), &cache);
         }
-        let _ = login.on_authentication(&raw, &mut cache);
+        let _ = login.on_authentication(&raw, &cache);
     }
 }

@@ -1,4 +1,4 @@
-//! Slows down an address from which too many logins fail.
+//! Slows down an address from which too many logins fail, whichever worker they reach.
 //! Pure. Time is an argument, memory is bounded.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,7 +10,7 @@ use super::bounded::Bounded;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Counts failed logins by IPv4 address or IPv6 /64 (which one customer has whole).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Throttle {
     failures: u32,
     window: Duration,
@@ -26,7 +26,7 @@ struct Failures {
 
 impl Throttle {
     /// After `failures` failures (0: never) within `window` an address has to pause. At most `capacity` addresses are
-    /// remembered; the one counted from longest ago makes room.
+    /// remembered, or an eighth more; the one that failed longest ago makes room.
     #[must_use]
     pub fn new(failures: u32, window: Duration, capacity: usize) -> Self {
         let failures = if failures == 0 { u32::MAX } else { failures };
@@ -34,15 +34,13 @@ impl Throttle {
     }
 
     /// A login from this address has failed.
-    pub fn failure(&mut self, address: IpAddr, now: Instant) {
-        let address = network(address);
-        match self.seen.get_mut(&address) {
+    pub fn failure(&self, address: IpAddr, now: Instant) {
+        self.seen.change(network(address), |seen| match seen {
             Some(seen) if now.saturating_duration_since(seen.since) < self.window => {
-                seen.count = seen.count.saturating_add(1);
-                seen.last = now;
+                Failures { last: now, count: seen.count.saturating_add(1), ..*seen }
             }
-            _ => self.seen.put(address, Failures { since: now, last: now, count: 1 }),
-        }
+            _ => Failures { since: now, last: now, count: 1 },
+        });
     }
 
     /// How long the address has to wait before its next attempt is looked at; `None`: not at all. Never longer
@@ -89,7 +87,7 @@ mod tests {
     fn pauses_begin_with_the_last_failure_allowed_and_double() {
         let start = Instant::now();
         let a = address("10.0.0.1");
-        let mut throttle = Throttle::new(3, WINDOW, 10);
+        let throttle = Throttle::new(3, WINDOW, 10);
         for expected in [None, None, Some(seconds(1)), Some(seconds(2)), Some(seconds(4))] {
             throttle.failure(a, start);
             assert_eq!(throttle.delay(a, start), expected);
@@ -103,7 +101,7 @@ mod tests {
     fn a_pause_ends_with_the_window_and_counting_begins_anew() {
         let start = Instant::now();
         let a = address("10.0.0.1");
-        let mut throttle = Throttle::new(1, WINDOW, 10);
+        let throttle = Throttle::new(1, WINDOW, 10);
         for _ in 0..100 {
             throttle.failure(a, start);
         }
@@ -116,7 +114,7 @@ mod tests {
     #[test]
     fn neighbours_in_a_v6_network_count_together_and_mapped_addresses_as_v4() {
         let start = Instant::now();
-        let mut throttle = Throttle::new(2, WINDOW, 10);
+        let throttle = Throttle::new(2, WINDOW, 10);
         throttle.failure(address("2001:db8::1"), start);
         throttle.failure(address("2001:db8::ffff:1"), start);
         assert!(throttle.delay(address("2001:db8::abcd"), start).is_some());
@@ -130,10 +128,10 @@ mod tests {
     #[test]
     fn no_more_addresses_are_remembered_than_allowed() {
         let start = Instant::now();
-        let mut throttle = Throttle::new(1, WINDOW, 100);
+        let throttle = Throttle::new(1, WINDOW, 100);
         for n in 0..10_000_u32 {
             throttle.failure(IpAddr::from(n.to_be_bytes()), start);
         }
-        assert_eq!(throttle.remembered(), 100);
+        assert!(throttle.remembered() <= 112, "{}", throttle.remembered());
     }
 }

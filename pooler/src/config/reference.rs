@@ -225,7 +225,7 @@ pub const GLOBAL: &[Setting] = &[
     live("server_tls.mode", TLS_MODES, Value("prefer"), "server_tls_sslmode",
         "TLS towards servers, as libpq's `sslmode`."),
     live("server_tls.ca_file", Kind::Path, Unset("the system's authorities"), "server_tls_ca_file",
-        "Authorities of server certificates (PEM), used by `verify-ca` and `verify-full`."),
+        "Authorities of server certificates (PEM). Where they are named, `prefer` and `require` verify too that one of them signed, as libpq does; the system's count for `verify-ca` and `verify-full` alone."),
     live("server_tls.cert_file", Kind::Path, Unset("none"), "server_tls_cert_file",
         "Certificate that servers are shown (PEM)."),
     live("server_tls.key_file", Kind::Path, Unset("none"), "server_tls_key_file",

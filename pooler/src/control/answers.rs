@@ -47,19 +47,8 @@ impl Clocks {
 impl Desk {
     /// Answers.
     pub(super) async fn facts(&self, questions: &[Question]) -> Facts {
-        let asks = |question| questions.contains(&question);
-        let of_workers = [
-            Question::Process,
-            Question::Pools,
-            Question::Stats,
-            Question::Clients,
-            Question::Servers,
-            Question::Fingerprints,
-            Question::BusiestFingerprints,
-            Question::Routes,
-        ];
-        let reports =
-            if of_workers.into_iter().any(asks) { self.survey(wanted(questions)).await } else { Vec::new() };
+        let asks_workers = questions.iter().copied().any(is_of_workers);
+        let reports = if asks_workers { self.survey(wanted(questions)).await } else { Vec::new() };
         let clocks = Clocks { now: Instant::now(), time: SystemTime::now() };
         let mut facts = Facts::default();
         for question in questions {
@@ -83,8 +72,7 @@ impl Desk {
                 Question::Routes => facts.routes = routes(&reports),
                 Question::Listeners => facts.listeners = self.listeners(),
                 Question::Hosts => {
-                    let (hosts, failovers) = self.hosts();
-                    (facts.hosts, facts.failovers) = (hosts, failovers);
+                    (facts.hosts, facts.failovers) = self.hosts(asks_workers.then_some(&*reports));
                 }
             }
         }
@@ -169,6 +157,7 @@ impl Desk {
             max_clients: database.max_db_client_connections,
             clients,
             paused: self.halts.borrow().of(name) == Stance::Paused,
+            held: self.halts.borrow().of(name) == Stance::Suspended,
             disabled: runtime.is_disabled(name, database),
         }
     }
@@ -236,6 +225,7 @@ impl Desk {
             waits: told.waits,
             waited: Duration::from_micros(told.waited),
             pins: told.pins,
+            reasons: told.reasons,
         };
         let mut fingerprints: Vec<Fingerprint> = merged.into_iter().map(fingerprint).collect();
         fingerprints.sort_by_key(|one| std::cmp::Reverse(one.time.sum));
@@ -268,6 +258,26 @@ impl Desk {
             descriptor: one.descriptor,
         };
         self.listening.iter().map(listener).collect()
+    }
+}
+
+/// Whether workers have to be asked for this.
+const fn is_of_workers(question: Question) -> bool {
+    match question {
+        Question::Process
+        | Question::Pools
+        | Question::Stats
+        | Question::Clients
+        | Question::Servers
+        | Question::Fingerprints
+        | Question::BusiestFingerprints
+        | Question::Routes => true,
+        Question::Settings
+        | Question::Databases
+        | Question::Users
+        | Question::Statements
+        | Question::Listeners
+        | Question::Hosts => false,
     }
 }
 
@@ -351,13 +361,18 @@ fn histogram(times: &Times) -> Histogram {
     Histogram { buckets: times.buckets.to_vec(), sum: times.micros }
 }
 
+/// With those that took no time at all, which nobody has timed.
+fn of_all(times: &Times, all: u64) -> Histogram {
+    let mut histogram = histogram(times);
+    if let Some(first) = histogram.buckets.first_mut() {
+        *first += all.saturating_sub(times.count());
+    }
+    histogram
+}
+
 fn pool(report: &PoolReport, hosts: &str, clocks: Clocks) -> Pool {
     let (counts, tally) = (report.counts, &report.tally);
-    let mut wait = histogram(&tally.wait_time);
-    // Whoever got a connection at once has waited no time.
-    if let Some(first) = wait.buckets.first_mut() {
-        *first += tally.assignments.saturating_sub(tally.wait_time.count());
-    }
+    let queries = tally.query_time.count();
     let counted =
         PinReason::ALL.into_iter().zip(report.pinned).zip(tally.pins.into_iter().zip(tally.pin_time));
     let pins = counted.map(|((reason, now), (total, micros))| Pin {
@@ -384,8 +399,10 @@ fn pool(report: &PoolReport, hosts: &str, clocks: Clocks) -> Pool {
         opened: tally.opened,
         closed: tally.closed,
         totals: totals_of(tally),
-        wait,
+        wait: of_all(&tally.wait_time, tally.assignments),
+        route: of_all(&tally.route_time, tally.assignments),
         query: histogram(&tally.query_time),
+        network: of_all(&tally.network_time, queries),
         transaction: histogram(&tally.transaction_time),
         login: histogram(&tally.login_time),
         pins: pins.collect(),
@@ -451,7 +468,11 @@ fn client(report: &ClientReport, worker: WorkerId, clocks: Clocks) -> Client {
         server_pid: pid,
         in_transaction: matches!(doing, Some(Doing::Busy | Doing::Thinking)),
         busy: doing == Some(Doing::Busy),
-        pins: report.pins.iter().map(PinReason::word).collect(),
+        pins: report
+            .pins
+            .iter()
+            .map(|(reason, since)| (reason.word(), clocks.now.saturating_duration_since(*since)))
+            .collect(),
         application_name: report.application_name.clone(),
         prepared_statements: report.statements,
         worker: worker.0,

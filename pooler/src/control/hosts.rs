@@ -3,20 +3,29 @@
 use super::Desk;
 use crate::config::settings::{DatabaseSettings, HostAddress};
 use crate::ids::{ClusterId, HostId, PoolHost, PoolKey};
+use crate::report::WorkerReport;
 use crate::topology::history;
 use crate::topology::{HostView, Moment, PrimaryView, Role, Snapshot, is_watched};
-use hawser_admin::door::facts::{Failover, Host};
+use hawser_admin::door::facts::{Ban, Failover, Host};
 use std::sync::Arc;
+
+/// Databases that a cluster is named by, at most.
+const MOST_NAMED: usize = 4;
 
 impl Desk {
     /// Every host of every cluster that is watched, and the last failovers, newest first.
-    pub(super) fn hosts(&self) -> (Vec<Host>, Vec<Failover>) {
+    /// Server connections are counted where workers have reported.
+    pub(super) fn hosts(&self, reports: Option<&[WorkerReport]>) -> (Vec<Host>, Vec<Failover>) {
         let snapshots = self.topology.borrow().snapshots();
         let (mut hosts, mut failovers) = (Vec::new(), Vec::new());
         let now = Moment::now();
         for snapshot in &snapshots {
             let cluster = self.name_of(snapshot.cluster);
-            hosts.extend(snapshot.hosts.iter().map(|view| host(&cluster, snapshot, view, now)));
+            hosts.extend(snapshot.hosts.iter().map(|view| Host {
+                ban: self.bans.borrow().get(&(snapshot.cluster, view.id)).copied().unwrap_or_default(),
+                servers: reports.map(|reports| self.count_servers(reports, snapshot.cluster, view.id)),
+                ..host(&cluster, snapshot, view, now)
+            }));
             let of_cluster = snapshot.history.iter().map(|failover| told(&cluster, snapshot, failover, now));
             failovers.extend(of_cluster);
         }
@@ -33,7 +42,8 @@ impl Desk {
         })
     }
 
-    /// What operators call a cluster: its databases.
+    /// What operators call a cluster: its databases, or the first of many. No database is in two clusters, so that names
+    /// differ.
     fn name_of(&self, cluster: ClusterId) -> String {
         let runtime = self.runtime();
         let settings = &runtime.settings;
@@ -43,7 +53,7 @@ impl Desk {
         let named =
             settings.databases.iter().filter(|(_, database)| is_of(database)).map(|(name, _)| name.as_str());
         let wildcard = settings.wildcard_database.iter().filter(|database| is_of(database)).map(|_| "*");
-        named.chain(wildcard).collect::<Vec<_>>().join(",")
+        shortened(&named.chain(wildcard).collect::<Vec<_>>())
     }
 
     /// The host that a pool leads to, as operators call it.
@@ -58,12 +68,23 @@ impl Desk {
     }
 }
 
+/// The name is a label of metrics.
+fn shortened(names: &[&str]) -> String {
+    match names.get(MOST_NAMED..) {
+        Some(rest @ [_, ..]) => {
+            format!("{} and {} more", names.get(..MOST_NAMED).unwrap_or_default().join(","), rest.len())
+        }
+        _ => names.join(","),
+    }
+}
+
 /// The address of a host.
 fn address_of(snapshot: &Arc<Snapshot>, id: HostId) -> String {
     snapshot.host(id).map_or_else(|| id.to_string(), |view| address(&view.address))
 }
 
-fn address(address: &HostAddress) -> String {
+/// A host as operators name it.
+pub(super) fn address(address: &HostAddress) -> String {
     match address {
         HostAddress::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
         HostAddress::Tcp(host, port) => format!("{host}:{port}"),
@@ -90,6 +111,8 @@ fn host(cluster: &str, snapshot: &Snapshot, view: &HostView, now: Moment) -> Hos
         is_usable: view.state.is_usable(),
         state: view.state.to_string(),
         age: now.since(view.since),
+        ban: Ban::None,
+        servers: None,
         timeline: view.timeline,
         position: view.gauge.replayed().to_string(),
         lag_bytes: view.gauge.lag_bytes(),

@@ -4,6 +4,7 @@
 //! query. `answers` makes facts of what they say, `orders` carries orders out, `periods` keeps averages.
 
 mod answers;
+mod bans;
 mod explain;
 mod hosts;
 mod machine;
@@ -12,7 +13,7 @@ mod periods;
 
 use crate::config::Effective;
 use crate::config::settings::Settings;
-use crate::ids::WorkerId;
+use crate::ids::{ClusterId, HostId, WorkerId};
 use crate::listener::Listening;
 use crate::mailbox::{Drain, Mailboxes, Operator, Order};
 use crate::pool::PoolReport;
@@ -22,10 +23,12 @@ use crate::runtime::{Facilities, Runtime};
 use crate::stream::Adapted;
 use crate::topology::Topology;
 use hawser_admin::console::{self, Guest};
+use hawser_admin::door::facts::Ban;
 use hawser_admin::door::{Call, Door, Question, Role};
 use hawser_admin::http;
 use periods::Periods;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -57,6 +60,7 @@ pub struct Desk {
     reload: RefCell<Reload>,
     overrides: RefCell<Vec<Override>>,
     halts: RefCell<Halts>,
+    bans: RefCell<BTreeMap<(ClusterId, HostId), Ban>>,
     periods: RefCell<Periods>,
     listening: Vec<Listening>,
     topology: RefCell<Topology>,
@@ -100,6 +104,7 @@ impl Desk {
             reload: RefCell::new(reload),
             overrides: RefCell::default(),
             halts: RefCell::default(),
+            bans: RefCell::default(),
             periods: RefCell::new(Periods::new(Instant::now())),
             listening,
             topology: RefCell::new(topology),
@@ -230,7 +235,7 @@ impl Desk {
 
 /// Pools of several workers, by their keys.
 fn merged(reports: &[WorkerReport]) -> Vec<PoolReport> {
-    let mut pools: std::collections::BTreeMap<_, PoolReport> = std::collections::BTreeMap::new();
+    let mut pools: BTreeMap<_, PoolReport> = BTreeMap::new();
     for pool in reports.iter().flat_map(|report| &report.pools) {
         pools.entry(&pool.key).and_modify(|known| known.add(pool)).or_insert_with(|| pool.clone());
     }
@@ -248,5 +253,10 @@ fn wanted(questions: &[Question]) -> Wanted {
         (false, true) => BUSIEST,
         (false, false) => 0,
     };
-    Wanted { clients: asks(Question::Clients), servers: asks(Question::Servers), shapes }
+    Wanted {
+        sessions: asks(Question::Pools) || asks(Question::Process),
+        clients: asks(Question::Clients),
+        servers: asks(Question::Servers),
+        shapes,
+    }
 }

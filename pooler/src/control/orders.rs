@@ -3,18 +3,18 @@
 use super::Desk;
 use crate::config::pgbouncer;
 use crate::config::reference::{self, Change};
-use crate::ids::{ClusterId, HostId, PoolHost, SessionId, WorkerId};
+use crate::ids::{SessionId, WorkerId};
 use crate::mailbox::{Drain, Order};
-use crate::pool::PoolReport;
 use crate::pool::halt::{Scope, Stance};
 use crate::report::Wanted;
 use crate::runtime::Runtime;
+use hawser_admin::door::facts::Ban;
 use hawser_admin::door::{self, Refused, Shutdown};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Pause between two looks whether an order is carried out.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Desk {
     /// Carries an order out.
@@ -24,8 +24,8 @@ impl Desk {
             door::Order::Suspend => self.hold(&door::Scope::All).await,
             door::Order::Hold(of) => self.hold(&of).await,
             door::Order::Resume(of) => self.resume(&of),
-            door::Order::Ban(host) => self.ban(&host, true).map(drop),
-            door::Order::Unban(host) => self.ban(&host, false).map(drop),
+            door::Order::Ban(host) => self.ban(&host, Ban::Banned).await.map(drop),
+            door::Order::Unban(host) => self.ban(&host, Ban::None).await.map(drop),
             door::Order::Drain(host) => self.drain_host(&host).await,
             door::Order::Disable(name) => self.set_disabled(&name, true),
             door::Order::Enable(name) => self.set_disabled(&name, false),
@@ -121,38 +121,6 @@ impl Desk {
         self.scope(&door::Scope::Database(name.to_owned()))?;
         self.facilities().set_disabled(name, disabled);
         Ok(())
-    }
-
-    /// Bans a standby, or lifts its ban.
-    fn ban(&self, address: &str, banned: bool) -> Result<(ClusterId, HostId), Refused> {
-        let (cluster, host, is_primary) =
-            self.find_host(address).ok_or_else(|| Refused::NoHost(address.to_owned()))?;
-        if is_primary && banned {
-            return Err(Refused::IsPrimary(address.to_owned()));
-        }
-        self.topology.borrow().ban(cluster, host, banned);
-        Ok((cluster, host))
-    }
-
-    async fn drain_host(&self, address: &str) -> Result<(), Refused> {
-        let (cluster, host) = self.ban(address, true)?;
-        loop {
-            // Later than the ban, so that nobody borrows a connection after the look.
-            tokio::time::sleep(LOOK_AGAIN).await;
-            let runtime = self.runtime();
-            let is_there = |pool: &PoolReport| {
-                let of_cluster = runtime
-                    .database(&pool.key.database)
-                    .is_some_and(|database| runtime.facilities.clusters.id(&database.hosts) == cluster);
-                let counts = pool.counts;
-                let open = counts.idle + counts.leased + counts.opening + counts.resetting;
-                of_cluster && pool.key.host == PoolHost::Standby(host) && open > 0
-            };
-            let reports = self.survey(Wanted::default()).await;
-            if !reports.iter().flat_map(|report| &report.pools).any(is_there) {
-                return Ok(());
-            }
-        }
     }
 
     async fn wait_close(&self, of: &door::Scope) -> Result<(), Refused> {
@@ -261,6 +229,7 @@ impl Desk {
             self.mailboxes.send(WorkerId(worker), Order::Apply(runtime.clone()));
         }
         self.topology.borrow_mut().apply(&runtime);
+        self.forget_bans();
         for change in reloaded.changes {
             tracing::info!("reload: {change}");
         }

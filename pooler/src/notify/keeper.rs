@@ -207,25 +207,32 @@ impl Keeper {
         true
     }
 
-    /// An order while there is no connection.
-    fn note(&mut self, order: HubOrder) {
-        let Question { worker, plan, ask, .. } = match order {
-            HubOrder::Question(question) => question,
+    /// What an order asks for, and for which worker, once what it says about the station is noted.
+    fn take(&mut self, order: HubOrder) -> Option<(WorkerId, Ask)> {
+        match order {
+            HubOrder::Question(Question { worker, plan, ask, .. }) => {
+                if plan.is_some() {
+                    self.plan = plan;
+                }
+                Some((worker, ask))
+            }
             HubOrder::Follow(snapshot) => {
                 self.lead = Lead::of(&snapshot);
-                return;
+                None
             }
-        };
-        if plan.is_some() {
-            self.plan = plan;
         }
-        match ask {
-            Ask::Listen(channel, token) => {
+    }
+
+    /// An order while there is no connection.
+    fn note(&mut self, order: HubOrder) {
+        match self.take(order) {
+            None => {}
+            Some((worker, Ask::Listen(channel, token))) => {
                 self.roster.add(&channel, worker);
                 self.waiting.push((worker, token));
             }
-            Ask::Forget(channel) => _ = self.roster.remove(&channel, worker),
-            Ask::Mark(token) => {
+            Some((worker, Ask::Forget(channel))) => _ = self.roster.remove(&channel, worker),
+            Some((worker, Ask::Mark(token))) => {
                 self.tell(worker, Item::Refused(token));
                 self.flush();
             }
@@ -290,27 +297,19 @@ impl Keeper {
     }
 
     fn carry_out(&mut self, order: HubOrder, connection: &mut Connection) {
-        let Question { worker, plan, ask, .. } = match order {
-            HubOrder::Question(question) => question,
-            HubOrder::Follow(snapshot) => {
-                self.lead = Lead::of(&snapshot);
-                return;
-            }
-        };
-        if plan.is_some() {
-            self.plan = plan;
-        }
-        match ask {
-            Ask::Listen(channel, token) => {
+        match self.take(order) {
+            None => {}
+            Some((worker, Ask::Listen(channel, token))) => {
                 self.roster.add(&channel, worker);
                 connection.ask(&statement("LISTEN", &channel), Purpose::Channel(worker, token));
             }
-            Ask::Forget(channel) => {
-                if self.roster.remove(&channel, worker) {
+            Some((worker, Ask::Forget(channel))) => {
+                let unwanted = self.roster.remove(&channel, worker);
+                if unwanted {
                     connection.ask(&statement("UNLISTEN", &channel), Purpose::Nothing);
                 }
             }
-            Ask::Mark(token) => connection.mark(Purpose::Mark(worker, token)),
+            Some((worker, Ask::Mark(token))) => connection.mark(Purpose::Mark(worker, token)),
         }
     }
 

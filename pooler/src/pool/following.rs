@@ -162,10 +162,7 @@ fn is_trouble(error: &DialError) -> bool {
         | DialError::Tls(_)
         | DialError::Exchange(ExchangeError::Lost(_)) => true,
         DialError::Exchange(ExchangeError::Refused(body)) => {
-            let sqlstate = hawser_wire::backend::error_fields(body).sqlstate;
-            [sqlstate::ADMIN_SHUTDOWN, sqlstate::CRASH_SHUTDOWN, sqlstate::CANNOT_CONNECT_NOW]
-                .iter()
-                .any(|known| known.as_bytes() == sqlstate)
+            sqlstate::is_of_stopping_server(hawser_wire::backend::error_fields(body).sqlstate)
         }
         _ => false,
     }

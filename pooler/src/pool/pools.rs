@@ -21,6 +21,7 @@ fn cluster(runtime: &Runtime, database: &DatabaseSettings) -> Option<ClusterId> 
 /// The pools of a worker by their keys, made when they are first needed.
 #[derive(Debug)]
 pub struct Pools {
+    runtime: RefCell<Arc<Runtime>>,
     pools: RefCell<HashMap<PoolKey, Rc<Pool>>>,
     surroundings: Rc<Surroundings>,
     rounds: Cell<u32>,
@@ -30,8 +31,20 @@ pub struct Pools {
 impl Pools {
     /// None yet.
     #[must_use]
-    pub fn new(surroundings: Rc<Surroundings>) -> Self {
-        Self { pools: RefCell::default(), surroundings, rounds: Cell::new(0), halts: RefCell::default() }
+    pub fn new(surroundings: Rc<Surroundings>, runtime: Arc<Runtime>) -> Self {
+        Self {
+            runtime: RefCell::new(runtime),
+            pools: RefCell::default(),
+            surroundings,
+            rounds: Cell::new(0),
+            halts: RefCell::default(),
+        }
+    }
+
+    /// The settings as they are now.
+    #[must_use]
+    pub const fn runtime(&self) -> &RefCell<Arc<Runtime>> {
+        &self.runtime
     }
 
     /// What the pools have in common.
@@ -46,11 +59,12 @@ impl Pools {
         self.pools.borrow().get(key).cloned()
     }
 
-    /// The pool with this key, which logs in with `credential` from now on if the settings give it none.
+    /// The pool with this key, which logs in with `credential` from now on if the settings give it none. It is made of
+    /// the settings as they are now, whatever the caller has read before it waited; `database` counts where they do
+    /// not name the pool's.
     #[must_use]
     pub fn pool(
         &self,
-        runtime: &Runtime,
         key: &PoolKey,
         database: &DatabaseSettings,
         credential: Credential,
@@ -64,13 +78,15 @@ impl Pools {
             pool.offer_credential();
             return Some(pool);
         }
+        let runtime = self.runtime.borrow().clone();
+        let database = runtime.database(&key.database).map_or(database, |known| known);
         let plan = runtime.pool_plan(key, database, credential)?;
         let budget = runtime.budget(key, database, plan.size);
         let pool =
             Pool::new(key.clone(), plan, budget, runtime.facilities.told(key), self.surroundings.clone());
         pool.halt(self.halts.borrow().of(&key.database));
         self.pools.borrow_mut().insert(key.clone(), pool.clone());
-        pool.join(cluster(runtime, database));
+        pool.join(cluster(&runtime, database));
         Some(pool)
     }
 
@@ -85,7 +101,8 @@ impl Pools {
 
     /// New settings for every pool. A pool whose server is another one now, or whose database is gone, gives up
     /// its connections as they come back.
-    pub fn apply(&self, runtime: &Runtime) {
+    pub fn apply(&self, runtime: &Arc<Runtime>) {
+        self.runtime.borrow_mut().clone_from(runtime);
         for pool in self.all() {
             let Some(database) = runtime.database(&pool.key.database) else {
                 pool.budget().reconnect();

@@ -29,12 +29,16 @@ pub struct Counters {
     pub opened: Cell<u64>,
     /// Server connections closed.
     pub closed: Cell<u64>,
-    /// How long connections were lent.
+    /// How long connections were lent, as one session had them.
     pub transaction_time: Stopwatch,
-    /// How long servers worked on a batch.
+    /// How long servers worked on a batch, without what is in `network_time`.
     pub query_time: Stopwatch,
     /// How long clients waited for a connection; those that did not wait are not in it.
     pub wait_time: Stopwatch,
+    /// How long batches waited for a standby that has seen enough; those that did not wait are not in it.
+    pub route_time: Stopwatch,
+    /// How long clients did not read what was there for them; those that did not dawdle are not in it.
+    pub network_time: Stopwatch,
     /// How long logins took, from accept on.
     pub login_time: Stopwatch,
     /// Times that a session was pinned, by reason.
@@ -100,6 +104,8 @@ impl Counters {
             transaction_time: self.transaction_time.read(),
             query_time: self.query_time.read(),
             wait_time: self.wait_time.read(),
+            route_time: self.route_time.read(),
+            network_time: self.network_time.read(),
             login_time: self.login_time.read(),
             pins: std::array::from_fn(|place| self.pins.get(place).map_or(0, Cell::get)),
             pin_time: std::array::from_fn(|place| self.pin_time.get(place).map_or(0, Cell::get)),
@@ -125,6 +131,8 @@ pub struct Tally {
     pub transaction_time: Times,
     pub query_time: Times,
     pub wait_time: Times,
+    pub route_time: Times,
+    pub network_time: Times,
     pub login_time: Times,
     pub pins: [u64; PinReason::ALL.len()],
     pub pin_time: [u64; PinReason::ALL.len()],
@@ -147,6 +155,8 @@ impl Tally {
         self.transaction_time.add(&other.transaction_time);
         self.query_time.add(&other.query_time);
         self.wait_time.add(&other.wait_time);
+        self.route_time.add(&other.route_time);
+        self.network_time.add(&other.network_time);
         self.login_time.add(&other.login_time);
         for (mine, theirs) in self.pins.iter_mut().zip(other.pins) {
             *mine += theirs;

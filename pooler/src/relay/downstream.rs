@@ -429,9 +429,8 @@ fn is_farewell(tag: u8, body: &[u8]) -> bool {
         backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => message::error_fields(body),
         _ => return false,
     };
-    if fields.sqlstate == sqlstate::CRASH_SHUTDOWN.as_bytes() {
-        return true;
-    }
-    let stops = [sqlstate::ADMIN_SHUTDOWN, sqlstate::CANNOT_CONNECT_NOW].map(str::as_bytes);
-    matches!(fields.severity, b"FATAL" | b"PANIC") && stops.contains(&fields.sqlstate)
+    // Of a crash a warning tells.
+    let is_last = matches!(fields.severity, b"FATAL" | b"PANIC")
+        || fields.sqlstate == sqlstate::CRASH_SHUTDOWN.as_bytes();
+    is_last && sqlstate::is_of_stopping_server(fields.sqlstate)
 }

@@ -19,15 +19,12 @@ pub(super) enum Look<'a> {
     Refused(&'a [u8]),
 }
 
-/// Errors that a primary might not give: it is read-only, in recovery, replay was in the way, or it stops.
-const STANDBY: [&str; 7] = [
+/// Errors that a primary might not give: it is read-only, in recovery, or replay was in the way.
+const STANDBY: [&str; 4] = [
     sqlstate::READ_ONLY_SQL_TRANSACTION,
     sqlstate::FEATURE_NOT_SUPPORTED,
     sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
     sqlstate::SERIALIZATION_FAILURE,
-    sqlstate::ADMIN_SHUTDOWN,
-    sqlstate::CRASH_SHUTDOWN,
-    sqlstate::CANNOT_CONNECT_NOW,
 ];
 
 /// Those of them that every standby gives every time; the others pass.
@@ -64,7 +61,8 @@ pub(super) fn look(replies: &[u8]) -> Result<Look<'_>, FrameError> {
             backend::ERROR_RESPONSE => {
                 let Some(body) = rest.get(HEADER_LENGTH..header.total()) else { return Ok(Look::More) };
                 let fields = message::error_fields(body);
-                let refused = STANDBY.iter().any(|known| known.as_bytes() == fields.sqlstate)
+                let known = STANDBY.iter().any(|known| known.as_bytes() == fields.sqlstate);
+                let refused = (known || sqlstate::is_of_stopping_server(fields.sqlstate))
                     && fields.routine != REVALIDATE;
                 return Ok(if refused { Look::Refused(body) } else { Look::Served });
             }

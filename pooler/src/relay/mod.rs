@@ -385,6 +385,12 @@ impl Relay {
             || self.up.wait.is_some()
     }
 
+    /// Whether there is something for the client that it does not read.
+    #[must_use]
+    pub fn waits_for_reader(&self) -> bool {
+        !self.down.out.is_empty()
+    }
+
     /// The batch is over: its shape and what it came to, but for what the relay does not know.
     pub fn take_batch(&mut self) -> (OfBatch, Outcome) {
         let batch = &mut self.batch;
@@ -452,6 +458,18 @@ impl Relay {
     #[must_use]
     pub const fn has_parted(&self) -> bool {
         self.up.parted
+    }
+
+    /// Whether the server owes nothing, nothing is on its way, and nothing was sent that ties the transaction to it.
+    #[must_use]
+    pub fn may_part(&self, client: &ClientSide, server: &ServerConnection) -> bool {
+        self.parts
+            && server.status == TransactionStatus::InTransaction
+            && server.queue.is_settled()
+            && client.state.pins.is_empty()
+            && !self.up.beyond
+            && !self.is_mid_message()
+            && self.down.out.is_empty()
     }
 
     /// Whether the client has part of a message whose rest will not come.

@@ -406,6 +406,10 @@ fn apply(
             let default = state.defaults.value(name).map(ToOwned::to_owned);
             state.set(interner.set(&state.settings, name, default.as_deref().or(nothing)));
             server.settings = interner.set(&server.settings, name, nothing);
+            if name == "session_authorization" {
+                state.set(interner.set(&state.settings, "role", None));
+                server.settings = interner.set(&server.settings, "role", None);
+            }
         }
         Effect::ResetAll => {
             state.resetting = true;
@@ -423,6 +427,7 @@ fn apply(
             state.set(interner.intern(settings));
         }
         Effect::Unknown => state.ask(),
+        Effect::LoadLibrary => state.pins.add(PinReason::LibraryLoad),
         Effect::Savepoint(name) => {
             let (settings, local) = (state.settings.clone(), state.local().to_vec());
             let savepoint = Savepoint { name: name.clone(), settings, local };

@@ -68,6 +68,21 @@ pub enum Why {
     NotFresh,
 }
 
+impl Why {
+    /// In words.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Asked => "asked",
+            Self::Serializable => "serializable",
+            Self::NoStandby => "no standby",
+            Self::Lag => "lag",
+            Self::NotFresh => "not fresh",
+        }
+    }
+}
+
 /// Everything that the choice depends on.
 #[derive(Debug)]
 pub struct Circumstances<'a> {

@@ -66,12 +66,12 @@ impl Counts {
     pub fn told(&self) -> Vec<(&'static str, &'static str, u64)> {
         [
             ("standby", "read", &self.standby),
-            ("primary", "write", &self.write),
-            ("primary", "asked", &self.asked),
-            ("primary", "serializable", &self.serializable),
-            ("primary", "no standby", &self.no_standby),
-            ("primary", "lag", &self.lag),
-            ("primary", "not fresh", &self.not_fresh),
+            ("primary", Why::Write.word(), &self.write),
+            ("primary", Why::Asked.word(), &self.asked),
+            ("primary", Why::Serializable.word(), &self.serializable),
+            ("primary", Why::NoStandby.word(), &self.no_standby),
+            ("primary", Why::Lag.word(), &self.lag),
+            ("primary", Why::NotFresh.word(), &self.not_fresh),
             ("primary", "refused", &self.rerun),
         ]
         .map(|(to, why, count)| (to, why, count.get()))

@@ -126,6 +126,7 @@ fn effects(verdict: &Verdict) -> Vec<String> {
         Effect::Unlisten(channel) => all.push(format!("unlisten {channel}")),
         Effect::UnlistenAll => all.push("unlisten all".to_owned()),
         Effect::Notify => all.push("notifies".to_owned()),
+        Effect::LoadLibrary => all.push("loads a library".to_owned()),
         // Told by what the statement has to do with prepared statements, below.
         Effect::Prepare { .. } | Effect::Execute(_) | Effect::Deallocate(_) | Effect::DeallocateAll => {}
     }

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn names_are_looked_up_where_the_current_role_looks() {
-        let path = |pairs| wishes(pairs).path;
+        let path = |pairs: &[(&str, &str)]| wishes(pairs).path;
         let setting = ("search_path", "\"$user\"");
         assert_eq!(path(&[setting]), SearchPath::parse("me", "me"));
         assert_eq!(path(&[setting, ("role", "you")]), SearchPath::parse("you", "me"));

@@ -38,6 +38,8 @@ pub struct Options {
     pub hba: Vec<String>,
     /// Users that get a client certificate, besides `app`.
     pub certificate_users: Vec<String>,
+    /// Which PostgreSQL it runs; the newest of the machine otherwise.
+    pub packages: Option<Packages>,
 }
 
 /// How a server is told to stop.
@@ -69,7 +71,7 @@ impl Cluster {
     /// # Errors
     /// When there is no PostgreSQL, or it does not start.
     pub fn start(options: &Options) -> Result<Self, ScratchError> {
-        let packages = Packages::find()?;
+        let packages = options.packages.clone().map_or_else(Packages::find, Ok)?;
         let account = Account::choose()?;
         let (folder, keeper) = new_folder(account)?;
         let mut users = vec!["app"];

@@ -16,7 +16,6 @@ use hawser_wire::encode;
 use hawser_wire::reply_queue::ReplyQueue;
 use hawser_wire::startup::{Negotiation, ProtocolVersion, encode_startup, ssl_request};
 use hawser_wire::tag::backend;
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -34,12 +33,12 @@ pub struct Local {
     /// Tracked parameters.
     pub interner: Interner,
     /// SCRAM keys of passwords, for both legs.
-    pub keys: RefCell<KeyCache>,
+    pub keys: KeyCache,
 }
 
 impl Default for Local {
     fn default() -> Self {
-        Self { interner: Interner::default(), keys: RefCell::new(KeyCache::new(KEYS)) }
+        Self { interner: Interner::default(), keys: KeyCache::new(KEYS) }
     }
 }
 
@@ -308,7 +307,7 @@ async fn start_session(
         let (tag, body) = next_message(stream, &mut input, LONGEST_LOGIN_MESSAGE).await?;
         match tag {
             backend::AUTHENTICATION => {
-                let step = login.on_authentication(&body, &mut local.keys.borrow_mut())?;
+                let step = login.on_authentication(&body, &local.keys)?;
                 if let ServerStep::Reply(reply) = step {
                     let mut out = Vec::new();
                     encode::password(&mut out, &reply);

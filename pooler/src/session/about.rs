@@ -2,9 +2,11 @@
 
 use super::handle::{Handle, Place};
 use crate::parameters::ParameterSet;
-use crate::pins::PinReasons;
+use crate::pins::{PinReason, PinReasons, Pinned};
 use crate::pool::Pool;
+use crate::pool::tally::Counters;
 use crate::report::{ClientReport, Doing, Spot};
+use crate::route::decide::Why;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,11 +19,17 @@ pub struct Trace {
     /// What it does with its server connection.
     pub doing: Cell<Doing>,
     /// Why it keeps that.
-    pub pins: Cell<PinReasons>,
+    pins: Cell<PinReasons>,
+    /// Since when each reason holds. None for most.
+    pinned: RefCell<Option<Box<Pinned>>>,
     /// Named statements that it has.
     pub statements: Cell<u32>,
     /// How long it waited for its server connection; zero once that is counted.
     pub waited: Cell<Duration>,
+    /// How long it took until its batch was with a server: it waited for a host to be fresh, and for a connection.
+    pub delayed: Cell<Duration>,
+    /// Why its batch went to the primary, if there was a choice.
+    pub reason: Cell<Option<Why>>,
     /// What it has set.
     pub settings: RefCell<Option<Rc<ParameterSet>>>,
 }
@@ -32,10 +40,40 @@ impl Default for Trace {
             requested: Cell::new(None),
             doing: Cell::default(),
             pins: Cell::default(),
+            pinned: RefCell::default(),
             statements: Cell::new(0),
             waited: Cell::default(),
+            delayed: Cell::default(),
+            reason: Cell::new(None),
             settings: RefCell::new(None),
         }
+    }
+}
+
+impl Trace {
+    /// Takes note of why the session keeps its server connection from now on, and counts what has come and what is
+    /// over. True when a reason came.
+    #[inline]
+    pub fn note_pins(&self, pins: PinReasons, counters: &Counters) -> bool {
+        let before = self.pins.replace(pins);
+        before != pins && self.change_pins(before, pins, counters)
+    }
+
+    #[cold]
+    fn change_pins(&self, before: PinReasons, pins: PinReasons, counters: &Counters) -> bool {
+        let mut pinned = self.pinned.borrow_mut();
+        let over = |reason, time| counters.count_pin_time(reason, time);
+        pinned.get_or_insert_default().update(pins, Instant::now(), over);
+        if pins.is_empty() {
+            *pinned = None;
+        }
+        counters.count_pins(before, pins)
+    }
+
+    /// Why the session keeps its server connection, and since when each reason holds.
+    #[must_use]
+    pub fn pins(&self) -> Vec<(PinReason, Instant)> {
+        self.pinned.borrow().as_ref().map_or_else(Vec::new, |pinned| pinned.iter().collect())
     }
 }
 
@@ -70,7 +108,7 @@ impl Handle {
             requested: trace.requested.get().unwrap_or(about.connected),
             about,
             spot,
-            pins: trace.pins.get(),
+            pins: trace.pins(),
             statements: usize::try_from(trace.statements.get()).unwrap_or(0),
             application_name: name.unwrap_or_default().to_owned(),
         })

@@ -4,9 +4,9 @@ use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
 use super::loss::{Aftermath, Circumstances, Then, aftermath};
-use super::notes::Watch;
+use super::notes::{Spent, Watch};
 use super::refusal::{self, Refusal};
-use super::routing::{BEGIN_EARLY, Errand};
+use super::routing::{BEGIN_EARLY, Errand, Proof};
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::PoolMode;
 use crate::mailbox::Drain;
@@ -62,9 +62,10 @@ impl Session {
         self.handle.trace.requested.set(Some(since));
         let mut errand = Errand::new(self.pool.clone());
         loop {
-            while let Some(proof) = self.route(&mut errand, since) {
-                Box::pin(proof.wait()).await;
+            if let Some(proof) = self.route(&mut errand, since) {
+                Box::pin(self.wait_for_host(proof, &mut errand, since)).await;
             }
+            self.handle.trace.reason.set(errand.reason);
             let mut served = match self.link(&errand.pool, since).await? {
                 Linked::Here(member) => self.relay(member, &mut errand, since).await?,
                 Linked::Refused => return Ok(()),
@@ -102,6 +103,17 @@ impl Session {
         errand.pool.recover(member, None, needs_reset);
         self.deferred = errand.early.as_ref().map(|early| Deferred::Begun(early.begin.clone()));
         Errand::new(self.pool.clone())
+    }
+
+    /// Waits until a standby has seen enough, or the batch goes to the primary.
+    async fn wait_for_host(&mut self, proof: Proof, errand: &mut Errand, since: Instant) {
+        let began = since.elapsed();
+        let mut next = Some(proof);
+        while let Some(proof) = next {
+            proof.wait().await;
+            next = self.route(errand, since);
+        }
+        self.note_choice(&errand.pool, began, since.elapsed());
     }
 
     /// Waits until there is something for a server.
@@ -290,7 +302,7 @@ impl Session {
         let release =
             poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &pool, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
-        self.note_end(&pool, &mut relay, &member, &watch);
+        self.note_end(&pool, &mut relay, &member, &mut watch);
         self.end_errand(errand, since, &relay);
         let settled = matches!(release, Release::Settled);
         let state = &self.client.state;
@@ -311,12 +323,17 @@ impl Session {
             self.take_back(&mut relay, member, errand, begun, &release);
             return Ok(Served::Again);
         }
+        if is_loss(&release) && relay.may_part(&self.client, &member.server) {
+            self.begin_anew(&mut relay, member, errand);
+            return Ok(Served::Done);
+        }
         let can_speak = !relay.is_mid_reply();
         if is_loss(&release) && !relay.is_cut() {
             // The client has heard nothing since the BEGIN that we sent for it.
             let begun = begun.is_some() && relay.traffic.queries == 0;
             return Box::pin(self.survive(&mut relay, member, &pool, begun)).await.map(|()| Served::Done);
         }
+        self.note_unpinned(&pool);
         self.give_up(&mut relay, member, &pool, &release, needs_reset);
         Err(Box::pin(self.end(release, can_speak)).await)
     }
@@ -350,6 +367,14 @@ impl Session {
         }
     }
 
+    /// The standby is lost on which a transaction only read, between two of its batches: nobody need know.
+    fn begin_anew(&mut self, relay: &mut Relay, mut member: Box<Member>, errand: &Errand) {
+        relay.abandon(&mut self.client, &mut member.server);
+        self.deferred = errand.early.as_ref().map(|early| Deferred::Begun(early.begin.clone()));
+        errand.pool.report_loss(member.origin);
+        errand.pool.discard(member, Discard::Lost);
+    }
+
     /// The server connection is lost, and the session goes on.
     async fn survive(
         &mut self,
@@ -361,6 +386,7 @@ impl Session {
         let delivered = self.deliver(relay).await;
         let in_transaction = begun || member.server.status != TransactionStatus::Idle;
         let loss = relay.abandon(&mut self.client, &mut member.server);
+        self.note_unpinned(pool);
         pool.report_loss(member.origin);
         pool.discard(member, Discard::Lost);
         delivered?;
@@ -454,8 +480,9 @@ impl Session {
                 // What was flushed without a Sync is a transaction, whatever the last status was.
                 let idle = status == TransactionStatus::Idle && member.server.queue.is_settled();
                 let pinned = self.note_pins(pool);
-                if let Some(took) = self.watch(watch, relay.is_busy(&member.server), idle) {
-                    self.note_query(pool, relay, took, pinned);
+                watch.note_client(relay.waits_for_reader());
+                if let Some(spent) = self.watch(watch, relay.is_busy(&member.server), idle) {
+                    self.note_query(pool, relay, spent, pinned);
                 }
                 Poll::Pending
             }
@@ -464,7 +491,7 @@ impl Session {
 
     /// Sets the deadline when the session begins or ends to wait for the server. How long a query took, when one
     /// is over.
-    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> Option<Duration> {
+    fn watch(&self, watch: &mut Watch, busy: bool, idle: bool) -> Option<Spent> {
         if watch.state == Some((busy, idle)) {
             return None;
         }
@@ -503,21 +530,8 @@ impl Session {
         release: &Release,
         needs_reset: bool,
     ) {
-        let broken = matches!(
-            release,
-            Release::Stopped(
-                Stop::ServerLeft
-                    | Stop::ServerLost(_)
-                    | Stop::ServerEnds(_)
-                    | Stop::ServerCut
-                    | Stop::ServerViolation(_)
-                    | Stop::ServerFraming(_)
-                    | Stop::OursFailed(_)
-                    | Stop::Misrouted(_)
-            )
-        );
         let server = &member.server;
-        if broken || relay.is_mid_message() {
+        if is_loss(release) || is_useless(release) || relay.is_mid_message() {
             pool.discard(member, Discard::Unfinished);
         } else if server.queue.is_settled() && server.status == TransactionStatus::Idle && relay.is_drained()
         {
@@ -690,6 +704,16 @@ const fn is_loss(release: &Release) -> bool {
     matches!(
         release,
         Release::Stopped(Stop::ServerLeft | Stop::ServerLost(_) | Stop::ServerEnds(_) | Stop::ServerCut)
+    )
+}
+
+/// Whether a session let go of a server connection that is there, and cannot serve anybody.
+const fn is_useless(release: &Release) -> bool {
+    matches!(
+        release,
+        Release::Stopped(
+            Stop::ServerViolation(_) | Stop::ServerFraming(_) | Stop::OursFailed(_) | Stop::Misrouted(_)
+        )
     )
 }
 

@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use crate::config::settings::TlsMode;
 use crate::runtime::Runtime;
 use crate::stream::{Buffer, Socket, Stream};
-use hawser_wire::encode::Severity;
+use hawser_wire::encode::{Severity, TERMINATE};
 use hawser_wire::startup::{
     CancelRequest, FirstPacket, HEAD_LEN, Head, Kind, StartupMessage, opens_with_tls,
 };
@@ -40,6 +40,10 @@ pub async fn greet(socket: Socket, runtime: &Runtime) -> Result<Greeting, End> {
             continue;
         }
         line.read(HEAD_LEN).await?;
+        if line.input.data().starts_with(TERMINATE) {
+            // A client that thinks better of it before it has logged in.
+            return Err(End::ClientLeft);
+        }
         let head = line.input.data().first_chunk::<HEAD_LEN>().copied().unwrap_or_default();
         let head = match Head::read(head, limit) {
             Ok(head) => head,

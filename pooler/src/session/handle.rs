@@ -3,7 +3,6 @@
 use super::about::Trace;
 use crate::ids::{ClusterId, SessionId};
 use crate::mailbox::Drain;
-use crate::pins::{PinReason, PinReasons, Pinned};
 use crate::pool::card::Card;
 use crate::pool::lead::Origin;
 use crate::pool::{Pool, PoolPlan};
@@ -15,7 +14,7 @@ use crate::topology::{PrimaryView, Snapshot};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use subtle::ConstantTimeEq;
 
 /// Which limit in time a session is under.
@@ -95,8 +94,6 @@ pub struct Handle {
     signal: Cell<Option<Signal>>,
     postponed: Cell<Option<Drain>>,
     waker: RefCell<Option<Waker>>,
-    pins: Cell<PinReasons>,
-    pinned: RefCell<Option<Box<Pinned>>>,
 }
 
 impl Handle {
@@ -113,8 +110,6 @@ impl Handle {
             signal: Cell::new(None),
             postponed: Cell::new(None),
             waker: RefCell::new(None),
-            pins: Cell::default(),
-            pinned: RefCell::default(),
         })
     }
 
@@ -145,25 +140,6 @@ impl Handle {
     #[must_use]
     pub fn fits(&self, key: &[u8]) -> bool {
         self.key.ct_eq(key).into()
-    }
-
-    /// Takes note of why the session keeps its server connection from now on. `over` is told each reason that has
-    /// ended, and how long it held.
-    #[inline]
-    pub fn note_pins(&self, pins: PinReasons, over: impl FnMut(PinReason, Duration)) {
-        if self.pins.replace(pins) != pins {
-            let mut pinned = self.pinned.borrow_mut();
-            pinned.get_or_insert_default().update(pins, Instant::now(), over);
-            if pins.is_empty() {
-                *pinned = None;
-            }
-        }
-    }
-
-    /// Why the session keeps its server connection, and since when each reason holds.
-    #[must_use]
-    pub fn pins(&self) -> Vec<(PinReason, Instant)> {
-        self.pinned.borrow().as_ref().map_or_else(Vec::new, |pinned| pinned.iter().collect())
     }
 
     /// The session has moved.

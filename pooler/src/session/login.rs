@@ -33,6 +33,7 @@ use rustls::pki_types::CertificateDer;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+use tokio::time::timeout_at;
 use x509_parser::prelude::FromDer;
 
 /// A client that has said who it wants to be.
@@ -92,7 +93,9 @@ impl Candidate {
     /// It was refused, and told why; or it left.
     pub async fn log_in(mut self, services: &Rc<Services>) -> Result<Outcome, End> {
         let runtime = services.runtime();
-        match self.try_log_in(services, &runtime).await {
+        let end = self.end(&runtime);
+        let tried = timeout_at(end, self.try_log_in(services, &runtime)).await;
+        match tried.unwrap_or(Err(Refusal::LoginTimeOut.into())) {
             Ok(Entrance::Console { greeting, is_admin }) => self.hand_over(greeting, is_admin),
             Ok(Entrance::Database(Welcomed { database, key, pool, admission, greeting })) => {
                 if self.is_replication() {
@@ -109,6 +112,11 @@ impl Candidate {
             Err(Failure::Refused(refusal)) => Err(self.refuse(&refusal).await),
             Err(Failure::Left(end)) => Err(end),
         }
+    }
+
+    /// When its patience is over: it is told so, unless it is still busy with TLS or its startup packet.
+    fn end(&self, runtime: &Runtime) -> tokio::time::Instant {
+        (self.since + runtime.settings.timeouts.login).into()
     }
 
     /// Leaves this worker for the control thread.
@@ -173,7 +181,7 @@ impl Candidate {
             return Err(Refusal::NoRule(words).into());
         };
         if let Some(address) = self.peer.ip()
-            && services.throttle.borrow().delay(address, Instant::now()).is_some()
+            && runtime.throttle.delay(address, Instant::now()).is_some()
         {
             return Err(Refusal::Throttled.into());
         }
@@ -198,7 +206,7 @@ impl Candidate {
             Credential::None => runtime.own_credential(&user),
             credential => credential,
         };
-        let pool = services.pools.pool(runtime, &key, &database, credential).ok_or(Refusal::Misconfigured)?;
+        let pool = services.pools.pool(&key, &database, credential).ok_or(Refusal::Misconfigured)?;
         Ok(Entrance::Database(Welcomed { database, key, pool, admission, greeting }))
     }
 
@@ -240,14 +248,14 @@ impl Candidate {
                 nonce: rand::random(),
                 md5_salt: rand::random(),
             };
-            ClientLogin::start(&request, &mut services.shared.local.keys.borrow_mut())
+            ClientLogin::start(&request, &services.shared.local.keys)
         };
         let mut step = step;
         loop {
             step = match step {
                 Step::Done { bytes, proven } => return Ok((proven, bytes)),
                 Step::Refused(error) => {
-                    return Err(self.note_failure(services, asked.as_ref(), &error).into());
+                    return Err(self.note_failure(runtime, asked.as_ref(), &error).into());
                 }
                 Step::Ask { login, bytes } => {
                     self.stream.write_all(&bytes).await.map_err(lost)?;
@@ -258,18 +266,18 @@ impl Candidate {
     }
 
     /// A login failed: counts it against the address, and looks at the secret anew next time.
-    fn note_failure(&self, services: &Services, asked: Option<&SecretKey>, error: &LoginError) -> Refusal {
+    fn note_failure(&self, runtime: &Runtime, asked: Option<&SecretKey>, error: &LoginError) -> Refusal {
         let now = Instant::now();
         if let Some(cause) = error.cause() {
             tracing::info!(user = self.startup.user(), peer = %self.peer, %cause, "login failed");
         }
         if let Some(address) = self.peer.ip() {
-            services.throttle.borrow_mut().failure(address, now);
+            runtime.throttle.failure(address, now);
         }
         if let Some(key) = asked
             && error.may_be_stale_secret()
         {
-            services.secrets.borrow_mut().forget_after_failure(key, now);
+            runtime.secrets.forget_after_failure(key, now);
         }
         Refusal::BadStartup(error.sqlstate(), error.to_string())
     }
@@ -332,7 +340,8 @@ impl Candidate {
             Ok(wanted) => wanted,
             Err(refusal) => return Err(self.refuse(&refusal).await),
         };
-        let welcome = match welcome(&pool, wanted).await {
+        let welcome = timeout_at(self.end(runtime), welcome(&pool, wanted)).await;
+        let welcome = match welcome.unwrap_or(Err(Refusal::LoginTimeOut)) {
             Ok(welcome) => welcome,
             Err(refusal) => return Err(self.refuse(&refusal).await),
         };
@@ -469,15 +478,15 @@ async fn look_up(
     key: SecretKey,
     query: &AuthQuery,
 ) -> Result<Found, Refusal> {
-    if let Some(found) = services.secrets.borrow().get(&key, Instant::now()) {
-        return Ok(found.clone());
+    if let Some(found) = runtime.secrets.get(&key, Instant::now()) {
+        return Ok(found);
     }
     let name = query.dbname.as_ref().unwrap_or(&key.database);
     let asked_of = runtime.database(name).cloned();
     let asked_of = asked_of.as_deref().unwrap_or(database);
     let pool_key = PoolKey { database: name.clone(), user: query.user.clone(), host: PoolHost::Primary };
     let credential = runtime.own_credential(&query.user);
-    let pool = services.pools.pool(runtime, &pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
+    let pool = services.pools.pool(&pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
     let mut lease = lease::borrow(&pool).await.map_err(|error| Refusal::from(&*error))?;
     let found = {
         let member = lease.member().ok_or(Refusal::Misconfigured)?;
@@ -490,7 +499,7 @@ async fn look_up(
     match found {
         Ok(found) => {
             lease.check_in();
-            services.secrets.borrow_mut().put(key, found.clone(), query, Instant::now());
+            runtime.secrets.put(key, found.clone(), query, Instant::now());
             Ok(found)
         }
         Err(error) => {

@@ -50,6 +50,8 @@ pub enum Refusal {
     NoRule(String),
     /// Too many failed logins.
     Throttled,
+    /// The login took too long, on the client's side or on the server's.
+    LoginTimeOut,
     /// There is no such database.
     UnknownDatabase(String),
     /// The database is disabled.
@@ -70,7 +72,7 @@ impl Refusal {
     pub const fn sqlstate(&self) -> &'static str {
         match self {
             Self::WaitedTooLong | Self::TooManyClients(_) => sqlstate::TOO_MANY_CONNECTIONS,
-            Self::CancelledInQueue => sqlstate::QUERY_CANCELED,
+            Self::CancelledInQueue | Self::LoginTimeOut => sqlstate::QUERY_CANCELED,
             Self::NoServer(..) => sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
             Self::ServerLost | Self::StateLost(_) | Self::Server(_) => sqlstate::CONNECTION_FAILURE,
             Self::TransactionLost => sqlstate::SERIALIZATION_FAILURE,
@@ -131,6 +133,7 @@ impl Refusal {
             Self::NeedsTls => "TLS is required".into(),
             Self::NoRule(words) => words.clone(),
             Self::Throttled => "too many failed logins, try again later".into(),
+            Self::LoginTimeOut => "canceling authentication due to timeout (timeouts.login)".into(),
             Self::UnknownDatabase(name) => format!("database \"{name}\" does not exist"),
             Self::Disabled(name) => format!("database \"{name}\" is disabled"),
             Self::TooManyClients(limit) => format!("no more connections allowed ({limit})"),

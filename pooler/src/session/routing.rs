@@ -8,7 +8,7 @@ use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::parameters::ParameterSet;
 use crate::pool::Pool;
 use crate::relay::{self, Relay, WriteClock};
-use crate::route::decide::{Decision, Nature, Seen};
+use crate::route::decide::{Decision, Nature, Seen, Why};
 use crate::route::wishes::Wishes;
 use crate::route::{Attempt, Router, Scope};
 use crate::runtime::Runtime;
@@ -51,6 +51,8 @@ pub(super) struct Errand {
     pub standby: Option<HostId>,
     /// What it does, if anybody looked.
     pub nature: Option<Nature>,
+    /// Why it goes to the primary, if there was a choice.
+    pub reason: Option<Why>,
     /// Its bytes, if it can run again.
     pub kept: Option<Vec<u8>>,
     /// It belongs to a transaction that may write, and that is on a standby until it does.
@@ -138,7 +140,7 @@ impl Routing {
         let key = PoolKey { host: PoolHost::Standby(host), ..primary.key.clone() };
         let database = self.runtime.database(&key.database)?;
         let credential = primary.plan().dial.credential.clone();
-        let pool = self.services.pools.pool(&self.runtime, &key, database, credential)?;
+        let pool = self.services.pools.pool(&key, database, credential)?;
         self.standbys.push((host, pool.clone()));
         Some(pool)
     }
@@ -194,6 +196,7 @@ impl Errand {
             pool,
             standby: None,
             nature: None,
+            reason: None,
             kept: None,
             early: None,
             changes_catalog: false,
@@ -235,7 +238,7 @@ impl Session {
     pub(super) fn route(&mut self, errand: &mut Errand, since: Instant) -> Option<Proof> {
         errand.pool = self.pool.clone();
         errand.standby = None;
-        (errand.nature, errand.kept, errand.early) = (None, None, None);
+        (errand.nature, errand.reason, errand.kept, errand.early) = (None, None, None, None);
         if matches!(self.deferred, Some(super::Deferred::Failed(_))) {
             return None;
         }
@@ -264,7 +267,8 @@ impl Session {
                 let router = routing.services.router.clone();
                 proof = self.pool.snapshot().map(|snapshot| Proof { router, snapshot, moment, until });
             }
-            Some(Decision::Primary(_)) | None => {}
+            Some(Decision::Primary(why)) => errand.reason = Some(why),
+            None => {}
         }
         self.routing = Some(routing);
         proof

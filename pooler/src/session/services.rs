@@ -1,8 +1,6 @@
 //! What a worker lends to its sessions.
 
 use super::handle::{Handle, Signal};
-use crate::auth::lookup::SecretCache;
-use crate::auth::throttle::Throttle;
 use crate::ids::{SessionId, WorkerId};
 use crate::mailbox::{Drain, Mailboxes};
 use crate::pool::pools::Pools;
@@ -15,12 +13,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::task::AbortHandle;
-
-/// Addresses whose failed logins a worker remembers.
-const THROTTLED: usize = 10_000;
-
-/// Answers of `auth_query` that a worker remembers.
-const SECRETS: usize = 10_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -35,14 +27,9 @@ pub struct Services {
     pub router: Rc<Router>,
     /// Blocks, tracked parameters, statements.
     pub shared: Rc<Shared>,
-    /// Secrets that servers told.
-    pub secrets: RefCell<SecretCache>,
-    /// Who guesses passwords.
-    pub throttle: RefCell<Throttle>,
     /// Clients that are logging in, in the order in which they came.
     logins: RefCell<BTreeMap<u64, AbortHandle>>,
     next_login: Cell<u64>,
-    runtime: RefCell<Arc<Runtime>>,
     sessions: RefCell<HashMap<SessionId, Rc<Handle>>>,
     next: Cell<u32>,
     drain: Cell<Option<Drain>>,
@@ -56,20 +43,16 @@ impl Services {
         mailboxes: Mailboxes,
         pools: Pools,
         shared: Rc<Shared>,
-        runtime: Arc<Runtime>,
+        runtime: &Runtime,
     ) -> Self {
-        let auth = &runtime.settings.auth;
         Self {
             worker,
             mailboxes,
             pools,
             router: Rc::new(Router::new(worker, runtime.facilities.routing.clone())),
             shared,
-            secrets: RefCell::new(SecretCache::new(SECRETS)),
-            throttle: RefCell::new(Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED)),
             logins: RefCell::default(),
             next_login: Cell::new(0),
-            runtime: RefCell::new(runtime),
             sessions: RefCell::default(),
             next: Cell::new(rand::random()),
             drain: Cell::new(None),
@@ -79,23 +62,19 @@ impl Services {
     /// The settings as they are now.
     #[must_use]
     pub fn runtime(&self) -> Arc<Runtime> {
-        self.runtime.borrow().clone()
+        self.pools.runtime().borrow().clone()
     }
 
     /// Whether these are the settings as they are now.
     #[must_use]
     pub fn is_current(&self, runtime: &Arc<Runtime>) -> bool {
-        Arc::ptr_eq(&self.runtime.borrow(), runtime)
+        Arc::ptr_eq(&self.pools.runtime().borrow(), runtime)
     }
 
     /// New settings.
-    pub fn apply(&self, runtime: Arc<Runtime>) {
-        self.pools.apply(&runtime);
+    pub fn apply(&self, runtime: &Arc<Runtime>) {
+        self.pools.apply(runtime);
         self.shared.shapes.set_limit(runtime.settings.stats.fingerprints);
-        self.secrets.borrow_mut().clear();
-        let auth = &runtime.settings.auth;
-        *self.throttle.borrow_mut() = Throttle::new(auth.throttle_failures, auth.throttle_window, THROTTLED);
-        *self.runtime.borrow_mut() = runtime;
         self.shared.desk.wake();
     }
 
@@ -114,8 +93,14 @@ impl Services {
         let number = self.next_login.get();
         self.next_login.set(number + 1);
         let task = begin(LoginUnderway { services: self.clone(), number });
-        let limit =
-            self.runtime.borrow().settings.limits.max_logins.div_ceil(self.mailboxes.workers().max(1));
+        let limit = self
+            .pools
+            .runtime()
+            .borrow()
+            .settings
+            .limits
+            .max_logins
+            .div_ceil(self.mailboxes.workers().max(1));
         let oldest = {
             let mut logins = self.logins.borrow_mut();
             logins.insert(number, task);
@@ -176,6 +161,12 @@ impl Services {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.borrow().len()
+    }
+
+    /// The sessions that there are now.
+    #[must_use]
+    pub fn session_ids(&self) -> Vec<SessionId> {
+        self.sessions.borrow().keys().copied().collect()
     }
 
     /// Visits each session; it must not end one.

@@ -2,15 +2,15 @@
 //!
 //! Everything here is `Rc` and `RefCell`; other threads speak to a worker through its mailbox only.
 
+mod census;
+
 use crate::ids::{SessionId, WorkerId};
 use crate::listener::Door;
 use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
 use crate::notify::Desk;
-use crate::pins::PinReason;
 use crate::pool::Surroundings;
 use crate::pool::pools::Pools;
 use crate::relay::{Proven, Shared};
-use crate::report::{Wanted, WorkerReport};
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
 use crate::session::Session;
@@ -24,7 +24,6 @@ use crate::shapes::Shapes;
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
 use crate::topology::Newest;
 use hawser_wire::startup::StartupMessage;
-use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,7 +64,8 @@ pub fn run(
             shared: shared.clone(),
             topology: Newest::default(),
         });
-        let services = Rc::new(Services::new(worker, mailboxes, Pools::new(surroundings), shared, runtime));
+        let pools = Pools::new(surroundings, runtime.clone());
+        let services = Rc::new(Services::new(worker, mailboxes, pools, shared, &runtime));
         spawn_local(tick(services.clone()));
         let doors = listeners.into_iter().map(|listener| {
             let door = Door::tcp(listener)?;
@@ -113,8 +113,10 @@ async fn obey(
             Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Topology(snapshot) => services.follow(snapshot),
             Order::Proven(_) => services.router.proven.notify_waiters(),
-            Order::Apply(runtime) => services.apply(runtime),
-            Order::Report(wanted, reply) => drop(reply.send(report(services, wanted))),
+            Order::Apply(runtime) => services.apply(&runtime),
+            Order::Report(wanted, reply) => {
+                drop(spawn_local(census::report(services.clone(), wanted, reply)))
+            }
             Order::Halt(scope, stance) => services.pools.halt(&scope, stance),
             Order::IsAtRest(scope, reply) => drop(reply.send(services.pools.are_at_rest(&scope))),
             Order::Kill(scope) => services.each_session(|session| {
@@ -136,40 +138,6 @@ async fn obey(
             Order::Leave(left) => drop(spawn_local(leave(services.clone(), left))),
         }
     }
-}
-
-/// What the control thread wants to know.
-fn report(services: &Services, wanted: Wanted) -> WorkerReport {
-    let pools = services.pools.all();
-    let mut report = WorkerReport {
-        pools: pools.iter().map(|pool| pool.report()).collect(),
-        logins: services.login_count(),
-        free_blocks: services.shared.buffers.kept(),
-        ..WorkerReport::default()
-    };
-    let places: HashMap<_, _> = pools.iter().enumerate().map(|(place, pool)| (pool.number, place)).collect();
-    services.each_session(|session| {
-        if let Some((pool, pins)) = session.pinned()
-            && let Some(known) = places.get(&pool.number).and_then(|place| report.pools.get_mut(*place))
-        {
-            for (reason, count) in PinReason::ALL.into_iter().zip(&mut known.pinned) {
-                *count += u64::from(pins.has(reason));
-            }
-        }
-        report.tls.0 += usize::from(session.about().is_some_and(|about| about.ends.tls.is_some()));
-    });
-    report.routes = services.router.counts.told();
-    report.shapes = services.shared.shapes.busiest(wanted.shapes);
-    report.tls.1 = pools.iter().map(|pool| pool.count_tls()).sum();
-    if wanted.clients {
-        services.each_session(|session| report.clients.extend(session.report()));
-    }
-    if wanted.servers {
-        for pool in &pools {
-            report.servers.extend(pool.servers().into_iter().map(|server| (pool.key.clone(), server)));
-        }
-    }
-    report
 }
 
 /// Waits for the last session to end, closes the server connections, and says so.
@@ -273,18 +241,11 @@ async fn serve(services: Rc<Services>, candidate: Candidate, place: ClientPlace,
     let peer = candidate.peer;
     let who = format!("{}/{}", candidate.startup.database(), candidate.startup.user());
     let runtime = services.runtime();
-    let session = if candidate.is_replication() {
-        // It stays in its login as long as it lives.
-        drop(login);
-        Box::pin(candidate.log_in(&services)).await
-    } else {
-        let left = runtime.settings.timeouts.login.saturating_sub(candidate.since.elapsed());
-        match tokio::time::timeout(left, Box::pin(candidate.log_in(&services))).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(End::LoginTimeOut),
-        }
-    };
-    match session {
+    // Who replicates stays in its login as long as it lives, and need not give way to those who come.
+    let login = (!candidate.is_replication()).then_some(login);
+    let outcome = Box::pin(candidate.log_in(&services)).await;
+    drop(login);
+    match outcome {
         Ok(Outcome::Session(session, admitted)) => {
             if runtime.settings.log.connections {
                 tracing::info!(%peer, who, "client logged in");

@@ -93,3 +93,9 @@ pub const IO_ERROR: &str = "58030";
 pub const CONFIG_FILE_ERROR: &str = "F0000";
 /// `internal_error`.
 pub const INTERNAL_ERROR: &str = "XX000";
+
+/// Whether a server that says this stops, has crashed or is not up yet: it is about the server, not about the statement.
+#[must_use]
+pub fn is_of_stopping_server(sqlstate: &[u8]) -> bool {
+    [ADMIN_SHUTDOWN, CRASH_SHUTDOWN, CANNOT_CONNECT_NOW].iter().any(|known| known.as_bytes() == sqlstate)
+}

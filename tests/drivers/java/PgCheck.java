@@ -128,7 +128,8 @@ public class PgCheck {
             check(out.toString().lines().count() == 999, "copy out");
 
             try (Statement statement = connection.createStatement()) {
-                statement.setQueryTimeout(1);
+                // Long enough for the query to be on its way: a cancel that comes before it meets nothing.
+                statement.setQueryTimeout(3);
                 statement.execute("SELECT pg_sleep(30)");
                 throw new AssertionError("the query was not cancelled");
             } catch (SQLException error) {

@@ -101,14 +101,24 @@ def pipeline(conn):
 
 
 def cancel(conn):
-    timer = threading.Timer(0.3, conn.cancel)
-    timer.start()
+    # Again and again: a cancel that comes before the query meets nothing.
+    cancelled = threading.Event()
+
+    def insist():
+        while not cancelled.wait(0.3):
+            conn.cancel()
+
+    insisting = threading.Thread(target=insist)
+    insisting.start()
     try:
         conn.execute("SELECT pg_sleep(30)")
         raise AssertionError("the query was not cancelled")
     except psycopg.errors.QueryCanceled:
-        conn.rollback()
-    timer.join()
+        pass
+    finally:
+        cancelled.set()
+        insisting.join()
+    conn.rollback()
     assert conn.execute("SELECT 8").fetchone() == (8,)
     conn.commit()
 
