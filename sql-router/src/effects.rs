@@ -24,6 +24,8 @@ pub struct Effects {
     pub temporary: bool,
     /// It reads the list of the session's prepared statements.
     pub looks_at_prepared: bool,
+    /// It ends the server process that runs it.
+    pub ends_itself: bool,
     /// Settings of extensions and applications (`app.user`) that what it calls may set, as far as it names them.
     pub custom: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl Effects {
             && !self.seeds
             && !self.temporary
             && !self.looks_at_prepared
+            && !self.ends_itself
     }
 
     /// Whether a prepared statement's name stands in the text.
@@ -165,6 +168,7 @@ impl Statement<'_> {
         effects.seeds |= calls.seeds;
         effects.temporary |= is_create_temporary(&self.words);
         effects.looks_at_prepared |= self.words.iter().any(|word| word.is("pg_prepared_statements"));
+        effects.ends_itself |= calls.terminates && self.words.iter().any(|word| word.is("pg_backend_pid"));
         if ask == Ask::Sampled {
             let block = self.words.first().is_some_and(|first| first.is("do"));
             for word in &self.words {
@@ -626,6 +630,14 @@ mod tests {
             ])
         );
         assert_eq!(one("RESET myapp.user"), Effect::Reset("myapp.user".into()));
+    }
+
+    #[test]
+    fn a_session_that_ends_itself_is_told_from_one_that_ends_others() {
+        assert!(all("SELECT pg_terminate_backend(pg_backend_pid())").ends_itself);
+        assert!(!all("SELECT pg_terminate_backend(1)").ends_itself);
+        let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'd'";
+        assert!(!all(others).ends_itself);
     }
 
     #[test]

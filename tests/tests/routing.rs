@@ -8,9 +8,15 @@ use hawser_tests::{Account, Config, Ensemble, wait_until};
 
 const WHERE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END";
 
+/// One worker: whatever one session has seen of the hosts, the next one knows.
 fn ensemble(standbys: usize) -> Ensemble {
+    ensemble_of(standbys, 1)
+}
+
+fn ensemble_of(standbys: usize, workers: u32) -> Ensemble {
     // The scratch clusters' own setting would keep every write from the standbys for a fifth of a second.
-    let ensemble = Ensemble::with_conf(standbys, &["synchronous_commit = on"], |config| config);
+    let ensemble =
+        Ensemble::with_conf(standbys, &["synchronous_commit = on"], |config| config.set("workers", workers));
     let mut client = ensemble.client();
     client.execute("CREATE TABLE t(i int)");
     ensemble.wait_for_replay();
@@ -40,7 +46,7 @@ fn reads_go_to_standbys_and_see_what_their_session_wrote() {
         client.execute(&format!("INSERT INTO t VALUES ({number})"));
         assert_eq!(client.value("SELECT max(i) FROM t"), number.to_string());
     }
-    assert_eq!(place(&mut client), "standby");
+    wait_until("a standby has seen that", || place(&mut client) == "standby");
 }
 
 #[test]
@@ -91,6 +97,7 @@ fn a_read_only_transaction_runs_on_a_standby_and_another_on_the_primary() {
 /// A standby that has stopped at an empty table, of which the primary has one row: the count tells where it was read.
 fn held_back(change: impl FnOnce(Config) -> Config) -> Ensemble {
     let ensemble = Ensemble::with_conf(1, &["synchronous_commit = on"], |config| {
+        let config = config.set("workers", 1);
         change(config.set("routing.max_lag", 0).set("routing.consistency", "\"eventual\""))
     });
     let mut client = ensemble.client();
@@ -198,6 +205,7 @@ fn standbys_in_the_same_zone_serve_while_one_of_them_will_do() {
             text.lines().find(|line| line.starts_with("hosts")).unwrap().split('"').collect();
         let (near, far) = (hosts[3], hosts[5]);
         config
+            .set("workers", 1)
             .set("routing.zones", format!("{{ \"{near}\" = \"here\", \"{far}\" = \"there\" }}"))
             .set("routing.prefer_zone", "\"here\"")
     });
@@ -255,7 +263,7 @@ fn a_session_says_where_its_statements_run() {
 
 #[test]
 fn a_position_carries_consistency_from_one_session_to_another() {
-    let ensemble = ensemble(1);
+    let ensemble = ensemble_of(1, 2);
     let (mut writer, mut reader) = (ensemble.client(), ensemble.client());
     assert_eq!(reader.value("SHOW hawser.consistency"), "session");
     for number in 0..20 {
@@ -269,7 +277,7 @@ fn a_position_carries_consistency_from_one_session_to_another() {
 
 #[test]
 fn every_session_sees_what_any_session_wrote_if_it_asks_for_that() {
-    let ensemble = ensemble(1);
+    let ensemble = ensemble_of(1, 2);
     let (mut writer, mut reader) = (ensemble.client(), ensemble.client());
     reader.execute("SET hawser.consistency = 'cluster'");
     for number in 0..20 {

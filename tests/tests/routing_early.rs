@@ -16,6 +16,7 @@ const ON_PRIMARY: &str = "1";
 fn ensemble() -> Ensemble {
     let ensemble = Ensemble::with_conf(1, &["synchronous_commit = on"], |config| {
         config
+            .set("workers", 1)
             .set("routing.max_lag", 0)
             .set("routing.consistency", "\"eventual\"")
             .set("routing.transaction_reads", "\"standby\"")

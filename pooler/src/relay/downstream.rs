@@ -195,7 +195,11 @@ impl Relay {
         shared: &Shared,
     ) -> Result<bool, Stop> {
         if whole && is_farewell(header.tag, body) {
-            return Err(Stop::ServerEnds(body.to_vec()));
+            return Err(if ends_itself(server) {
+                Stop::EndedItself(body.to_vec())
+            } else {
+                Stop::ServerEnds(body.to_vec())
+            });
         }
         if header.tag == backend::ERROR_RESPONSE {
             return self.take_error(header, body, whole, client, server, shared);
@@ -420,6 +424,12 @@ const fn is_read(header: Header) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the statement that runs was to end its own server process.
+fn ends_itself(server: &ServerConnection) -> bool {
+    let effect = server.queue.head().and_then(|head| head.effect.as_ref());
+    matches!(effect, Some(Effect::Does(doing)) if doing.deed.effects.ends_itself)
 }
 
 /// Whether a message says that the server stops or has crashed: it is about the server connection, of which the client

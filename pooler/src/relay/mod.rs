@@ -133,6 +133,9 @@ pub enum Stop {
     /// The server says that it ends the connection, because it stops or crashed. The body of its ErrorResponse.
     #[error("the server shuts down")]
     ServerEnds(Vec<u8>),
+    /// The client has ended its own server process, and so its session. The body of the ErrorResponse.
+    #[error("the client has ended its server process")]
+    EndedItself(Vec<u8>),
     /// The server's host is lost, and nothing may be said to it any more.
     #[error("the host of the server connection is lost")]
     ServerCut,

@@ -39,6 +39,32 @@ enum Meant {
     Undecided,
 }
 
+/// What the server calls a statement.
+enum OnServer<'a> {
+    /// As we do.
+    Ours(ServerName),
+    /// As the client does, on the server connection that it keeps.
+    Clients(&'a [u8]),
+}
+
+impl<'a> OnServer<'a> {
+    fn of(statement: &Statement, name: &'a [u8], client: &ClientSide) -> Self {
+        if client.state.literal { Self::Clients(name) } else { Self::Ours(ServerName::new(statement.id.0)) }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Ours(name) => name.as_bytes(),
+            Self::Clients(name) => name,
+        }
+    }
+
+    /// What a Bind or Describe of it tells by failing. What the client itself has prepared is its own affair.
+    fn bound(&self, statement: &Statement) -> Option<Effect> {
+        matches!(self, Self::Ours(_)).then_some(Effect::Bound(statement.id))
+    }
+}
+
 impl Relay {
     /// Plans one message. `body` is what has arrived of it: all of it where [`super::upstream`] says so.
     pub(super) fn plan_message(
@@ -192,8 +218,8 @@ impl Relay {
     /// A text that may look for the session's prepared statements by their names finds them: from here on they have
     /// the client's names, on this server only, which the session keeps.
     fn lay_open(&mut self, effects: &Effects, client: &mut ClientSide, server: &mut ServerConnection) {
-        let may_look = effects.looks_at_prepared
-            || effects.ask == Ask::Sampled && client.statements.of_sql().next().is_some();
+        let may_look =
+            effects.looks_at_prepared || effects.ask == Ask::Sampled && client.statements.any_of_sql();
         let possible = !server.queue.is_batch_open() && server.status != TransactionStatus::Failed;
         if !may_look || client.state.literal || self.keep || !possible {
             return;
@@ -201,17 +227,46 @@ impl Relay {
         let begun = is_begun(server);
         self.prepend(server, "DEALLOCATE ALL", Effect::Ours);
         server.statements.clear();
-        for (name, statement) in client.statements.of_sql() {
-            let text = naming::under_its_own_name(name, statement);
-            if begun {
-                // What cannot be made any more must not end the client's transaction.
-                self.prepend(server, &naming::shielded(&text), Effect::Ours);
-            } else {
-                self.prepend(server, &text, Effect::Ahead);
+        for (name, statement) in client.statements.list() {
+            match statement.form {
+                Form::Parse => self.parse_ahead(name, statement, begun, server),
+                Form::Prepare => {
+                    let text = naming::under_its_own_name(name, statement);
+                    if begun {
+                        // What cannot be made any more must not end the client's transaction.
+                        self.prepend(server, &naming::shielded(&text), Effect::Ours);
+                    } else {
+                        self.prepend(server, &text, Effect::Ahead);
+                    }
+                }
             }
         }
         client.state.literal = true;
         client.state.pins.add(PinReason::SqlPrepared);
+    }
+
+    /// Gives the server a statement under the client's name, before anything that the client sends. If it cannot be made
+    /// any more, an open transaction goes on.
+    fn parse_ahead(
+        &mut self,
+        name: &[u8],
+        statement: &Statement,
+        begun: bool,
+        server: &mut ServerConnection,
+    ) {
+        if begun {
+            self.prepend(server, "SAVEPOINT hawser_open", Effect::Ours);
+        }
+        self.up.out.ours(|out| {
+            encode::parse(out, name, &statement.text, &statement.types);
+            out.extend_from_slice(encode::SYNC);
+        });
+        server.queue.push(Request::Parse, Fate::Swallow, Some(Effect::Ahead));
+        server.queue.push(Request::Sync, Fate::Swallow, None);
+        if begun {
+            let back = "ROLLBACK TO SAVEPOINT hawser_open;RELEASE SAVEPOINT hawser_open";
+            self.prepend(server, back, Effect::Ours);
+        }
     }
 
     /// What must be on the server, or must not, before a text is run that names prepared statements. `ahead`: the
@@ -313,8 +368,10 @@ impl Relay {
         }
         if let Some(known) = naming::current(parse.name, client, shared) {
             // The server must say that the name is taken, and it is: by the statement that we put there.
-            self.ensure(&known, server);
-            let name = ServerName::new(known.id.0);
+            if !client.state.literal {
+                self.ensure(&known, server);
+            }
+            let name = OnServer::of(&known, parse.name, client);
             self.up.out.ours(|out| encode::parse(out, name.as_bytes(), text, parse.types));
             owe(Request::Parse, Fate::Forward, None, client, server);
             return Ok(Planned::Yes);
@@ -362,6 +419,11 @@ impl Relay {
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
+        if client.state.literal {
+            self.up.out.ours(|out| encode::parse(out, name, &statement.text, &statement.types));
+            let effect = Some(Effect::NamedKnown(name.into()));
+            return owe(Request::Parse, Fate::Forward, effect, client, server);
+        }
         let known = is_there(statement, server) && !is_undecided(statement, server);
         if known && server.status != TransactionStatus::Failed {
             let fate = Fate::Synthesise(encode::PARSE_COMPLETE);
@@ -471,7 +533,9 @@ impl Relay {
             self.guard_sequences(&deed.effects, client, server);
             self.lay_open(&deed.effects, client, server);
         }
-        self.ensure(&statement, server);
+        if !client.state.literal {
+            self.ensure(&statement, server);
+        }
         Meant::Statement(statement)
     }
 
@@ -503,9 +567,9 @@ impl Relay {
                 client.state.bind(portal, statement.deed.as_ref());
                 self.note_ending(statement.ending);
                 self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
-                let ours = ServerName::new(statement.id.0);
-                self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, ours.as_bytes()));
-                Some(Effect::Bound(statement.id))
+                let there = OnServer::of(&statement, name, client);
+                self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, there.as_bytes()));
+                there.bound(&statement)
             }
             Meant::Nothing => {
                 let unknown = harmless(name);
@@ -542,9 +606,9 @@ impl Relay {
         let effect = match self.meant(name, client, server, shared) {
             Meant::Undecided => return Ok(Planned::NotYet),
             Meant::Statement(statement) => {
-                let ours = ServerName::new(statement.id.0);
-                self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, ours.as_bytes()));
-                Some(Effect::Bound(statement.id))
+                let there = OnServer::of(&statement, name, client);
+                self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, there.as_bytes()));
+                there.bound(&statement)
             }
             Meant::Nothing => {
                 let unknown = harmless(name);
@@ -570,6 +634,10 @@ impl Relay {
                 client.unnamed.statement = None;
                 server.unnamed = None;
                 self.forward(header, body, Some(Request::Close), None, client, server);
+            }
+            Target::Statement(name) if client.state.literal => {
+                let effect = client.statements.forget(name).map(|gone| Effect::Closed(name.into(), gone));
+                self.forward(header, body, Some(Request::Close), effect, client, server);
             }
             Target::Statement(name) => {
                 // The statement stays on the server for others; closing what does not exist is no error.

@@ -23,7 +23,7 @@ pub enum Effect {
     PreparedAhead(Made),
     /// The client's Parse defined this name, and the server has the statement.
     Named(Box<[u8]>, Made),
-    /// The client's Parse defined this name for a statement that the server had already.
+    /// The client's Parse defined this name for a statement that the server had already, or has under this very name.
     NamedKnown(Box<[u8]>),
     /// The client closed this name, which meant the statement.
     Closed(Box<[u8]>, Arc<Statement>),

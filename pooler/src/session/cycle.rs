@@ -327,6 +327,9 @@ impl Session {
             self.begin_anew(&mut relay, member, errand);
             return Ok(Served::Done);
         }
+        if matches!(release, Release::Stopped(Stop::EndedItself(_))) {
+            self.deliver(&mut relay).await?;
+        }
         let can_speak = !relay.is_mid_reply();
         if is_loss(&release) && !relay.is_cut() {
             // The client has heard nothing since the BEGIN that we sent for it.
@@ -712,7 +715,11 @@ const fn is_useless(release: &Release) -> bool {
     matches!(
         release,
         Release::Stopped(
-            Stop::ServerViolation(_) | Stop::ServerFraming(_) | Stop::OursFailed(_) | Stop::Misrouted(_)
+            Stop::ServerViolation(_)
+                | Stop::ServerFraming(_)
+                | Stop::OursFailed(_)
+                | Stop::Misrouted(_)
+                | Stop::EndedItself(_)
         )
     )
 }
@@ -720,6 +727,7 @@ const fn is_useless(release: &Release) -> bool {
 fn end_of(stop: &Stop) -> End {
     match stop {
         Stop::ClientLeft => End::ClientLeft,
+        Stop::EndedItself(_) => End::ServerEnded,
         Stop::ClientLost(error) => End::ClientLost(error.kind()),
         Stop::Violation(violation) => End::Violation(violation.to_string()),
         Stop::ServerLeft

@@ -201,6 +201,8 @@ pub fn of_stop(stop: &Stop) -> Option<Refusal> {
         | Stop::ServerCut
         | Stop::ServerViolation(_)
         | Stop::ServerFraming(_) => Refusal::ServerLost,
-        Stop::OursFailed(body) | Stop::Misrouted(body) => Refusal::Server(body.clone()),
+        Stop::OursFailed(body) | Stop::Misrouted(body) | Stop::EndedItself(body) => {
+            Refusal::Server(body.clone())
+        }
     })
 }
