@@ -122,7 +122,7 @@ fn admit(set: &mut Vec<Entry>, entry: Entry) {
 }
 
 /// A hash for finding texts, eight bytes at a time. Texts that collide only push each other out.
-fn hash(text: &[u8]) -> u64 {
+pub(crate) fn hash(text: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(FACTOR);
     let mut hash = text.len() as u64;

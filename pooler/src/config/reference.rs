@@ -141,6 +141,8 @@ pub const TLS_MODES: Kind =
 const TLS_VERSIONS: Kind = Kind::Word(&["1.2", "1.3"]);
 /// How TLS begins.
 const TLS_NEGOTIATION: Kind = Kind::Word(&["postgres", "direct"]);
+/// What is told of a commit that was not answered.
+const COMMIT_OUTCOMES: Kind = Kind::Word(&["unknown", "resolve", "resolve-all"]);
 /// Pool modes.
 const ROUTES: Kind = Kind::Word(&["auto", "primary", "standby"]);
 /// Where a transaction begins that may write.
@@ -328,6 +330,9 @@ pub const GLOBAL: &[Setting] = &[
     live("routing.prefer_zone", Kind::Text, Unset("none"), "",
         "The zone that this process is in: standbys elsewhere serve reads only while none in it will do."),
 
+    live("commit_outcome", COMMIT_OUTCOMES, Value("unknown"), "",
+        "What a client is told whose server is lost before its COMMIT is answered: that the outcome is unknown (08007), or the outcome, which the next primary knows (resolve). With resolve-all that holds of single statements that change rows, too."),
+
     live("timeouts.login", Kind::Duration, Value("60s"), "client_login_timeout",
         "From accept to the end of the login."),
     live("timeouts.query_wait", Kind::DurationOrOff, Value("30s"), "query_wait_timeout",
@@ -448,6 +453,8 @@ pub const DATABASE: &[Setting] = &[
         "Secret of `user`."),
     live("password_file", Kind::Path, Unset("none"), "",
         "File that holds the secret of `user`."),
+    live("commit_outcome", COMMIT_OUTCOMES, Unset("the setting of the same name"), "",
+        "Instead of `commit_outcome`."),
     live("pool_mode", POOL_MODES, Unset("`pool.mode`"), "pool_mode",
         "Instead of `pool.mode`."),
     live("pool_size", SOME, Unset("`pool.size`"), "pool_size",
@@ -513,6 +520,8 @@ pub const USER: &[Setting] = &[
         "Several secrets of which any will do, for changing them one by one."),
     live("password_file", Kind::Path, Unset("none"), "",
         "File that holds the secret."),
+    live("commit_outcome", COMMIT_OUTCOMES, Unset("that of the database"), "",
+        "Instead of the database's `commit_outcome`."),
     live("pool_mode", POOL_MODES, Unset("that of the database"), "pool_mode",
         "Instead of the database's and `pool.mode`."),
     live("pool_size", SOME, Unset("that of the database"), "pool_size",

@@ -391,6 +391,28 @@ impl Consistency {
     }
 }
 
+/// What a client is told whose server is lost before its commit is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CommitOutcome {
+    /// That the outcome is unknown.
+    #[default]
+    Unknown,
+    /// The outcome of its COMMIT, which the next primary knows.
+    Resolve,
+    /// The same of statements outside of transactions too.
+    ResolveAll,
+}
+
+impl CommitOutcome {
+    /// The outcome that this word of the settings asks for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [("unknown", Self::Unknown), ("resolve", Self::Resolve), ("resolve-all", Self::ResolveAll)]
+            .into_iter()
+            .find_map(|(known, outcome)| word.eq_ignore_ascii_case(known).then_some(outcome))
+    }
+}
+
 /// Which host statements go to, for databases with several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoutingSettings {
@@ -446,6 +468,8 @@ pub struct RoutingOverrides {
 pub struct PoolSettings {
     /// When a server connection goes back.
     pub mode: PoolMode,
+    /// What is told of a commit that was not answered.
+    pub commit_outcome: CommitOutcome,
     /// Server connections at most.
     pub size: usize,
     /// Server connections kept open even when idle, once the pool has been used.
@@ -487,6 +511,8 @@ pub struct PoolSettings {
 pub struct PoolOverrides {
     /// See [`PoolSettings::mode`].
     pub mode: Option<PoolMode>,
+    /// See [`PoolSettings::commit_outcome`].
+    pub commit_outcome: Option<CommitOutcome>,
     /// See [`PoolSettings::size`].
     pub size: Option<usize>,
     /// See [`PoolSettings::min_size`].

@@ -2,7 +2,7 @@
 
 use super::outbox::Outbox;
 use super::plan::Planned;
-use super::{ClientSide, MOST_OWED, Relay, Shared, Stop, Violation};
+use super::{ClientSide, Commit, MOST_OWED, Relay, Shared, Stop, Violation};
 use crate::notify::Gate;
 use crate::server::connection::{Effect, ServerConnection};
 use crate::stream::Buffer;
@@ -27,7 +27,7 @@ pub(super) struct Upstream {
     /// There is something behind it, and whoever drives the relay decides where that goes.
     pub(super) parted: bool,
     /// So much is owed that the server was asked for the replies that it holds back.
-    asked: bool,
+    pub(super) asked: bool,
     /// Nothing more of the client's is planned before the server has answered: what was planned decides what the rest
     /// means.
     pub(super) barrier: bool,
@@ -81,6 +81,7 @@ impl Relay {
         if self.replay.is_due() && server.queue.is_settled() {
             self.send_again(client, shared);
         }
+        self.close_statement(client, server);
         // What is ours and what the client sent leave in one write.
         let planned = !self.up.out.is_under_way() && self.plan_input(client, server, shared)?;
         if !self.up.out.is_empty() {
@@ -173,6 +174,9 @@ impl Relay {
                 self.up.piece -= count;
                 self.up.out.pass(count);
                 continue;
+            }
+            if self.commit == Commit::Open {
+                break;
             }
             if self.confined && self.up.ended > 0 {
                 if !server.queue.is_settled() || server.status == TransactionStatus::Idle {

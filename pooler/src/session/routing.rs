@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::batch::{Batch, Defaults, Tie, first_batch};
+use super::deferral::begins_with;
 use super::services::Services;
 use crate::config::settings::{Consistency, PoolMode, Route, RoutingSettings};
 use crate::ids::{HostId, PoolHost, PoolKey};
@@ -443,7 +444,7 @@ impl Shown {
 /// Reads the body of a simple query that is a `SHOW` of ours and nothing else.
 pub(super) fn shown(body: &[u8]) -> Option<Shown> {
     const LONGEST: usize = 60;
-    if body.len() > LONGEST || !body.trim_ascii_start().first()?.eq_ignore_ascii_case(&b's') {
+    if body.len() > LONGEST || !begins_with(body, &["show"]) {
         return None;
     }
     let text = std::str::from_utf8(body.strip_suffix(b"\0")?).ok()?.trim();

@@ -21,8 +21,9 @@ use super::finding::{Finding, Problems, Source};
 use super::raw::{Manners, Raw};
 use super::reference::{GLOBAL, Setting};
 use super::settings::{
-    ClientTls, DatabaseSettings, HostAddress, Keepalive, Limits, Listen, LogSettings, PoolMode, PoolSettings,
-    Route, RoutingSettings, ServerTls, Settings, Timeouts, TlsMode, TlsVersion, UserSettings,
+    ClientTls, CommitOutcome, DatabaseSettings, HostAddress, Keepalive, Limits, Listen, LogSettings,
+    PoolMode, PoolSettings, Route, RoutingSettings, ServerTls, Settings, Timeouts, TlsMode, TlsVersion,
+    UserSettings,
 };
 use reader::Reader;
 pub(super) use reader::resolve;
@@ -324,6 +325,7 @@ fn pool_mode(word: Option<&str>) -> Option<PoolMode> {
 fn pool(reader: &mut Reader<'_>) -> PoolSettings {
     let pool = PoolSettings {
         mode: pool_mode(reader.word("pool.mode")).unwrap_or_default(),
+        commit_outcome: reader.word("commit_outcome").and_then(CommitOutcome::from_word).unwrap_or_default(),
         size: reader.count("pool.size"),
         min_size: reader.count("pool.min_size"),
         reserve_size: reader.count("pool.reserve_size"),
