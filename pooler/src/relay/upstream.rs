@@ -24,6 +24,8 @@ pub(super) struct Upstream {
     pub(super) ended: u32,
     /// Something was sent behind the first of them.
     pub(super) beyond: bool,
+    /// There is something behind it, and whoever drives the relay decides where that goes.
+    pub(super) parted: bool,
     /// So much is owed that the server was asked for the replies that it holds back.
     pub(super) asked: bool,
     /// Nothing more of the client's is planned before the server has answered: what was planned decides what the rest
@@ -184,6 +186,14 @@ impl Relay {
             }
             if self.confined && self.up.ended > 0 {
                 if !server.queue.is_settled() || server.status == TransactionStatus::Idle {
+                    break;
+                }
+                if self.parts
+                    && server.status == TransactionStatus::InTransaction
+                    && client.state.pins.is_empty()
+                    && rest.first() != Some(&frontend::TERMINATE)
+                {
+                    self.up.parted = true;
                     break;
                 }
                 // The transaction goes on where it is.
