@@ -426,8 +426,14 @@ pub struct RoutingSettings {
     pub max_lag: Option<Duration>,
     /// The same in bytes of log.
     pub max_lag_bytes: Option<usize>,
+    /// Where a READ COMMITTED transaction is until its first write: the primary, or a standby.
+    pub transaction_reads: Route,
     /// Shares of the hosts; 1 for those that are not named.
     pub weights: Vec<(HostAddress, f64)>,
+    /// Where hosts are.
+    pub zones: Vec<(HostAddress, String)>,
+    /// Standbys elsewhere serve only while none in this zone will do.
+    pub prefer_zone: Option<String>,
 }
 
 impl Default for RoutingSettings {
@@ -438,7 +444,10 @@ impl Default for RoutingSettings {
             wait: Duration::from_millis(50),
             max_lag: Some(Duration::from_secs(10)),
             max_lag_bytes: None,
+            transaction_reads: Route::Primary,
             weights: Vec::new(),
+            zones: Vec::new(),
+            prefer_zone: None,
         }
     }
 }
@@ -450,6 +459,8 @@ pub struct RoutingOverrides {
     pub route: Option<Route>,
     /// See [`RoutingSettings::consistency`].
     pub consistency: Option<Consistency>,
+    /// See [`RoutingSettings::transaction_reads`].
+    pub transaction_reads: Option<Route>,
 }
 
 /// What is true of each pool.

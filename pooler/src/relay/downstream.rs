@@ -31,6 +31,8 @@ pub(super) struct Downstream {
     pub(super) piece: usize,
     /// What happens to them.
     piece_dropped: bool,
+    /// More of the server's has been asked for: the task is woken when it is there.
+    pub(super) awaited: bool,
     /// The client has been told something.
     pub(super) told: bool,
     /// It is clear that a standby serves the batch.
@@ -62,16 +64,34 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Poll<Result<(), Stop>> {
-        if !self.down.out.is_empty() {
-            self.down.told = true;
-            let drained = self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut());
-            ready!(drained).map_err(Stop::ClientLost)?;
-            return Poll::Ready(Ok(()));
+        loop {
+            if !self.down.out.is_empty() {
+                self.down.told = true;
+                let drained = self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut());
+                ready!(drained).map_err(Stop::ClientLost)?;
+                return Poll::Ready(Ok(()));
+            }
+            if self.walk_input(client, server, shared)? || self.answer_alone(client, server, shared) {
+                if self.down.out.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            if self.down.held {
+                return Poll::Pending;
+            }
+            ready!(self.poll_more(cx, server, shared))?;
         }
-        if self.walk_input(client, server, shared)? || self.answer_alone(client, server, shared) {
-            return Poll::Ready(Ok(()));
-        }
-        if self.down.held {
+    }
+
+    /// Reads from the server. Pending when nothing is there, and for the rest of this poll: the task is woken.
+    fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Poll<Result<(), Stop>> {
+        if std::mem::replace(&mut self.down.awaited, true) {
             return Poll::Pending;
         }
         if self.down.input.is_none() {
@@ -81,7 +101,10 @@ impl Relay {
         input.grow();
         match ready!(server.stream.poll_read(cx, input)).map_err(Stop::ServerLost)? {
             0 => Poll::Ready(Err(Stop::ServerLeft)),
-            _ => Poll::Ready(Ok(())),
+            _ => {
+                self.down.awaited = false;
+                Poll::Ready(Ok(()))
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 mod commit;
 mod downstream;
 mod gate;
+mod gist;
 mod listening;
 mod naming;
 mod outbox;
@@ -39,6 +40,7 @@ use thiserror::Error;
 
 pub use commit::{Commit, Resolve};
 pub(crate) use gate::is_lasting;
+pub use gist::{Gist, Harmless};
 pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
@@ -99,6 +101,8 @@ pub struct Shared {
     pub desk: Rc<Desk>,
     /// What queries of one shape come to.
     pub shapes: Shapes,
+    /// Texts that do nothing to their session.
+    pub harmless: Harmless,
 }
 
 /// Limits that the relay holds clients to.
@@ -193,6 +197,8 @@ pub struct Relay {
     pub keep: bool,
     /// It leads to a standby: what comes behind the batch may have to go elsewhere, so it is not sent.
     pub confined: bool,
+    /// It stops where the client goes on with the transaction, which may be elsewhere.
+    pub parts: bool,
     /// Nothing is told to the client before it is clear that the standby can serve the batch.
     pub guess: bool,
     /// Told when the server is ready after something that may have written, before the client is; and the clock.
@@ -307,6 +313,7 @@ impl Relay {
         Self {
             keep,
             confined: false,
+            parts: false,
             guess: false,
             clock: None,
             acknowledged: 0,
@@ -361,11 +368,16 @@ impl Relay {
         if let Some(listener) = &client.listener {
             listener.register(cx);
         }
+        (self.up.awaited, self.down.awaited) = (false, false);
         loop {
             let sent = self.poll_upstream(cx, client, server, shared)?;
             let received = self.poll_downstream(cx, client, server, shared)?;
             if self.deliver_notifications(client, server)? {
                 continue;
+            }
+            if self.up.parted && self.is_drained() {
+                self.rest(client, shared);
+                return Poll::Ready(Ok(()));
             }
             if self.is_at_rest(server) {
                 if client.state.has_question() && !self.keep && self.ask(client, server, shared) {
@@ -462,6 +474,24 @@ impl Relay {
     #[must_use]
     pub const fn is_beyond(&self) -> bool {
         self.up.beyond
+    }
+
+    /// Whether it has stopped before a batch of the transaction that the first one began or belongs to.
+    #[must_use]
+    pub const fn has_parted(&self) -> bool {
+        self.up.parted
+    }
+
+    /// Whether the server owes nothing, nothing is on its way, and nothing was sent that ties the transaction to it.
+    #[must_use]
+    pub fn may_part(&self, client: &ClientSide, server: &ServerConnection) -> bool {
+        self.parts
+            && server.status == TransactionStatus::InTransaction
+            && server.queue.is_settled()
+            && client.state.pins.is_empty()
+            && !self.up.beyond
+            && !self.is_mid_message()
+            && self.down.out.is_empty()
     }
 
     /// Whether the client has part of a message whose rest will not come.

@@ -3,15 +3,15 @@
 //! Names of statements are replaced here; nothing else of a message is copied. Where a server cannot have what
 //! the message needs, it is made to answer with its own error rather than with another client's statement.
 
+use super::gist::Gist;
 use super::naming::{self, Renamed};
 use super::{ClientSide, Relay, Resolve, Shared, Stop, Violation, undo};
 use crate::pins::PinReason;
 use crate::server::connection::{Doubt, Effect, ServerConnection, UnnamedOwner};
-use crate::shapes::Shape;
 use crate::statements::{About, Deed, Form, Presence, Statement, StatementKey};
 use hawser_sql_router::calls::{Ask, Sequences};
 use hawser_sql_router::effects::{self, Effect as SqlEffect, Effects};
-use hawser_sql_router::ending::{self, Ending};
+use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
 use hawser_wire::frame::{HEADER_LENGTH, Header, c_string};
@@ -19,7 +19,6 @@ use hawser_wire::frontend::{self as message, Target};
 use hawser_wire::reply_queue::{Fate, Request};
 use hawser_wire::tag::frontend;
 use std::num::NonZeroU32;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// What became of a message.
@@ -130,14 +129,15 @@ impl Relay {
     ) -> Planned {
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let whole = body.len() == header.body;
-        let ending = ending::of_text(text);
+        let harmless = if whole { shared.harmless.gist(self.pool, text, &shared.shapes) } else { None };
+        let effects = if harmless.is_some() { None } else { effects::of_text(text) };
+        let gist = harmless.unwrap_or_else(|| Gist::of(self.pool, text, &shared.shapes));
         if self.resolve != Resolve::Nothing
-            && ending == Some(Ending::Commit)
+            && gist.ending == Some(Ending::Commit)
             && self.holds_commit(true, client, server, shared)
         {
             return Planned::NotYet;
         }
-        let effects = effects::of_text(text);
         if let Some(effects) = &effects {
             self.lay_open(effects, client, server);
         }
@@ -166,9 +166,9 @@ impl Relay {
                 }
             }
         }
-        self.note_ending(ending);
-        if let Some(shape) = shared.shapes.of(self.pool, text) {
-            self.batch.shape.call(&shape);
+        self.note_ending(gist.ending);
+        if let Some(shape) = &gist.shape {
+            self.batch.shape.call(shape);
         }
         client.unnamed.statement = None;
         server.unnamed = None;
@@ -373,26 +373,20 @@ impl Relay {
         let renamed = self.rename_parse(parse.text, client, server, shared);
         let text = renamed.as_ref().map_or(parse.text, |renamed| &renamed.text);
         if parse.name.is_empty() {
-            let shape = shared.shapes.of(self.pool, parse.text);
-            match &renamed {
-                None => {
-                    self.remember_unnamed(text, parse.types, Deed::of_text(text), shape, client, server);
-                    self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
-                }
-                Some(renamed) => {
-                    self.remember_unnamed(
-                        text,
-                        parse.types,
-                        Some(renamed.deed.clone()),
-                        shape,
-                        client,
-                        server,
-                    );
-                    self.up.out.skip(header.total());
-                    self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
-                    owe(Request::Parse, Fate::Forward, Some(Effect::Unnamed), client, server);
-                }
-            }
+            let Some(renamed) = &renamed else {
+                let harmless = shared.harmless.gist(self.pool, text, &shared.shapes);
+                let deed = if harmless.is_some() { None } else { Deed::of_text(text) };
+                let gist = harmless.unwrap_or_else(|| Gist::of(self.pool, text, &shared.shapes));
+                self.remember_unnamed(text, parse.types, deed, gist, client, server);
+                self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
+                return Ok(Planned::Yes);
+            };
+            let gist = Gist::of(self.pool, parse.text, &shared.shapes);
+            let deed = Some(renamed.deed.clone());
+            self.remember_unnamed(text, parse.types, deed, gist, client, server);
+            self.up.out.skip(header.total());
+            self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
+            owe(Request::Parse, Fate::Forward, Some(Effect::Unnamed), client, server);
             return Ok(Planned::Yes);
         }
         self.up.out.skip(header.total());
@@ -494,7 +488,7 @@ impl Relay {
         text: &[u8],
         types: &[u8],
         deed: Option<Arc<Deed>>,
-        shape: Option<Rc<Shape>>,
+        gist: Gist,
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
@@ -509,8 +503,8 @@ impl Relay {
         kept.rest.push(0);
         kept.rest.extend_from_slice(types);
         kept.deed = deed;
-        kept.ending = ending::of_text(text);
-        kept.shape = shape;
+        kept.ending = gist.ending;
+        kept.shape = gist.shape;
         server.unnamed =
             Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }

@@ -49,6 +49,7 @@ impl Scene {
             proven: Proven::default(),
             desk: Desk::new(crate::ids::WorkerId(0), crate::mailbox::Mailboxes::new(vec![])),
             shapes: crate::shapes::Shapes::new(10),
+            harmless: super::Harmless::default(),
         };
         let settings = shared.local.interner.intern(ParameterSet::default());
         let client = ClientSide {

@@ -24,11 +24,15 @@ pub(super) struct Upstream {
     pub(super) ended: u32,
     /// Something was sent behind the first of them.
     pub(super) beyond: bool,
+    /// There is something behind it, and whoever drives the relay decides where that goes.
+    pub(super) parted: bool,
     /// So much is owed that the server was asked for the replies that it holds back.
     pub(super) asked: bool,
     /// Nothing more of the client's is planned before the server has answered: what was planned decides what the rest
     /// means.
     pub(super) barrier: bool,
+    /// More of the client's has been asked for: the task is woken when it is there.
+    pub(super) awaited: bool,
     /// The next message has to wait for the server.
     held: bool,
     /// What the client's next message waits for.
@@ -107,6 +111,9 @@ impl Relay {
         if self.confined && client.input.as_ref().is_some_and(|input| input.len() >= BLOCK) {
             return Poll::Pending;
         }
+        if std::mem::replace(&mut self.up.awaited, true) {
+            return Poll::Pending;
+        }
         if client.input.is_none() {
             ready!(client.stream.poll_readable(cx)).map_err(Stop::ClientLost)?;
         }
@@ -115,6 +122,7 @@ impl Relay {
         match ready!(client.stream.poll_read(cx, input)).map_err(Stop::ClientLost)? {
             0 => Poll::Ready(Err(Stop::ClientLeft)),
             count => {
+                self.up.awaited = false;
                 self.traffic.received += count as u64;
                 Poll::Ready(Ok(()))
             }
@@ -178,6 +186,14 @@ impl Relay {
             }
             if self.confined && self.up.ended > 0 {
                 if !server.queue.is_settled() || server.status == TransactionStatus::Idle {
+                    break;
+                }
+                if self.parts
+                    && server.status == TransactionStatus::InTransaction
+                    && client.state.pins.is_empty()
+                    && rest.first() != Some(&frontend::TERMINATE)
+                {
+                    self.up.parted = true;
                     break;
                 }
                 // The transaction goes on where it is.

@@ -7,7 +7,7 @@ use super::loss::{Aftermath, Answer, Circumstances, Then, aftermath};
 use super::notes::{Spent, Watch};
 use super::outcome::Outcome;
 use super::refusal::{self, Refusal};
-use super::routing::{Errand, Proof};
+use super::routing::{BEGIN_EARLY, Errand, Proof};
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::config::settings::{CommitOutcome, PoolMode};
 use crate::mailbox::Drain;
@@ -73,15 +73,38 @@ impl Session {
                 Linked::Refused => return Ok(()),
                 Linked::Elsewhere => Served::Again,
             };
-            while let Served::Lingers(member) = served {
-                errand = Errand::new(self.pool.clone());
-                served = self.relay(member, &mut errand, since).await?;
-            }
-            match served {
-                Served::Done | Served::Lingers(_) => return Ok(()),
-                Served::Again => errand.fail(),
+            loop {
+                served = match served {
+                    Served::Lingers(member) => {
+                        errand = Errand::new(self.pool.clone());
+                        self.relay(member, &mut errand, since).await?
+                    }
+                    Served::Parted(member) => match self.goes_on(&errand) {
+                        Some(next) => {
+                            errand = next;
+                            self.relay(member, &mut errand, Instant::now()).await?
+                        }
+                        None => {
+                            errand = self.leave_standby(member, &errand);
+                            break;
+                        }
+                    },
+                    Served::Done => return Ok(()),
+                    Served::Again => {
+                        errand.fail();
+                        break;
+                    }
+                }
             }
         }
+    }
+
+    /// A transaction that only read on a standby begins anew elsewhere, with the batch that has come.
+    fn leave_standby(&mut self, member: Box<Member>, errand: &Errand) -> Errand {
+        let needs_reset = self.client.state.has_question() || member.server.listens;
+        errand.pool.recover(member, None, needs_reset);
+        self.deferred = errand.early.as_ref().map(|early| Deferred::Begun(early.begin.clone()));
+        Errand::new(self.pool.clone())
     }
 
     /// Waits until a standby has seen enough, or the batch goes to the primary.
@@ -262,12 +285,13 @@ impl Session {
         relay.confined = errand.standby.is_some();
         relay.guess = errand.is_guess();
         relay.reads = errand.only_reads();
+        relay.parts = errand.is_early();
         relay.resolve = resolve(plan.commit_outcome, errand);
         if let Some(routing) = self.routing.as_ref().filter(|_| errand.standby.is_none()) {
             relay.clock = Some(routing.write_clock());
         }
         self.begin_errand(errand, since);
-        let begun = self.prepare(&mut relay, &mut member);
+        let begun = self.prepare(&mut relay, &mut member, errand);
         self.handle.set_place(Place::Linked(CancelTarget {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
@@ -277,11 +301,12 @@ impl Session {
             pool: pool.clone(),
         }));
         let mut watch = self.note_begin(&pool, &mut relay, &member, since);
+        watch.since = errand.early.as_ref().map_or(since, |early| early.since);
         let release =
             poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &pool, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
         self.note_end(&pool, &mut relay, &member, &mut watch);
-        self.end_errand(errand, since, relay.acknowledged);
+        self.end_errand(errand, since, &relay);
         if relay.acknowledged > 0 {
             pool.note_write();
         }
@@ -289,6 +314,9 @@ impl Session {
         let state = &self.client.state;
         let needs_reset =
             relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
+        if settled && relay.has_parted() {
+            return Ok(Served::Parted(member));
+        }
         if settled {
             if self.client.state.lingers() && Box::pin(self.speaks_soon(since)).await {
                 return Ok(Served::Lingers(member));
@@ -300,6 +328,10 @@ impl Session {
         if may_run_again(&release, errand, begun.is_some()) && relay.is_replayable() {
             self.take_back(&mut relay, member, errand, begun, &release);
             return Ok(Served::Again);
+        }
+        if is_loss(&release) && relay.may_part(&self.client, &member.server) {
+            self.begin_anew(&mut relay, member, errand);
+            return Ok(Served::Done);
         }
         if matches!(release, Release::Stopped(Stop::EndedItself(_))) {
             self.deliver(&mut relay).await?;
@@ -329,6 +361,12 @@ impl Session {
         if let Some(kept) = &errand.kept {
             self.put_back(kept);
         }
+        if errand.is_early()
+            && matches!(release, Release::Stopped(Stop::OursFailed(_)))
+            && let Some(routing) = &mut self.routing
+        {
+            routing.give_up_early();
+        }
         self.deferred = begun.map(Deferred::Begun);
         if let Release::Stopped(Stop::Misrouted(refusal)) = release {
             self.learn(errand, refusal);
@@ -337,6 +375,15 @@ impl Session {
             errand.pool.report_loss(member.origin);
             errand.pool.discard(member, Discard::Lost);
         }
+    }
+
+    /// The standby is lost on which a transaction only read, between two of its batches: nobody need know.
+    fn begin_anew(&mut self, relay: &mut Relay, mut member: Box<Member>, errand: &Errand) {
+        relay.abandon(&mut self.client, &mut member.server);
+        self.client.lose_server(false);
+        self.deferred = errand.early.as_ref().map(|early| Deferred::Begun(early.begin.clone()));
+        errand.pool.report_loss(member.origin);
+        errand.pool.discard(member, Discard::Lost);
     }
 
     /// The server connection is lost, and the session goes on.
@@ -405,13 +452,16 @@ impl Session {
 
     /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
     /// The BEGIN, if it begins a transaction.
-    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) -> Option<Box<str>> {
+    fn prepare(&mut self, relay: &mut Relay, member: &mut Member, errand: &Errand) -> Option<Box<str>> {
         let server = &mut member.server;
         relay.prepend_settings(&self.client, server);
-        match self.deferred.take()? {
+        let early = errand.early.as_ref().filter(|_| errand.is_early());
+        let Some(deferred) = self.deferred.take() else { return early.map(|early| early.begin.clone()) };
+        match deferred {
             Deferred::Lost => None,
             Deferred::Begun(begin) => {
-                relay.prepend(server, &begin, Effect::Ours);
+                let text = if early.is_some() { BEGIN_EARLY } else { &begin };
+                relay.prepend(server, text, Effect::Ours);
                 Some(begin)
             }
             Deferred::Failed(begin) => {
@@ -651,6 +701,8 @@ enum Served {
     Again,
     /// The client goes on with the server connection.
     Lingers(Box<Member>),
+    /// The client goes on with its transaction, which is on a standby and need not stay there.
+    Parted(Box<Member>),
 }
 
 /// Whether a batch may run again whose relay ended like this, provided that the client has heard nothing.

@@ -100,6 +100,7 @@ impl Scene {
             proven: Default::default(),
             desk: crate::notify::Desk::new(WorkerId(0), Mailboxes::new(vec![])),
             shapes: crate::shapes::Shapes::new(10),
+            harmless: crate::relay::Harmless::default(),
         });
         let surroundings = Surroundings {
             worker: WorkerId(0),
