@@ -5,11 +5,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hawser::scratch::StopMode;
 use hawser_tests::crowd::{self, Allowed, Crowd, Found, NOTHING, TABLE, UNDER_WAY};
-use hawser_tests::{Ensemble, wait_until};
+use hawser_tests::raw::messages::query;
+use hawser_tests::raw::{Backend, Client};
+use hawser_tests::{Config, Ensemble, wait_until};
 
 /// A primary whose commits wait for one of two standbys.
 fn ensemble(outcome: &str) -> Ensemble {
@@ -120,9 +122,7 @@ fn both_standbys_are_lost_and_come_back() {
         ensemble.wait_for(host, "host is down");
     }
     // Commits wait for a standby, and reads are at the primary.
-    let mut reader = ensemble.client();
-    let port = ensemble.hosts[0].port().to_string();
-    assert_eq!(reader.value("SELECT inet_server_port()"), port);
+    assert_eq!(ensemble.client().value(WHERE), "primary");
     let ups = ups(&ensemble);
     for host in [1, 2] {
         ensemble.hosts[host].start_again().unwrap();
@@ -155,4 +155,58 @@ fn hawser_is_killed_in_the_middle_of_a_failover() {
     crowd.wait_for_writes();
     let allowed = Allowed { losses: 1, ..UNDER_WAY };
     check(&ensemble, crowd, primary, allowed, Some(promoted));
+}
+
+/// A read that tells where it runs.
+const WHERE: &str =
+    "/* hawser: standby */ SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END";
+
+/// A primary with one standby, from which one client reads.
+fn read_ensemble(change: impl FnOnce(Config) -> Config) -> (Ensemble, Client) {
+    let ensemble = Ensemble::new(1, |config| change(config.set("timeouts.hold", "\"1s\"")));
+    let mut client = ensemble.client();
+    wait_until("reads go to the standby", || client.value(WHERE) == "standby");
+    (ensemble, client)
+}
+
+#[test]
+fn standbys_do_not_grow_too_old_to_be_read_while_there_is_no_primary() {
+    let (mut ensemble, mut client) = read_ensemble(|config| config.set("routing.max_lag", "\"1s\""));
+    ensemble.hosts[0].kill9().unwrap();
+    ensemble.hawser.wait_for_log("no primary");
+    let lost = Instant::now();
+    while lost.elapsed() < Duration::from_secs(3) {
+        assert_eq!(client.value(WHERE), "standby");
+    }
+}
+
+#[test]
+fn a_host_that_was_promoted_and_takes_no_writes_yet_is_read() {
+    let (mut ensemble, mut client) = read_ensemble(|config| config);
+    let next = &ensemble.hosts[1];
+    next.psql("ALTER SYSTEM SET default_transaction_read_only = on").unwrap();
+    next.psql("SELECT pg_reload_conf()").unwrap();
+    ensemble.hosts[0].kill9().unwrap();
+    ensemble.hosts[1].promote().unwrap();
+    ensemble.hawser.wait_for_log("takes no writes yet");
+    for _ in 0..20 {
+        assert_eq!(client.value(WHERE), "primary");
+    }
+    assert_eq!(client.error("CREATE TABLE t (i int)").sqlstate(), "57P03");
+}
+
+#[test]
+fn a_read_that_waits_for_a_primary_is_served_by_a_standby_that_comes_back() {
+    let change = |config: Config| config.set("timeouts.hold", "\"1m\"").set("routing.max_lag", "\"0\"");
+    let (mut ensemble, mut client) = read_ensemble(change);
+    client.set_patience(Duration::from_secs(60));
+    ensemble.hosts[1].kill9().unwrap();
+    ensemble.wait_for(1, "host is down");
+    ensemble.hosts[0].kill9().unwrap();
+    ensemble.hawser.wait_for_log("no primary");
+    client.send(&query(WHERE));
+    ensemble.hosts[1].start_again().unwrap();
+    let said = client.read_until_ready();
+    let row = said.iter().find(|message| message.tag == b'D').map(Backend::first);
+    assert_eq!(row.as_deref(), Some("standby"), "{said:?}");
 }
