@@ -16,6 +16,7 @@ mod idle;
 pub mod login;
 mod loss;
 mod notes;
+mod outward;
 pub mod refusal;
 mod replication;
 mod routing;
