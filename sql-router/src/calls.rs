@@ -36,6 +36,8 @@ pub struct Calls {
     pub sequences: Sequences,
     /// It seeds the session's random numbers.
     pub seeds: bool,
+    /// It ends a server process.
+    pub terminates: bool,
 }
 
 /// The calls in one statement.
@@ -153,6 +155,10 @@ impl Calls {
                     Ask::No
                 }
                 "pg_notify" => Ask::No,
+                "pg_terminate_backend" => {
+                    self.terminates = true;
+                    Ask::No
+                }
                 "set_config" => Ask::Always,
                 _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => {
                     if name.contains("_xact_") { Ask::No } else { Ask::Always }

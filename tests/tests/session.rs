@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use hawser_tests::raw::messages::{bind, describe, execute, extended, parse, query, sync};
+use hawser_tests::raw::messages::{bind, close, describe, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client, tags};
 use hawser_tests::{Site, cluster, is_direct, wait_until};
 
@@ -111,6 +111,44 @@ fn a_session_that_looks_for_its_statements_finds_them() {
     site.others_are_well();
     assert_eq!(rows(&client.query(names)), Vec::<String>::new());
     client.execute("DISCARD ALL");
+    site.others_are_well();
+}
+
+#[test]
+fn a_session_that_looks_finds_what_it_has_parsed_under_its_own_names() {
+    const LOOK: &str = "SELECT name FROM pg_prepared_statements ORDER BY prepare_time";
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute("CREATE TABLE gone (a int)");
+    for (name, text) in [("b", "SELECT 'b'"), ("gone", "TABLE gone"), ("a", "SELECT $1::int + 1")] {
+        client.send(&[parse(name, text), sync()].concat());
+        client.expect("1Z");
+    }
+    disturb(&mut site.client());
+    client.execute("DROP TABLE gone");
+    client.execute("BEGIN");
+    let expected: &[&str] = if is_direct() { &["b", "gone", "a"] } else { &["b", "a"] };
+    assert_eq!(rows(&client.query(LOOK)), expected);
+    client.send(&[parse("c", "SELECT 'c'"), bind("", "a", &[Some("1")]), execute("", 0), sync()].concat());
+    assert_eq!(rows(&client.expect("12DCZ")), ["2"]);
+    client.send(&[close(b'S', "b"), close(b'S', "unknown"), sync()].concat());
+    client.expect("33Z");
+    client.send(&[describe(b'S', "b"), sync()].concat());
+    assert_eq!(sqlstate_of(&client.read_until_ready()), "26000");
+    client.execute("ROLLBACK");
+    assert_eq!(client.value("EXECUTE a(2)"), "3");
+    client.execute("DEALLOCATE ALL");
+    site.others_are_well();
+}
+
+#[test]
+fn a_session_that_ends_its_own_server_process_ends_with_it() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.send(&query("SELECT pg_terminate_backend(pg_backend_pid())"));
+    let last = client.expect_closed();
+    let farewell = last.iter().find(|message| message.tag == b'E').expect("its last words");
+    assert_eq!((farewell.field(b'S'), farewell.sqlstate()), ("FATAL".to_owned(), "57P01".to_owned()));
     site.others_are_well();
 }
 
@@ -289,6 +327,28 @@ fn a_reset_in_a_transaction_goes_back_to_what_the_client_asked_for_at_login() {
     assert_eq!(client.value("SHOW work_mem"), "7MB");
     client.execute("DISCARD ALL");
     assert_eq!(client.value("SHOW app.a"), "mine");
+}
+
+#[test]
+fn who_leaves_its_session_authorization_leaves_its_role_too() {
+    let site = Site::new();
+    let (user, mut client) = (&site.account.user, site.client());
+    client.execute(&format!("SET SESSION AUTHORIZATION \"{user}\""));
+    client.execute(&format!("SET ROLE \"{user}\""));
+    disturb(&mut site.client());
+    assert_eq!(client.value("SHOW role"), *user);
+    client.execute("RESET SESSION AUTHORIZATION");
+    disturb(&mut site.client());
+    assert_eq!(client.value("SHOW role"), "none");
+}
+
+#[test]
+fn a_client_is_told_its_encoding_however_it_writes_it() {
+    let site = Site::new();
+    for written in ["eucjp", "EUC-JP"] {
+        let client = Client::login_with(site.port, &site.account, &[("client_encoding", written)]);
+        assert_eq!(client.parameter("client_encoding"), Some("EUC_JP"), "{written}");
+    }
 }
 
 #[test]

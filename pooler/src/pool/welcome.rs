@@ -65,8 +65,15 @@ impl Pool {
         wanted: Welcoming,
     ) -> Result<Rc<Welcome>, exchange::ExchangeError> {
         let interner = self.surroundings.interner();
-        let settings = interner.intern(ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
+        // A server reports what changes, so it begins where it was at its login.
         let server = &mut member.server;
+        let back = server.change_settings(None, &interner.intern(ParameterSet::default()));
+        if !back.is_empty() {
+            server.tainted = true;
+            simple_query(server, &back).await?;
+            server.tainted = false;
+        }
+        let settings = interner.intern(ParameterSet::from_pairs(wanted.iter().map(|(n, v)| (n, v))));
         let statements = server.change_settings(None, &settings);
         let mut reported: Vec<(String, String)> = Vec::clone(&server.welcome);
         let mut known = ParameterSet::clone(&settings);

@@ -39,15 +39,14 @@ pub(super) fn rename(text: &[u8], effects: Effects, client: &mut ClientSide, sha
     let mut names: SmallVec<[(String, Option<Arc<Statement>>); 2]> = SmallVec::new();
     let mut about: SmallVec<[About; 1]> = SmallVec::new();
     let mut changed = false;
+    // The server has everything under the client's own names.
     let literal = client.state.literal;
-    // In literal mode the server has what PREPARE made under the client's own names.
-    let is_literal = |statement: &Statement| literal && statement.form == Form::Prepare;
     for effect in &effects.statements {
         about.push(match effect {
             Effect::Prepare { name: (name, place), rest } => {
                 let known = look_up(name, &names, client, shared);
                 if let Some(known) = known {
-                    if is_literal(&known) {
+                    if literal {
                         About::Nothing
                     } else {
                         renaming.replace(place, &known);
@@ -73,7 +72,7 @@ pub(super) fn rename(text: &[u8], effects: Effects, client: &mut ClientSide, sha
                     names.push((name.clone(), None));
                 }
                 match known {
-                    Some(known) if is_literal(&known) => About::Nothing,
+                    Some(_) if literal => About::Nothing,
                     Some(known) => {
                         renaming.replace(place, &known);
                         About::Uses(known)

@@ -3,23 +3,22 @@
 //! Names of statements are replaced here; nothing else of a message is copied. Where a server cannot have what
 //! the message needs, it is made to answer with its own error rather than with another client's statement.
 
+use super::gist::Gist;
 use super::naming::{self, Renamed};
-use super::{ClientSide, Relay, Shared, Stop, Violation, undo};
+use super::{ClientSide, Relay, Resolve, Shared, Stop, Violation, undo};
 use crate::pins::PinReason;
 use crate::server::connection::{Doubt, Effect, ServerConnection, UnnamedOwner};
-use crate::shapes::Shape;
 use crate::statements::{About, Deed, Form, Presence, Statement, StatementKey};
 use hawser_sql_router::calls::{Ask, Sequences};
 use hawser_sql_router::effects::{self, Effect as SqlEffect, Effects};
-use hawser_sql_router::ending::{self, Ending};
+use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
-use hawser_wire::frame::{HEADER_LENGTH, Header};
+use hawser_wire::frame::{HEADER_LENGTH, Header, c_string};
 use hawser_wire::frontend::{self as message, Target};
 use hawser_wire::reply_queue::{Fate, Request};
 use hawser_wire::tag::frontend;
 use std::num::NonZeroU32;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// What became of a message.
@@ -39,6 +38,32 @@ enum Meant {
     Undecided,
 }
 
+/// What the server calls a statement.
+enum OnServer<'a> {
+    /// As we do.
+    Ours(ServerName),
+    /// As the client does, on the server connection that it keeps.
+    Clients(&'a [u8]),
+}
+
+impl<'a> OnServer<'a> {
+    fn of(statement: &Statement, name: &'a [u8], client: &ClientSide) -> Self {
+        if client.state.literal { Self::Clients(name) } else { Self::Ours(ServerName::new(statement.id.0)) }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Ours(name) => name.as_bytes(),
+            Self::Clients(name) => name,
+        }
+    }
+
+    /// What a Bind or Describe of it tells by failing. What the client itself has prepared is its own affair.
+    fn bound(&self, statement: &Statement) -> Option<Effect> {
+        matches!(self, Self::Ours(_)).then_some(Effect::Bound(statement.id))
+    }
+}
+
 impl Relay {
     /// Plans one message. `body` is what has arrived of it: all of it where [`super::upstream`] says so.
     pub(super) fn plan_message(
@@ -56,7 +81,7 @@ impl Relay {
             frontend::DESCRIBE => return self.plan_describe(header, body, client, server, shared),
             frontend::CLOSE => self.plan_close(header, body, client, server)?,
             frontend::EXECUTE => return Ok(self.plan_execute(header, body, client, server, shared)),
-            frontend::SYNC => self.forward(header, body, Some(Request::Sync), None, client, server),
+            frontend::SYNC => return Ok(self.plan_sync(header, body, client, server, shared)),
             frontend::FUNCTION_CALL => {
                 self.forward(header, body, Some(Request::FunctionCall), None, client, server);
             }
@@ -89,7 +114,7 @@ impl Relay {
 
     /// Something that may end the transaction is sent. A commit is not forgotten for a later rollback.
     fn note_ending(&mut self, ending: Option<Ending>) {
-        if self.ending != Some(Ending::Commit) && ending.is_some() {
+        if !self.ending.is_some_and(Ending::may_commit) && ending.is_some() {
             self.ending = ending;
         }
     }
@@ -104,7 +129,15 @@ impl Relay {
     ) -> Planned {
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let whole = body.len() == header.body;
-        let effects = effects::of_text(text);
+        let harmless = if whole { shared.harmless.gist(self.pool, text, &shared.shapes) } else { None };
+        let effects = if harmless.is_some() { None } else { effects::of_text(text) };
+        let gist = harmless.unwrap_or_else(|| Gist::of(self.pool, text, &shared.shapes));
+        if self.resolve != Resolve::Nothing
+            && gist.ending == Some(Ending::Commit)
+            && self.holds_commit(true, client, server, shared)
+        {
+            return Planned::NotYet;
+        }
         if let Some(effects) = &effects {
             self.lay_open(effects, client, server);
         }
@@ -124,12 +157,18 @@ impl Relay {
                     return Planned::NotYet;
                 }
                 let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
-                self.forward(header, body, Some(Request::Query), effect, client, server);
+                if whole && self.opens_statement(text, server) {
+                    self.up.out.skip(header.total());
+                    self.open_statement(text, effect, client, server, shared);
+                } else {
+                    self.forward(header, body, Some(Request::Query), effect, client, server);
+                    self.ask_early(text, client, server, shared);
+                }
             }
         }
-        self.note_ending(ending::of_text(text));
-        if let Some(shape) = shared.shapes.of(self.pool, text) {
-            self.batch.shape.call(&shape);
+        self.note_ending(gist.ending);
+        if let Some(shape) = &gist.shape {
+            self.batch.shape.call(shape);
         }
         client.unnamed.statement = None;
         server.unnamed = None;
@@ -192,8 +231,8 @@ impl Relay {
     /// A text that may look for the session's prepared statements by their names finds them: from here on they have
     /// the client's names, on this server only, which the session keeps.
     fn lay_open(&mut self, effects: &Effects, client: &mut ClientSide, server: &mut ServerConnection) {
-        let may_look = effects.looks_at_prepared
-            || effects.ask == Ask::Sampled && client.statements.of_sql().next().is_some();
+        let may_look =
+            effects.looks_at_prepared || effects.ask == Ask::Sampled && client.statements.any_of_sql();
         let possible = !server.queue.is_batch_open() && server.status != TransactionStatus::Failed;
         if !may_look || client.state.literal || self.keep || !possible {
             return;
@@ -201,17 +240,46 @@ impl Relay {
         let begun = is_begun(server);
         self.prepend(server, "DEALLOCATE ALL", Effect::Ours);
         server.statements.clear();
-        for (name, statement) in client.statements.of_sql() {
-            let text = naming::under_its_own_name(name, statement);
-            if begun {
-                // What cannot be made any more must not end the client's transaction.
-                self.prepend(server, &naming::shielded(&text), Effect::Ours);
-            } else {
-                self.prepend(server, &text, Effect::Ahead);
+        for (name, statement) in client.statements.list() {
+            match statement.form {
+                Form::Parse => self.parse_ahead(name, statement, begun, server),
+                Form::Prepare => {
+                    let text = naming::under_its_own_name(name, statement);
+                    if begun {
+                        // What cannot be made any more must not end the client's transaction.
+                        self.prepend(server, &naming::shielded(&text), Effect::Ours);
+                    } else {
+                        self.prepend(server, &text, Effect::Ahead);
+                    }
+                }
             }
         }
         client.state.literal = true;
         client.state.pins.add(PinReason::SqlPrepared);
+    }
+
+    /// Gives the server a statement under the client's name, before anything that the client sends. If it cannot be made
+    /// any more, an open transaction goes on.
+    fn parse_ahead(
+        &mut self,
+        name: &[u8],
+        statement: &Statement,
+        begun: bool,
+        server: &mut ServerConnection,
+    ) {
+        if begun {
+            self.prepend(server, "SAVEPOINT hawser_open", Effect::Ours);
+        }
+        self.up.out.ours(|out| {
+            encode::parse(out, name, &statement.text, &statement.types);
+            out.extend_from_slice(encode::SYNC);
+        });
+        server.queue.push(Request::Parse, Fate::Swallow, Some(Effect::Ahead));
+        server.queue.push(Request::Sync, Fate::Swallow, None);
+        if begun {
+            let back = "ROLLBACK TO SAVEPOINT hawser_open;RELEASE SAVEPOINT hawser_open";
+            self.prepend(server, back, Effect::Ours);
+        }
     }
 
     /// What must be on the server, or must not, before a text is run that names prepared statements. `ahead`: the
@@ -241,6 +309,21 @@ impl Relay {
         }
     }
 
+    fn plan_sync(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Planned {
+        if self.resolve != Resolve::Nothing && self.holds_sync(client, server, shared) {
+            return Planned::NotYet;
+        }
+        self.forward(header, body, Some(Request::Sync), None, client, server);
+        Planned::Yes
+    }
+
     fn plan_execute(
         &mut self,
         header: Header,
@@ -249,7 +332,13 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Planned {
-        let portal = hawser_wire::frame::c_string(body).map(|(portal, _)| portal).unwrap_or_default();
+        if self.commits
+            && self.resolve != Resolve::Nothing
+            && self.holds_commit(false, client, server, shared)
+        {
+            return Planned::NotYet;
+        }
+        let portal = c_string(body).map(|(portal, _)| portal).unwrap_or_default();
         let deed = client.state.of_portal(portal).cloned();
         if let Some(deed) = &deed {
             if deed.needs().any(|needed| is_undecided(needed, server))
@@ -284,26 +373,20 @@ impl Relay {
         let renamed = self.rename_parse(parse.text, client, server, shared);
         let text = renamed.as_ref().map_or(parse.text, |renamed| &renamed.text);
         if parse.name.is_empty() {
-            let shape = shared.shapes.of(self.pool, parse.text);
-            match &renamed {
-                None => {
-                    self.remember_unnamed(text, parse.types, Deed::of_text(text), shape, client, server);
-                    self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
-                }
-                Some(renamed) => {
-                    self.remember_unnamed(
-                        text,
-                        parse.types,
-                        Some(renamed.deed.clone()),
-                        shape,
-                        client,
-                        server,
-                    );
-                    self.up.out.skip(header.total());
-                    self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
-                    owe(Request::Parse, Fate::Forward, Some(Effect::Unnamed), client, server);
-                }
-            }
+            let Some(renamed) = &renamed else {
+                let harmless = shared.harmless.gist(self.pool, text, &shared.shapes);
+                let deed = if harmless.is_some() { None } else { Deed::of_text(text) };
+                let gist = harmless.unwrap_or_else(|| Gist::of(self.pool, text, &shared.shapes));
+                self.remember_unnamed(text, parse.types, deed, gist, client, server);
+                self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
+                return Ok(Planned::Yes);
+            };
+            let gist = Gist::of(self.pool, parse.text, &shared.shapes);
+            let deed = Some(renamed.deed.clone());
+            self.remember_unnamed(text, parse.types, deed, gist, client, server);
+            self.up.out.skip(header.total());
+            self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
+            owe(Request::Parse, Fate::Forward, Some(Effect::Unnamed), client, server);
             return Ok(Planned::Yes);
         }
         self.up.out.skip(header.total());
@@ -313,8 +396,10 @@ impl Relay {
         }
         if let Some(known) = naming::current(parse.name, client, shared) {
             // The server must say that the name is taken, and it is: by the statement that we put there.
-            self.ensure(&known, server);
-            let name = ServerName::new(known.id.0);
+            if !client.state.literal {
+                self.ensure(&known, server);
+            }
+            let name = OnServer::of(&known, parse.name, client);
             self.up.out.ours(|out| encode::parse(out, name.as_bytes(), text, parse.types));
             owe(Request::Parse, Fate::Forward, None, client, server);
             return Ok(Planned::Yes);
@@ -362,6 +447,11 @@ impl Relay {
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
+        if client.state.literal {
+            self.up.out.ours(|out| encode::parse(out, name, &statement.text, &statement.types));
+            let effect = Some(Effect::NamedKnown(name.into()));
+            return owe(Request::Parse, Fate::Forward, effect, client, server);
+        }
         let known = is_there(statement, server) && !is_undecided(statement, server);
         if known && server.status != TransactionStatus::Failed {
             let fate = Fate::Synthesise(encode::PARSE_COMPLETE);
@@ -379,7 +469,7 @@ impl Relay {
     }
 
     /// Gives the server a statement that it lacks, unseen by the client.
-    fn ensure(&mut self, statement: &Arc<Statement>, server: &mut ServerConnection) {
+    pub(super) fn ensure(&mut self, statement: &Arc<Statement>, server: &mut ServerConnection) {
         if is_there(statement, server) {
             return;
         }
@@ -398,7 +488,7 @@ impl Relay {
         text: &[u8],
         types: &[u8],
         deed: Option<Arc<Deed>>,
-        shape: Option<Rc<Shape>>,
+        gist: Gist,
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
@@ -413,8 +503,8 @@ impl Relay {
         kept.rest.push(0);
         kept.rest.extend_from_slice(types);
         kept.deed = deed;
-        kept.ending = ending::of_text(text);
-        kept.shape = shape;
+        kept.ending = gist.ending;
+        kept.shape = gist.shape;
         server.unnamed =
             Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
@@ -471,7 +561,9 @@ impl Relay {
             self.guard_sequences(&deed.effects, client, server);
             self.lay_open(&deed.effects, client, server);
         }
-        self.ensure(&statement, server);
+        if !client.state.literal {
+            self.ensure(&statement, server);
+        }
         Meant::Statement(statement)
     }
 
@@ -491,6 +583,11 @@ impl Relay {
             let kept = client.unnamed.statement.as_ref();
             client.state.bind(portal, kept.and_then(|kept| kept.deed.as_ref()));
             self.note_ending(kept.and_then(|kept| kept.ending));
+            if let Some(kept) = kept
+                && self.resolve != Resolve::Nothing
+            {
+                self.note_bound(kept.ending, c_string(&kept.rest).map_or(&[], |(text, _)| text));
+            }
             self.batch.bound = kept.and_then(|kept| kept.shape.clone());
             self.forward(header, body, Some(Request::Bind), None, client, server);
             return Ok(Planned::Yes);
@@ -502,10 +599,13 @@ impl Relay {
             Meant::Statement(statement) => {
                 client.state.bind(portal, statement.deed.as_ref());
                 self.note_ending(statement.ending);
+                if self.resolve != Resolve::Nothing {
+                    self.note_bound(statement.ending, &statement.text);
+                }
                 self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
-                let ours = ServerName::new(statement.id.0);
-                self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, ours.as_bytes()));
-                Some(Effect::Bound(statement.id))
+                let there = OnServer::of(&statement, name, client);
+                self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, there.as_bytes()));
+                there.bound(&statement)
             }
             Meant::Nothing => {
                 let unknown = harmless(name);
@@ -542,9 +642,9 @@ impl Relay {
         let effect = match self.meant(name, client, server, shared) {
             Meant::Undecided => return Ok(Planned::NotYet),
             Meant::Statement(statement) => {
-                let ours = ServerName::new(statement.id.0);
-                self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, ours.as_bytes()));
-                Some(Effect::Bound(statement.id))
+                let there = OnServer::of(&statement, name, client);
+                self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, there.as_bytes()));
+                there.bound(&statement)
             }
             Meant::Nothing => {
                 let unknown = harmless(name);
@@ -571,6 +671,10 @@ impl Relay {
                 server.unnamed = None;
                 self.forward(header, body, Some(Request::Close), None, client, server);
             }
+            Target::Statement(name) if client.state.literal => {
+                let effect = client.statements.forget(name).map(|gone| Effect::Closed(name.into(), gone));
+                self.forward(header, body, Some(Request::Close), effect, client, server);
+            }
             Target::Statement(name) => {
                 // The statement stays on the server for others; closing what does not exist is no error.
                 self.up.out.skip(header.total());
@@ -583,7 +687,7 @@ impl Relay {
 }
 
 /// Notes what is owed; if the server will skip the request, its effect is undone at once.
-fn owe(
+pub(super) fn owe(
     request: Request,
     fate: Fate,
     effect: Option<Effect>,
@@ -610,7 +714,7 @@ fn is_there(statement: &Statement, server: &mut ServerConnection) -> bool {
 }
 
 /// Whether a transaction has begun, or will have when the server comes to what is sent next.
-fn is_begun(server: &ServerConnection) -> bool {
+pub(super) fn is_begun(server: &ServerConnection) -> bool {
     server.status != TransactionStatus::Idle
         || server.queue.iter().any(|entry| matches!(entry.effect, Some(Effect::Ours)))
 }

@@ -240,6 +240,8 @@ pub struct Named {
     pub statement: Arc<Statement>,
     /// The batch whose Parse defines the name, while nobody knows whether it succeeds.
     pub pending: Option<u64>,
+    /// How many names the client had defined before.
+    order: u32,
 }
 
 /// Statements by a client's names.
@@ -249,6 +251,8 @@ type Names = HashMap<Box<[u8]>, Named>;
 #[derive(Debug, Default)]
 pub struct ClientStatements {
     names: Option<Box<Names>>,
+    /// Names defined so far.
+    defined: u32,
 }
 
 impl ClientStatements {
@@ -260,12 +264,18 @@ impl ClientStatements {
 
     /// The client has prepared `name`.
     pub fn define(&mut self, name: &[u8], statement: Arc<Statement>) {
-        self.names.get_or_insert_default().insert(name.into(), Named { statement, pending: None });
+        self.insert(name, statement, None);
+    }
+
+    fn insert(&mut self, name: &[u8], statement: Arc<Statement>, pending: Option<u64>) {
+        let order = self.defined;
+        self.defined = self.defined.wrapping_add(1);
+        self.names.get_or_insert_default().insert(name.into(), Named { statement, pending, order });
     }
 
     /// The client's Parse of `name`, in this batch, is being sent.
     pub fn expect(&mut self, name: &[u8], statement: Arc<Statement>, batch: u64) {
-        self.names.get_or_insert_default().insert(name.into(), Named { statement, pending: Some(batch) });
+        self.insert(name, statement, Some(batch));
     }
 
     /// The Parse of `name` has succeeded, or the name is the client's by other means.
@@ -309,11 +319,19 @@ impl ClientStatements {
         self.names.is_none()
     }
 
-    /// Names and statements that PREPARE made.
-    pub fn of_sql(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
-        let all = self.names.iter().flat_map(|names| names.iter());
-        all.filter(|(_, named)| named.statement.form == Form::Prepare)
-            .map(|(name, named)| (&**name, &named.statement))
+    /// Names and statements, in the order in which they were defined.
+    #[must_use]
+    pub fn list(&self) -> Vec<(&[u8], &Arc<Statement>)> {
+        let mut all: Vec<_> = self.names.iter().flat_map(|names| names.iter()).collect();
+        all.sort_unstable_by_key(|(_, named)| named.order);
+        all.into_iter().map(|(name, named)| (&**name, &named.statement)).collect()
+    }
+
+    /// Whether PREPARE has made any.
+    #[must_use]
+    pub fn any_of_sql(&self) -> bool {
+        let mut all = self.names.iter().flat_map(|names| names.values());
+        all.any(|named| named.statement.form == Form::Prepare)
     }
 
     /// The client's name for a statement, for words that the client will read.
