@@ -124,12 +124,14 @@ impl Candidate {
 
     /// Leaves this worker for the control thread.
     fn hand_over(self, greeting: Vec<u8>, is_admin: bool) -> Result<Outcome, End> {
+        let about = self.about();
+        let application_name = self.startup.get("application_name").unwrap_or_default().to_owned();
         Ok(Outcome::Operator(Box::new(Operator {
             stream: self.stream.park().map_err(|error| End::ClientLost(error.kind()))?,
             greeting,
             input: self.input.data().to_vec(),
-            user: self.startup.user().to_owned(),
-            database: self.startup.database().to_owned(),
+            about,
+            application_name,
             is_admin,
         })))
     }
