@@ -11,6 +11,7 @@ mod gist;
 mod listening;
 mod naming;
 mod outbox;
+mod own;
 mod plan;
 mod question;
 mod replay;
@@ -41,6 +42,7 @@ use thiserror::Error;
 pub use commit::{Commit, Resolve};
 pub(crate) use gate::is_lasting;
 pub use gist::{Gist, Harmless};
+pub use own::OwnDefaults;
 pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
@@ -207,6 +209,8 @@ pub struct Relay {
     pub acknowledged: u64,
     /// The first batch surely writes nothing.
     pub reads: bool,
+    /// What a `SHOW` of our own settings says to a session that has set nothing.
+    pub own: OwnDefaults,
     /// Which commits must be known if they fail to be answered.
     pub resolve: Resolve,
     up: upstream::Upstream,
@@ -318,6 +322,7 @@ impl Relay {
             clock: None,
             acknowledged: 0,
             reads: false,
+            own: OwnDefaults { route: "auto", consistency: "session" },
             resolve: Resolve::default(),
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),
