@@ -27,6 +27,7 @@ use crate::server::dial::Local;
 use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
 use crate::statements::{ClientStatements, Deed, Registry};
 use crate::stream::{Buffer, Buffers, Stream};
+use hawser_sql_router::calls::Disturbs;
 use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::FrameError;
@@ -141,9 +142,10 @@ pub enum Stop {
     /// The server says that it ends the connection, because it stops or crashed. The body of its ErrorResponse.
     #[error("the server shuts down")]
     ServerEnds(Vec<u8>),
-    /// The client has ended its own server process, and so its session. The body of the ErrorResponse.
-    #[error("the client has ended its server process")]
-    EndedItself(Vec<u8>),
+    /// The client has ended its own session: its server process, whose ErrorResponse has this body, or the session by
+    /// its number.
+    #[error("the client has ended its session")]
+    EndedItself(Option<Vec<u8>>),
     /// The server's host is lost, and nothing may be said to it any more.
     #[error("the host of the server connection is lost")]
     ServerCut,
@@ -226,6 +228,8 @@ pub struct Relay {
     batch: Batch,
     /// SQLSTATEs of errors that the client was sent; whoever counts them takes them out.
     pub errors: Vec<[u8; 5]>,
+    /// What the client's statements mean for others; whoever sees to that takes it out.
+    pub outward: Vec<Outward>,
     /// What was sent and is not answered may end the transaction.
     ending: Option<Ending>,
     /// How far the commit is that is under way.
@@ -234,6 +238,15 @@ pub struct Relay {
     commits: bool,
     /// Something bound in this batch may change rows.
     changes_rows: bool,
+}
+
+/// What a statement means for others than the session that runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outward {
+    /// It ends or cancels a session.
+    Disturb(SessionId, Disturbs),
+    /// It needs this database for itself.
+    NeedsAlone(String),
 }
 
 /// Where the moment is kept at which the last write of any session was acknowledged.
@@ -333,6 +346,7 @@ impl Relay {
             pool: 0,
             batch: Batch::default(),
             errors: Vec::new(),
+            outward: Vec::new(),
             ending: None,
             commit: Commit::default(),
             commits: false,

@@ -496,6 +496,9 @@ impl Session {
             self.client.listener = Some(Box::new(listener));
             polled = relay.poll(cx, &mut self.client, &mut member.server, &self.shared);
         }
+        if !relay.outward.is_empty() {
+            self.act_outward(relay, &member.server, plan);
+        }
         match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Release::Settled),
             Poll::Ready(Err(stop)) => Poll::Ready(Release::Stopped(stop)),

@@ -37,6 +37,9 @@ use std::time::{Instant, SystemTime};
 use tokio::time::timeout_at;
 use x509_parser::prelude::FromDer;
 
+/// About as long is what a client is told when it is in.
+const GREETING: usize = 1024;
+
 /// A client that has said who it wants to be.
 #[derive(Debug)]
 pub struct Candidate {
@@ -357,6 +360,7 @@ impl Candidate {
         let mut settings = welcome.settings.clone();
         let mut routing = Routing::new(services, &pool, self.startup.user());
         let only_reads = routing.as_mut().is_some_and(|routing| routing.only_reads(&settings, &pool.key));
+        greeting.reserve(GREETING);
         for (reported, value) in &welcome.reported {
             let value = match reported.as_str() {
                 "application_name" => name.as_deref().unwrap_or(value),
