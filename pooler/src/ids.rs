@@ -11,6 +11,12 @@ pub struct WorkerId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u32);
 
+impl SessionId {
+    /// The least number of a session. No process has such a number (Linux counts to 2^22 at most), so that whoever
+    /// tells a server to end or cancel one means a session, and never hits a stranger.
+    pub const LEAST: u32 = 1 << 22;
+}
+
 /// One SQL text with its parameter types, in the whole process. `StatementId(42)` is `hawser_p42` on a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatementId(pub u64);

@@ -6,7 +6,7 @@
 //! said that the statement succeeded. What a function or a DO block does inside is not seen here; [`Effects::ask`]
 //! says when that could matter.
 
-use crate::calls::{self, Ask, Sequences};
+use crate::calls::{self, Ask, Disturbs, Sequences};
 use crate::scan::{Place, Word, contains, words};
 
 /// What the statements of a text do to the session.
@@ -24,8 +24,8 @@ pub struct Effects {
     pub temporary: bool,
     /// It reads the list of the session's prepared statements.
     pub looks_at_prepared: bool,
-    /// It ends the server process that runs it.
-    pub ends_itself: bool,
+    /// Whom it disturbs by the number of a server process.
+    pub disturbs: Disturbs,
     /// Settings of extensions and applications (`app.user`) that what it calls may set, as far as it names them.
     pub custom: Vec<String>,
 }
@@ -78,6 +78,9 @@ pub enum Effect {
     Notify,
     /// CREATE FUNCTION in C, which loads its library into the server process as LOAD does.
     LoadLibrary,
+    /// Nobody else may be connected to this database: DROP DATABASE, ALTER DATABASE that renames or moves it, and CREATE
+    /// DATABASE of which it is the template.
+    NeedsAlone(String),
 }
 
 impl Effects {
@@ -88,7 +91,7 @@ impl Effects {
             && !self.seeds
             && !self.temporary
             && !self.looks_at_prepared
-            && !self.ends_itself
+            && self.disturbs == Disturbs::Nobody
     }
 
     /// Whether a prepared statement's name stands in the text.
@@ -168,7 +171,11 @@ impl Statement<'_> {
         effects.seeds |= calls.seeds;
         effects.temporary |= is_create_temporary(&self.words);
         effects.looks_at_prepared |= self.words.iter().any(|word| word.is("pg_prepared_statements"));
-        effects.ends_itself |= calls.terminates && self.words.iter().any(|word| word.is("pg_backend_pid"));
+        let itself = || self.words.iter().any(|word| word.is("pg_backend_pid"));
+        effects.disturbs = effects.disturbs.max(match calls.disturbs {
+            Disturbs::Ends if itself() => Disturbs::EndsItself,
+            disturbs => disturbs,
+        });
         if ask == Ask::Sampled {
             let block = self.words.first().is_some_and(|first| first.is("do"));
             for word in &self.words {
@@ -279,6 +286,11 @@ fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
                 .zip(rest)
                 .map_or(Effect::None, |(name, rest)| Effect::Prepare { name, rest })
         }
+        [verb, kind, rest @ ..]
+            if kind.is("database") && ["drop", "alter", "create"].iter().any(|known| verb.is(known)) =>
+        {
+            alone(verb, rest).map_or(Effect::None, Effect::NeedsAlone)
+        }
         [first, ..] if first.is("execute") => named(words, places, 1).map_or(Effect::None, Effect::Execute),
         [first, ..] if first.is("explain") || first.is("create") && is_as_execute(words).is_some() => {
             executed(words, places)
@@ -306,6 +318,25 @@ fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
         _ if words.iter().any(|word| word.is("pg_notify")) => Effect::Notify,
         [first, rest @ ..] if first.is("select") => of_select(rest),
         _ => Effect::None,
+    }
+}
+
+/// The database to which nobody else may be connected, from what follows the word DATABASE.
+fn alone(verb: &Word<'_>, words: &[Word<'_>]) -> Option<String> {
+    let moves = |rest: &[Word<'_>]| rest.iter().any(|word| word.is("rename") || word.is("tablespace"));
+    if verb.is("drop") {
+        return name(without(without(words, &["if"]), &["exists"]));
+    }
+    if verb.is("alter") {
+        return moves(words).then(|| name(words)).flatten();
+    }
+    let template = words.iter().position(|word| word.is("template")).and_then(|at| words.get(at + 1..));
+    let Some(template) = template else { return Some("template1".to_owned()) };
+    match template {
+        [Word::Symbol('='), template @ ..] | template => match template.first()? {
+            Word::Text(template) => Some(template.clone()),
+            word => name(std::slice::from_ref(word)),
+        },
     }
 }
 
@@ -654,10 +685,30 @@ mod tests {
 
     #[test]
     fn a_session_that_ends_itself_is_told_from_one_that_ends_others() {
-        assert!(all("SELECT pg_terminate_backend(pg_backend_pid())").ends_itself);
-        assert!(!all("SELECT pg_terminate_backend(1)").ends_itself);
+        let disturbs = |text| all(text).disturbs;
+        assert_eq!(disturbs("SELECT pg_terminate_backend(pg_backend_pid())"), Disturbs::EndsItself);
+        assert_eq!(disturbs("SELECT pg_terminate_backend(1), pg_cancel_backend(2)"), Disturbs::Ends);
+        assert_eq!(disturbs("SELECT pg_cancel_backend($1)"), Disturbs::Cancels);
         let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'd'";
-        assert!(!all(others).ends_itself);
+        assert_eq!(disturbs(others), Disturbs::Ends);
+    }
+
+    #[test]
+    fn a_database_that_is_dropped_renamed_or_copied_must_be_empty() {
+        for (text, database) in [
+            ("DROP DATABASE app", "app"),
+            ("drop database if exists \"App\" WITH (FORCE)", "App"),
+            ("ALTER DATABASE App RENAME TO other", "app"),
+            ("ALTER DATABASE app SET TABLESPACE fast", "app"),
+            ("CREATE DATABASE app", "template1"),
+            ("CREATE DATABASE app OWNER me TEMPLATE = 'base'", "base"),
+            ("CREATE DATABASE app WITH TEMPLATE template0", "template0"),
+        ] {
+            assert_eq!(one(text), Effect::NeedsAlone(database.into()), "{text}");
+        }
+        assert_eq!(all("ALTER DATABASE app SET work_mem TO '1MB'").statements, [Effect::None]);
+        assert_eq!(all("COMMENT ON DATABASE app IS ''").statements, [Effect::None]);
+        assert_eq!(one("SAVEPOINT database"), Effect::Savepoint("database".into()));
     }
 
     #[test]

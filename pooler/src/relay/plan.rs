@@ -5,7 +5,7 @@
 
 use super::gist::Gist;
 use super::naming::{self, Renamed};
-use super::{ClientSide, Relay, Resolve, Shared, Stop, Violation, undo};
+use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, undo};
 use crate::pins::PinReason;
 use crate::server::connection::{Doubt, Effect, ServerConnection, UnnamedOwner};
 use crate::statements::{About, Deed, Form, Presence, Statement, StatementKey};
@@ -212,7 +212,12 @@ impl Relay {
             server.sequences = Some(client.session);
             client.state.home = NonZeroU32::new(server.cancel_key.pid);
         }
-        self.up.barrier |= deed.effects.statements.iter().any(decides_what_follows);
+        for effect in &deed.effects.statements {
+            self.up.barrier |= decides_what_follows(effect);
+            if let SqlEffect::NeedsAlone(database) = effect {
+                self.outward.push(Outward::NeedsAlone(database.clone()));
+            }
+        }
         client.state.begin(deed, shared)
     }
 

@@ -380,7 +380,6 @@ fn apply(
     server: &mut ServerConnection,
     shared: &Shared,
 ) {
-    let interner = &shared.local.interner;
     let Some((effect, about)) = effect else { return };
     match effect {
         Effect::Savepoint(name) => book(client, |book| book.savepoint(name)),
@@ -396,36 +395,8 @@ fn apply(
             }
         }
         Effect::SetLocal(Some((name, value))) => state.set_local(name.clone(), value.clone()),
-        Effect::Reset(name) => {
-            state.resetting = true;
-            if name == "hawser.pin" {
-                state.pins.remove(PinReason::Requested);
-            }
-            // A setting that only applications know is empty from now on, not unknown.
-            let nothing = name.contains('.').then_some("");
-            let default = state.defaults.value(name).map(ToOwned::to_owned);
-            state.set(interner.set(&state.settings, name, default.as_deref().or(nothing)));
-            server.settings = interner.set(&server.settings, name, nothing);
-            if name == "session_authorization" {
-                state.set(interner.set(&state.settings, "role", None));
-                server.settings = interner.set(&server.settings, "role", None);
-            }
-        }
-        Effect::ResetAll => {
-            state.resetting = true;
-            state.pins.remove(PinReason::Requested);
-            // RESET ALL leaves the roles as they are.
-            let roles = server.settings.iter().filter(|(name, _)| parameters::is_role(name));
-            server.settings = interner.intern(ParameterSet::from_pairs(roles));
-            let mut settings = ParameterSet::clone(&state.defaults);
-            for name in ["session_authorization", "role"] {
-                match state.settings.value(name) {
-                    Some(value) => settings.put(name, value),
-                    None => settings.remove(name),
-                }
-            }
-            state.set(interner.intern(settings));
-        }
+        Effect::Reset(name) => reset(name, client, server, shared),
+        Effect::ResetAll => reset_all(client, server, shared),
         Effect::Unknown => state.ask(),
         Effect::LoadLibrary => state.pins.add(PinReason::LibraryLoad),
         Effect::Savepoint(name) => {
@@ -460,7 +431,8 @@ fn apply(
         | Effect::Listen(_)
         | Effect::Unlisten(_)
         | Effect::UnlistenAll
-        | Effect::Notify => {}
+        | Effect::Notify
+        | Effect::NeedsAlone(_) => {}
     }
 }
 
@@ -485,6 +457,40 @@ fn set(name: &str, value: &str, client: &mut ClientSide, server: &mut ServerConn
     }
     state.set(settings);
     server.settings = state.settings.clone();
+}
+
+fn reset(name: &str, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    let (state, interner) = (&mut client.state, &shared.local.interner);
+    state.resetting = true;
+    if name == "hawser.pin" {
+        state.pins.remove(PinReason::Requested);
+    }
+    // A setting that only applications know is empty from now on, not unknown.
+    let nothing = name.contains('.').then_some("");
+    let default = state.defaults.value(name).map(ToOwned::to_owned);
+    state.set(interner.set(&state.settings, name, default.as_deref().or(nothing)));
+    server.settings = interner.set(&server.settings, name, nothing);
+    if name == "session_authorization" {
+        state.set(interner.set(&state.settings, "role", None));
+        server.settings = interner.set(&server.settings, "role", None);
+    }
+}
+
+fn reset_all(client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    let (state, interner) = (&mut client.state, &shared.local.interner);
+    state.resetting = true;
+    state.pins.remove(PinReason::Requested);
+    // RESET ALL leaves the roles as they are.
+    let roles = server.settings.iter().filter(|(name, _)| parameters::is_role(name));
+    server.settings = interner.intern(ParameterSet::from_pairs(roles));
+    let mut settings = ParameterSet::clone(&state.defaults);
+    for name in ["session_authorization", "role"] {
+        match state.settings.value(name) {
+            Some(value) => settings.put(name, value),
+            None => settings.remove(name),
+        }
+    }
+    state.set(interner.intern(settings));
 }
 
 /// As the server reads a boolean.

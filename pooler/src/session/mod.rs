@@ -18,6 +18,7 @@ pub mod login;
 mod loss;
 mod notes;
 mod outcome;
+mod outward;
 pub mod refusal;
 mod replication;
 mod routing;
