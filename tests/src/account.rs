@@ -35,7 +35,7 @@ impl Account {
     }
 
     /// The superuser of a cluster that lets anybody in.
-    pub fn superuser() -> Self {
+    pub fn postgres() -> Self {
         let name = || "postgres".to_owned();
         Self { user: name(), database: name(), password: String::new() }
     }

@@ -26,7 +26,7 @@ fn nodes_come_and_go_and_a_switchover_costs_no_client_an_error() {
     wait_until("the third node is known", || said(&hawser, "host is up", tool.nodes()[2]));
 
     tool.psql(0, TABLE);
-    let mut crowd = Crowd::start(hawser.port(), &Account::superuser());
+    let mut crowd = Crowd::start(hawser.port(), &Account::postgres());
     tool.switch_over();
     hawser.wait_for_log("failover: announced 0 ms");
     crowd.wait_for_writes();
@@ -39,7 +39,7 @@ fn nodes_come_and_go_and_a_switchover_costs_no_client_an_error() {
 
     // Whoever is the primary now dies, and so does the monitor once the next one is there.
     tool.psql(next, "TRUNCATE written");
-    let mut crowd = Crowd::start(hawser.port(), &Account::superuser());
+    let mut crowd = Crowd::start(hawser.port(), &Account::postgres());
     let failovers = || hawser.log().matches("failover:").count();
     let before = failovers();
     tool.kill9(next);

@@ -18,7 +18,7 @@ fn nodes_are_found_and_the_leader_is_followed_through_a_switchover_and_a_crash()
     let failovers = || hawser.log().matches("failover:").count();
 
     // One that is scheduled is known before it begins, so that no client meets it.
-    let mut crowd = Crowd::start(hawser.port(), &Account::superuser());
+    let mut crowd = Crowd::start(hawser.port(), &Account::postgres());
     let soon =
         Command::new("date").args(["-u", "-d", "+6 seconds", "+%FT%T+00:00"]).output().expect("a date");
     tool.schedule_switchover(String::from_utf8_lossy(&soon.stdout).trim());
@@ -30,7 +30,7 @@ fn nodes_are_found_and_the_leader_is_followed_through_a_switchover_and_a_crash()
 
     // One that is not is a crash to whoever meets it.
     tool.wait_until_settled();
-    let mut crowd = Crowd::start(hawser.port(), &Account::superuser());
+    let mut crowd = Crowd::start(hawser.port(), &Account::postgres());
     tool.switch_over();
     wait_long_until("the switchover is over", || failovers() >= 2);
     crowd.wait_for_writes();
@@ -38,7 +38,7 @@ fn nodes_are_found_and_the_leader_is_followed_through_a_switchover_and_a_crash()
     finish(&tool, crowd, "switchover", UNDER_WAY);
 
     tool.wait_until_settled();
-    let mut crowd = Crowd::start(hawser.port(), &Account::superuser());
+    let mut crowd = Crowd::start(hawser.port(), &Account::postgres());
     let leader = tool.leader().expect("a leader");
     tool.kill9(leader);
     wait_long_until("the failover is over", || failovers() >= 3);
@@ -51,7 +51,7 @@ fn nodes_are_found_and_the_leader_is_followed_through_a_switchover_and_a_crash()
 #[ignore = "it takes a minute and a half"]
 fn a_leader_that_lives_on_without_its_patroni_is_fenced() {
     let (mut tool, hawser) = start();
-    let mut crowd = Crowd::start(hawser.port(), &Account::superuser());
+    let mut crowd = Crowd::start(hawser.port(), &Account::postgres());
     let old = tool.leader().expect("a leader");
     tool.kill_daemon(old);
     wait_long_until("the old leader is fenced", || hawser.log().contains("host is fenced"));
