@@ -217,8 +217,9 @@ impl Session {
                     if pool.is_held() && self.finds_standby(errand, since) {
                         return Ok(Linked::Elsewhere);
                     }
-                    // What it waits for may have changed since the deadline was set.
-                    if self.queue_limit(pool).is_none_or(|limit| since.elapsed() < limit) {
+                    // It may have been set for work that was held, or to look again.
+                    let looks = pool.is_held() || errand.misses_standby();
+                    if looks && self.queue_limit(pool).is_none_or(|limit| since.elapsed() < limit) {
                         self.set_queue_deadline(errand, since, notified);
                         continue;
                     }
