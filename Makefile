@@ -17,9 +17,12 @@ TOOLS := pg-auto-failover-cli postgresql-15-auto-failover patroni python3-pysync
 PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java/postgresql.jar \
 	/usr/bin/promtool /usr/bin/prometheus-pgbouncer-exporter /usr/bin/docker-compose
 
+# Where cargo builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Where the package is put together from; the manifest of the pooler names it.
 DIST := target/dist
 
-.PHONY: help deps packages tools drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs dist deb check-files clean
+.PHONY: help deps packages tools drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs scrape dist deb check-files clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -107,18 +110,25 @@ bench: packages ## pgbench against direct, Hawser and PgBouncer; criterion bench
 	$(CARGO) build --release -p hawser
 	$(CARGO) run --release -p hawser-benches --bin bench -- $(BENCH)
 
+# The same, of a site with 10,000 clients: what a scrape costs, and whether pgbench notices (SCRAPE_SECONDS).
+scrape: packages ## a scrape of 10,000 clients, 200 pools and 5,000 fingerprints beside pgbench
+	$(CARGO) build --release -p hawser
+	HAWSER_TEST_BINARY=$(abspath $(TARGET)/release/hawser) HAWSER_SCRAPE_SECONDS=$(or $(SCRAPE_SECONDS),60) \
+		$(CARGO) test -p hawser-tests --test scrape --locked -- --ignored --nocapture
+
 dist: ## man page and completions of the release build, in target/dist
 	$(CARGO) build --release -p hawser --locked
 	mkdir -p $(DIST)
-	target/release/hawser manual man > $(DIST)/hawser.1
-	target/release/hawser manual bash > $(DIST)/hawser.bash
-	target/release/hawser manual zsh > $(DIST)/_hawser
-	target/release/hawser manual fish > $(DIST)/hawser.fish
+	$(TARGET)/release/hawser manual man > $(DIST)/hawser.1
+	$(TARGET)/release/hawser manual bash > $(DIST)/hawser.bash
+	$(TARGET)/release/hawser manual zsh > $(DIST)/_hawser
+	$(TARGET)/release/hawser manual fish > $(DIST)/hawser.fish
 
 deb: dist ## a Debian package (needs `cargo install cargo-deb`)
 	$(CARGO) deb -p hawser --no-build
 
-check-files: packages ## the files that no compiler reads: unit, alerts, compose file
+check-files: packages build ## the files that no compiler reads: settings, unit, alerts, compose file
+	$(CARGO) test -p hawser-tests --test metrics --locked -- files_that_are_shipped dashboard_and_alerts
 	promtool check rules docker/prometheus/alerts.yml
 	promtool check config --syntax-only docker/prometheus/prometheus.yml
 	docker/make-secrets.sh

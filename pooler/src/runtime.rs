@@ -269,6 +269,10 @@ impl Runtime {
                 lifetime,
             },
             mode: user.and_then(|user| user.mode).or(over.mode).unwrap_or(pool.mode),
+            commit_outcome: user
+                .and_then(|user| user.commit_outcome)
+                .or(over.commit_outcome)
+                .unwrap_or(pool.commit_outcome),
             size: user.and_then(|user| user.size).or(over.size).unwrap_or(pool.size),
             min_size: user.and_then(|user| user.min_size).or(over.min_size).unwrap_or(pool.min_size),
             reserve_size: user

@@ -69,26 +69,12 @@ fn judge_all(text: &[u8], mut tokens: Tokens, knowledge: &dyn Knowledge, path: &
             None => hints,
         };
         let verdict = judge.verdict(from, to, hint_of(text, mine));
-        if sets(&verdict.effect) {
+        if verdict.changes_names() {
             judge.path = &unknown;
         }
         verdicts.push(verdict);
     }
     Verdicts::new(verdicts)
-}
-
-/// Whether an effect may change the search path.
-const fn sets(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Set(..)
-            | Effect::SetLocal(_)
-            | Effect::Reset(_)
-            | Effect::ResetAll
-            | Effect::DiscardAll
-            | Effect::RollbackTo(_)
-            | Effect::Unknown
-    )
 }
 
 /// A text that nobody looks into is one write.

@@ -110,7 +110,7 @@ const LONGEST: usize = 64 * 1024;
 /// What `text` does, statement by statement; `None` when it leaves nothing behind.
 #[must_use]
 pub fn of_text(text: &[u8]) -> Option<Effects> {
-    if text.len() > LONGEST || !may_have_effects(text) {
+    if text.len() > LONGEST || are_surely_none(text) {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?;
@@ -237,34 +237,42 @@ fn note_custom(body: &str, custom: &mut Vec<String>) {
 fn asks(effect: &Effect, words: &[Word<'_>]) -> Ask {
     let temporary = match words {
         [first, rest @ ..] if first.is("create") => creates_temporary(rest),
-        [first, rest @ ..] if first.is("select") || first.is("with") => rest
-            .windows(2)
-            .any(|two| matches!(two, [a, b] if a.is("into") && (b.is("temp") || b.is("temporary")))),
         [first, rest @ ..] if first.is("declare") => declares_holdable(rest),
-        _ => false,
+        // With ANALYZE it does what it explains.
+        [first, rest @ ..] if first.is("explain") => {
+            selects_into_temporary(rest)
+                || rest
+                    .iter()
+                    .position(|word| word.is("create"))
+                    .is_some_and(|at| creates_temporary(rest.get(at + 1..).unwrap_or_default()))
+        }
+        _ => selects_into_temporary(words),
     };
-    let makes = words.first().is_some_and(|first| first.is("create") || first.is("select"));
-    let in_schema = makes && words.iter().any(|word| word.is("pg_temp"));
+    let in_schema = words.iter().any(|word| word.is("pg_temp") || *word == Word::Quoted("pg_temp".into()));
     if temporary || in_schema || *effect == Effect::Unknown { Ask::Always } else { Ask::No }
 }
 
-/// The quick answer: false for what begins with a harmless word, is one statement, and calls nothing that matters.
-fn may_have_effects(text: &[u8]) -> bool {
+/// The quick answer: true for what begins with a harmless word, is one statement, and calls nothing that matters.
+///
+/// What is in a string or a number can only make it false: if it is true of one text, then all of its template
+/// ([`crate::template`]) have no effects.
+#[must_use]
+pub fn are_surely_none(text: &[u8]) -> bool {
     let start = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
     let first = text.get(start..).unwrap_or_default();
     let end = first.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(first.len());
     let word = first.get(..end).unwrap_or_default();
-    let harmless =
-        [&b"insert"[..], b"update", b"delete", b"begin", b"commit", b"end", b"copy", b"show", b"with"];
+    let harmless = [&b"insert"[..], b"update", b"delete", b"begin", b"commit", b"end", b"copy", b"show"];
     let known = harmless.iter().any(|known| word.eq_ignore_ascii_case(known));
-    let select = word.eq_ignore_ascii_case(b"select");
+    // It makes a table if it has an INTO.
+    let select = [&b"select"[..], b"with"].iter().any(|query| word.eq_ignore_ascii_case(query));
     let body = text.trim_ascii_end();
     let body = body.strip_suffix(b";").unwrap_or(body);
     let single = !body.contains(&b';');
-    !(single
+    single
         && (known || (select && !contains(text, b"into")))
         && calls::are_clean(body)
-        && !contains(body, b"pg_prepared_statements"))
+        && !contains(body, b"pg_prepared_statements")
 }
 
 fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
@@ -574,6 +582,18 @@ fn is_create_temporary(words: &[Word<'_>]) -> bool {
         && rest.iter().take(4).any(|word| word.is("temp") || word.is("temporary")))
 }
 
+/// SELECT INTO TEMP, in parentheses or behind WITH too.
+fn selects_into_temporary(words: &[Word<'_>]) -> bool {
+    let mut into = words.split(|word| word.is("into")).skip(1);
+    into.any(|target| {
+        let target = target
+            .iter()
+            .position(|word| !(word.is("local") || word.is("global")))
+            .and_then(|at| target.get(at));
+        target.is_some_and(|word| word.is("temp") || word.is("temporary"))
+    })
+}
+
 /// CREATE TEMP…, unless it is gone with the transaction.
 fn creates_temporary(words: &[Word<'_>]) -> bool {
     let words = match words {
@@ -738,6 +758,12 @@ mod tests {
             "create local temporary view v as select 1",
             "CREATE TABLE pg_temp.t (a int)",
             "select 1 into temp t",
+            "select 1 into local temporary table t",
+            "(SELECT 1 INTO TEMP t)",
+            "WITH a AS (SELECT 1) SELECT * INTO TEMP t FROM a",
+            "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1",
+            "EXPLAIN (ANALYZE) SELECT 1 INTO TEMPORARY t",
+            "CREATE TABLE \"pg_temp\".t (a int)",
             "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
             "SELECT pg_advisory_lock(1)",
             "WITH a AS (SELECT pg_advisory_lock(1)) SELECT 1",

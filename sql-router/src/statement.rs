@@ -147,6 +147,21 @@ impl Verdict {
         matches!(self.access, Access::Write) && !matches!(self.reason, Reason::AsksHost(_))
     }
 
+    /// Whether names in what follows may mean something else: it may change the search path, or who looks along it.
+    #[must_use]
+    pub const fn changes_names(&self) -> bool {
+        matches!(
+            self.effect,
+            Effect::Set(..)
+                | Effect::SetLocal(_)
+                | Effect::Reset(_)
+                | Effect::ResetAll
+                | Effect::DiscardAll
+                | Effect::RollbackTo(_)
+                | Effect::Unknown
+        )
+    }
+
     /// Where it goes.
     #[must_use]
     pub const fn host(&self) -> Host {

@@ -69,6 +69,19 @@ impl Ensemble {
         }
     }
 
+    /// A standby stays as it is, until it is told otherwise. Tells who reads on it.
+    #[track_caller]
+    pub fn pause_replay(&self, host: usize) {
+        let standby = &self.hosts[host];
+        standby.psql("SELECT pg_wal_replay_pause()").expect("it obeys");
+        // It pauses at the next record.
+        self.hosts[0].psql("SELECT pg_logical_emit_message(true, '', '')").expect("a record");
+        wait_until("replay is paused", || {
+            let state = standby.psql("SELECT pg_get_wal_replay_pause_state()").expect("a state");
+            state.trim() == "paused"
+        });
+    }
+
     /// A client that is logged in.
     #[track_caller]
     pub fn client(&self) -> Client {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use hawser_tests::raw::messages::{bind, describe, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
-use hawser_tests::{Account, Config, Program, Site, cluster, repository, wait_until};
+use hawser_tests::{Account, Config, Program, Site, cluster, http_get, repository, wait_until};
 
 /// PgBouncer's tables: name, then its columns with their types (t text, i int4, q int8, N numeric, b bytea).
 const TABLES: &[(&str, &str)] = &[
@@ -146,6 +146,51 @@ fn every_table_of_pgbouncer_has_its_columns_in_its_order_and_the_tag_show() {
         let messages = console.read_until_ready();
         assert!(messages.iter().all(|message| message.tag != b'E'), "{table}: {messages:?}");
     }
+}
+
+/// Columns that the community's pgbouncer_exporter looks up by name and reads as numbers. Source: its `collector.go`.
+const EXPORTED: &[(&str, &str)] = &[
+    ("databases", "pool_size, reserve_pool, max_connections, current_connections, paused, disabled"),
+    (
+        "stats_totals",
+        "query_count, query_time, bytes_received, bytes_sent, wait_time, xact_count, xact_time, client_parse_count, \
+         server_parse_count, bind_count",
+    ),
+    (
+        "pools",
+        "cl_active, cl_active_cancel_req, cl_waiting, cl_waiting_cancel_req, sv_active, sv_active_cancel, \
+         sv_being_canceled, sv_idle, sv_used, sv_tested, sv_login, maxwait",
+    ),
+];
+
+#[test]
+fn rows_and_columns_that_tools_look_up_by_name_are_there() {
+    let site = site(|config| config);
+    site.client().execute("SELECT 1");
+    let mut console = console(&site);
+    let names = |rows: Vec<Vec<String>>| rows.into_iter().map(|mut row| row.remove(0)).collect::<Vec<_>>();
+    let lists = names(rows(&mut console, "SHOW LISTS"));
+    let expected = "databases users peers pools peer_pools free_clients used_clients login_clients free_servers \
+                    used_servers dns_names dns_zones dns_queries dns_pending";
+    assert_eq!(lists, expected.split(' ').collect::<Vec<_>>());
+    let totals = names(rows(&mut console, "SHOW TOTALS"));
+    let counters = "server_assignment_count xact_count query_count client_bytes server_bytes xact_time query_time \
+                    wait_time ps_client_parse_count ps_server_parse_count ps_bind_count client_login_count";
+    let expected: Vec<String> = ["total", "avg"]
+        .iter()
+        .flat_map(|kind| counters.split(' ').map(move |counter| format!("{kind}_{counter}")))
+        .collect();
+    assert_eq!(totals, expected);
+    assert_eq!(names(rows(&mut console, "SHOW STATE")), ["active", "paused", "suspended"]);
+    assert!(rows(&mut console, "SHOW VERSION")[0][0].starts_with("PgBouncer 1.25"));
+    for (table, columns) in EXPORTED {
+        for row in rows(&mut console, &format!("SELECT {columns} FROM {table}")) {
+            assert!(row.iter().all(|value| value.parse::<f64>().is_ok()), "{table}: {row:?}");
+        }
+    }
+    let limits = "SELECT value FROM config WHERE key IN ('max_client_conn', 'max_user_connections')";
+    let limits = rows(&mut console, limits);
+    assert!(limits.len() == 2 && limits.iter().all(|row| row[0].parse::<f64>().is_ok()), "{limits:?}");
 }
 
 #[test]
@@ -406,19 +451,128 @@ fn the_owner_of_the_process_needs_no_password_on_the_unix_socket() {
     assert!(!stranger.success, "{stranger:?}");
 }
 
+/// Everything of psql that asks the catalog, but for what asks for a password or an editor.
+const PSQL: &[&str] = &[
+    "\\d",
+    "\\d+",
+    "\\d pools",
+    "\\d+ pg_class",
+    "\\dS",
+    "\\da",
+    "\\dA",
+    "\\dAc",
+    "\\dAf",
+    "\\dAo",
+    "\\dAp",
+    "\\db+",
+    "\\dc",
+    "\\dconfig",
+    "\\dC",
+    "\\dd",
+    "\\dD",
+    "\\ddp",
+    "\\dE",
+    "\\des",
+    "\\det",
+    "\\deu",
+    "\\dew",
+    "\\df+",
+    "\\dF",
+    "\\dFd",
+    "\\dFp",
+    "\\dFt",
+    "\\dg+",
+    "\\di",
+    "\\dl",
+    "\\dL",
+    "\\dm",
+    "\\dn+",
+    "\\do",
+    "\\dO",
+    "\\dp",
+    "\\dP",
+    "\\drds",
+    "\\dRp",
+    "\\dRs",
+    "\\ds",
+    "\\dt+",
+    "\\dT+",
+    "\\du+",
+    "\\dv",
+    "\\dx",
+    "\\dX",
+    "\\dy",
+    "\\l",
+    "\\l+",
+    "\\z",
+    "\\sf now",
+    "\\sv views",
+    "\\encoding",
+    "\\encoding LATIN1",
+    "\\encoding UTF8",
+    "\\conninfo",
+    "SHOW HELP;",
+    "SELECT version();",
+    "\\x",
+    "SHOW POOLS; SHOW LISTS;",
+    "SHOW POOLS \\gdesc",
+    "SELECT name FROM hawser.databases \\gexec",
+    "\\copy pools to '/dev/null'",
+    "BEGIN;",
+    "SHOW VERSION;",
+    "COMMIT;",
+];
+
 #[test]
 fn psql_gets_along_with_a_server_that_has_no_catalog() {
     let site = site(|config| config);
-    let script = "\\d\n\\dt+\n\\du\n\\l\n\\df\n\\conninfo\nSHOW HELP;\nSELECT version();\n\\x\nSHOW POOLS; SHOW LISTS;\n";
-    let psql = Program::postgres("psql")
-        .args(["-X", "-h", "127.0.0.1", "-p", &site.port.to_string(), "-U", &site.account.user, "hawser"])
+    let psql = |commands: &[&str]| {
+        Program::postgres("psql")
+            .args(["-X", "-h", "127.0.0.1", "-p", &site.port.to_string(), "-U", &site.account.user, "hawser"])
+            .env("PGPASSWORD", &site.account.password)
+            .input(format!("{}\n\\echo the end\nSHOW STATE;\n", commands.join("\n")))
+            .run()
+    };
+    let all = psql(PSQL);
+    assert!(all.stdout.contains("Hawser") && all.stderr.contains("Console usage"), "{all:?}");
+    for command in PSQL {
+        let finished = psql(&[command]);
+        // An answer, or an error that says what is not understood; and the next command finds all in order.
+        let (_, rest) =
+            finished.stdout.split_once("the end").unwrap_or_else(|| panic!("{command}: {finished:?}"));
+        assert!(rest.contains("active") && rest.contains("suspended"), "{command}: {finished:?}");
+        for line in finished.stderr.lines() {
+            let known = [
+                "ERROR: ",
+                "Did not find any",
+                "NOTICE: ",
+                "DETAIL: ",
+                "\t",
+                "invalid command",
+                "LINE ",
+                "does not support",
+            ];
+            let broken =
+                ["server closed", "synchronization", "unexpected", "message type", "connection to server"];
+            assert!(!broken.iter().any(|words| line.contains(words)), "{command}: {line}");
+            assert!(line.is_empty() || known.iter().any(|words| line.contains(words)), "{command}: {line}");
+        }
+    }
+}
+
+#[test]
+fn tab_completion_of_psql_finds_nothing_and_breaks_nothing() {
+    let site = site(|config| config);
+    let finished = Program::new("python3")
+        .args([Program::driver_file("python/psql_tabs.py")])
+        .args([cluster().packages().program("psql")])
+        .env("PGHOST", "127.0.0.1")
+        .env("PGPORT", site.port.to_string())
+        .env("PGUSER", &site.account.user)
         .env("PGPASSWORD", &site.account.password)
-        .input(script)
+        .env("PGDATABASE", "hawser")
         .run();
-    assert!(psql.success, "{psql:?}");
-    assert!(psql.stdout.contains("Hawser"), "{psql:?}");
-    assert!(psql.stderr.contains("Console usage"), "{psql:?}");
-    assert!(!psql.stderr.contains("server closed"), "{psql:?}");
+    assert!(finished.success && finished.stdout.contains("ok"), "{finished:?}");
 }
 
 #[test]
@@ -439,6 +593,10 @@ fn drivers_speak_to_the_console() {
     assert!(with(Program::new(python).args([script])).succeed().contains("ok"));
     let node = Program::new("node").args(["console_check.js"]).folder(Program::driver_file("node"));
     assert!(with(node).succeed().contains("ok"));
+    let java = Program::new("java")
+        .args(["-XX:TieredStopAtLevel=1", "-cp", "/usr/share/java/postgresql.jar"])
+        .args([Program::driver_file("java/ConsoleCheck.java")]);
+    assert!(with(java).succeed().contains("ok"));
 }
 
 #[test]
@@ -505,29 +663,40 @@ fn the_exporter_of_debian_scrapes_the_console() {
     let account = Account::new(cluster());
     let config = Config::new(cluster(), &account).set("listen.unix_dir", format!("{:?}", folder.display()));
     let site = Site::of(account, &config);
-    site.client().execute("SELECT 1");
+    let mut client = site.client();
+    client.execute("SELECT 1");
     let port = hawser::scratch::free_port().unwrap();
+    let log = folder.join("exporter.log");
     let mut command = std::process::Command::new(exporter);
     command
         .args(["--pgbouncer-host", &folder.display().to_string(), "--pgbouncer-port", "6432"])
         .args(["--host", "127.0.0.1", "--port", &port.to_string()])
         .stdout(Stdio::null())
-        .stderr(Stdio::null());
+        .stderr(std::fs::File::create(&log).unwrap());
     let mut running = command.spawn().unwrap();
-    let address = format!("http://127.0.0.1:{port}/metrics");
-    let mut text = String::new();
-    wait_until("the exporter answers", || {
-        let answer = Program::new("curl").args(["-sf", &address]).run();
-        text = answer.stdout;
-        answer.success
-    });
+    wait_until("the exporter listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let scrapes = [(); 3].map(|()| http_get(port, "/metrics", &[]));
     let _ = running.kill();
     let _ = running.wait();
+    let log = std::fs::read_to_string(&log).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
+    assert!(!log.contains("Traceback"), "{log}");
     let name = &site.account.database;
-    assert!(
-        text.contains(&format!("pgbouncer_pools_client_active{{database=\"{name}\""))
-            || text.contains(name.as_str()),
-        "{text}"
-    );
+    for (status, text) in scrapes {
+        assert_eq!(status, 200, "{text}");
+        let value = |series: String| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(&series)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
+        };
+        for counter in ["requests", "received_bytes", "sent_bytes", "query_microseconds"] {
+            assert!(value(format!("pgbouncer_{counter}_total{{database=\"{name}\"}}")) > 0.0, "{counter}");
+        }
+        assert_eq!(value(format!("pgbouncer_active_clients{{database=\"{name}\",user=\"{name}\"}}")), 1.0);
+        assert_eq!(value(format!("pgbouncer_waiting_clients{{database=\"{name}\",user=\"{name}\"}}")), 0.0);
+        assert!(value(format!("pgbouncer_pool_size{{database=\"{name}\"}}")) > 0.0);
+        assert_eq!(value(format!("pgbouncer_reserve_pool{{database=\"{name}\"}}")), 0.0);
+        let lists = "databases dns_names dns_pending dns_queries dns_zones free_clients free_servers login_clients \
+                     pools used_clients used_servers users";
+        lists.split(' ').for_each(|list| assert!(value(format!("pgbouncer_{list}")) >= 0.0));
+    }
 }

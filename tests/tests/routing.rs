@@ -4,13 +4,19 @@
 
 use hawser_tests::raw::messages::{bind, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
-use hawser_tests::{Ensemble, wait_until};
+use hawser_tests::{Account, Config, Ensemble, wait_until};
 
 const WHERE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END";
 
+/// One worker: whatever one session has seen of the hosts, the next one knows.
 fn ensemble(standbys: usize) -> Ensemble {
+    ensemble_of(standbys, 1)
+}
+
+fn ensemble_of(standbys: usize, workers: u32) -> Ensemble {
     // The scratch clusters' own setting would keep every write from the standbys for a fifth of a second.
-    let ensemble = Ensemble::with_conf(standbys, &["synchronous_commit = on"], |config| config);
+    let ensemble =
+        Ensemble::with_conf(standbys, &["synchronous_commit = on"], |config| config.set("workers", workers));
     let mut client = ensemble.client();
     client.execute("CREATE TABLE t(i int)");
     ensemble.wait_for_replay();
@@ -40,7 +46,7 @@ fn reads_go_to_standbys_and_see_what_their_session_wrote() {
         client.execute(&format!("INSERT INTO t VALUES ({number})"));
         assert_eq!(client.value("SELECT max(i) FROM t"), number.to_string());
     }
-    assert_eq!(place(&mut client), "standby");
+    wait_until("a standby has seen that", || place(&mut client) == "standby");
 }
 
 #[test]
@@ -88,6 +94,130 @@ fn a_read_only_transaction_runs_on_a_standby_and_another_on_the_primary() {
     assert_eq!(client.value("SELECT i FROM t"), "7");
 }
 
+/// A standby that has stopped at an empty table, of which the primary has one row: the count tells where it was read.
+fn held_back(change: impl FnOnce(Config) -> Config) -> Ensemble {
+    let ensemble = Ensemble::with_conf(1, &["synchronous_commit = on"], |config| {
+        let config = config.set("workers", 1);
+        change(config.set("routing.max_lag", 0).set("routing.consistency", "\"eventual\""))
+    });
+    let mut client = ensemble.client();
+    client.execute("CREATE TABLE t(i int)");
+    ensemble.wait_for_replay();
+    wait_until("reads go to the standby", || place(&mut client) == "standby");
+    ensemble.pause_replay(1);
+    client.execute("INSERT INTO t VALUES (1)");
+    ensemble
+}
+
+const COUNT: &str = "SELECT count(*) FROM t";
+
+#[test]
+fn a_prepared_read_goes_to_a_standby_however_it_was_prepared() {
+    let ensemble = held_back(|config| config);
+    let mut client = ensemble.client();
+    client.execute("PREPARE of_sql(int) AS SELECT count(*) FROM t WHERE i = $1");
+    assert_eq!(client.value("EXECUTE of_sql(1)"), "0");
+    client.send(&[extended("EXECUTE of_sql(1)", &[]), sync()].concat());
+    assert_eq!(row(&client.read_until_ready()), "0");
+    client.send(&[parse("named", COUNT), sync()].concat());
+    client.read_until_ready();
+    client.send(&[bind("", "named", &[]), execute("", 0), sync()].concat());
+    assert_eq!(row(&client.read_until_ready()), "0");
+    // What was prepared and writes runs where it can.
+    client.execute("PREPARE writes AS INSERT INTO t VALUES (2)");
+    client.execute("EXECUTE writes");
+}
+
+#[test]
+fn a_batch_of_several_statements_goes_where_all_of_them_can_run() {
+    let ensemble = held_back(|config| config);
+    let mut client = ensemble.client();
+    // One Sync: one transaction, and the second read sees the write.
+    client.send(
+        &[extended(COUNT, &[]), extended("INSERT INTO t VALUES (2)", &[]), extended(COUNT, &[]), sync()]
+            .concat(),
+    );
+    let rows: Vec<String> =
+        client.read_until_ready().iter().filter(|message| message.tag == b'D').map(Backend::first).collect();
+    assert_eq!(rows, ["1", "2"]);
+    // Three Syncs: three transactions, each where it can run, answered in order. What is sent
+    // behind a write before that is answered goes the same way.
+    client.send(
+        &[extended(COUNT, &[]), sync(), extended("INSERT INTO t VALUES (3)", &[]), sync(), query(COUNT)]
+            .concat(),
+    );
+    assert_eq!(row(&client.read_until_ready()), "0");
+    assert_eq!(sqlstates(&client.read_until_ready()), Vec::<String>::new());
+    assert_eq!(row(&client.read_until_ready()), "3");
+    // A transaction is somewhere as a whole.
+    client.execute("BEGIN");
+    assert_eq!(client.value(COUNT), "3");
+    client.execute("COMMIT");
+    // A text is one transaction, also where a cursor in it only reads.
+    let said = client.query("SELECT 1; INSERT INTO t VALUES (4); SELECT count(*) FROM t");
+    let counted = said.iter().rfind(|message| message.tag == b'D').map(Backend::first);
+    assert_eq!(counted.as_deref(), Some("4"));
+}
+
+#[test]
+fn a_name_that_a_batch_has_changed_the_meaning_of_is_not_trusted() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    client.execute("CREATE SCHEMA other");
+    client.execute("CREATE FUNCTION f() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'");
+    client.execute(
+        "CREATE FUNCTION other.f() RETURNS int LANGUAGE plpgsql AS $$BEGIN INSERT INTO t VALUES (1); RETURN 2; END$$",
+    );
+    ensemble.wait_for_replay();
+    client.send(
+        &[extended("SET search_path = other, public", &[]), extended("SELECT f()", &[]), sync()].concat(),
+    );
+    let said = client.read_until_ready();
+    assert_eq!((sqlstates(&said), row(&said)), (Vec::new(), "2".to_owned()));
+    assert_eq!(client.value(COUNT), "1");
+}
+
+#[test]
+fn a_name_for_the_database_or_an_option_at_login_makes_a_session_that_only_reads() {
+    let ensemble = held_back(|config| {
+        let database = config.text(1).lines().find(|line| line.starts_with("hosts")).unwrap().to_owned();
+        config.table(&format!("[databases.reads]\n{database}\ndbname = \"postgres\"\nroute = \"standby\""))
+    });
+    let account = Account { database: "reads".to_owned(), ..ensemble.account.clone() };
+    let mut reads = Client::login(ensemble.hawser.port(), &account);
+    wait_until("the standby is known", || reads.value(WHERE) == "standby");
+    assert_eq!(reads.error("CREATE TABLE x()").sqlstate(), "25006");
+    reads.execute("BEGIN");
+    assert_eq!(reads.value(WHERE), "standby");
+    reads.execute("COMMIT");
+    let port = ensemble.hawser.port();
+    let mut asks = Client::login_with(port, &ensemble.account, &[("options", "-c hawser.route=standby")]);
+    assert_eq!(asks.value(WHERE), "standby");
+    let mut asks = Client::login_with(port, &ensemble.account, &[("hawser.route", "primary")]);
+    assert_eq!(asks.value(COUNT), "1");
+}
+
+#[test]
+fn standbys_in_the_same_zone_serve_while_one_of_them_will_do() {
+    let mut ensemble = Ensemble::with_conf(2, &["synchronous_commit = on"], |config| {
+        let text = config.text(1);
+        let hosts: Vec<&str> =
+            text.lines().find(|line| line.starts_with("hosts")).unwrap().split('"').collect();
+        let (near, far) = (hosts[3], hosts[5]);
+        config
+            .set("workers", 1)
+            .set("routing.zones", format!("{{ \"{near}\" = \"here\", \"{far}\" = \"there\" }}"))
+            .set("routing.prefer_zone", "\"here\"")
+    });
+    let mut client = ensemble.client();
+    let port = "/* hawser: standby */ SELECT current_setting('port')";
+    let (near, far) = (ensemble.hosts[1].port().to_string(), ensemble.hosts[2].port().to_string());
+    wait_until("the nearer standby serves", || client.value(port) == near);
+    assert!((0..20).all(|_| client.value(port) == near));
+    ensemble.hosts[1].kill9().unwrap();
+    wait_until("the other serves", || client.value(port) == far);
+}
+
 #[test]
 fn named_statements_and_settings_are_the_same_on_every_host() {
     let ensemble = ensemble(1);
@@ -133,7 +263,7 @@ fn a_session_says_where_its_statements_run() {
 
 #[test]
 fn a_position_carries_consistency_from_one_session_to_another() {
-    let ensemble = ensemble(1);
+    let ensemble = ensemble_of(1, 2);
     let (mut writer, mut reader) = (ensemble.client(), ensemble.client());
     assert_eq!(reader.value("SHOW hawser.consistency"), "session");
     for number in 0..20 {
@@ -147,7 +277,7 @@ fn a_position_carries_consistency_from_one_session_to_another() {
 
 #[test]
 fn every_session_sees_what_any_session_wrote_if_it_asks_for_that() {
-    let ensemble = ensemble(1);
+    let ensemble = ensemble_of(1, 2);
     let (mut writer, mut reader) = (ensemble.client(), ensemble.client());
     reader.execute("SET hawser.consistency = 'cluster'");
     for number in 0..20 {

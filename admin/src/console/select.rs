@@ -371,7 +371,29 @@ impl Reader<'_> {
         found.ok_or_else(|| Failure::syntax(format!("a comparison is missing before {}", shown(&token))))
     }
 
+    /// A value; pgjdbc puts what it has written in the place of a parameter into parentheses.
     fn operand(&mut self) -> Result<Operand, Failure> {
+        let mut open = 0usize;
+        while self.take("(") {
+            open += 1;
+        }
+        let operand = self.bare_operand()?;
+        for _ in 0..open {
+            self.need(")")?;
+            self.casts()?;
+        }
+        Ok(operand)
+    }
+
+    /// A cast changes nothing here.
+    fn casts(&mut self) -> Result<(), Failure> {
+        while self.take("::") {
+            self.name()?;
+        }
+        Ok(())
+    }
+
+    fn bare_operand(&mut self) -> Result<Operand, Failure> {
         let token =
             self.rest.first().cloned().ok_or_else(|| Failure::syntax("the statement ends too early"))?;
         let operand = match token {
@@ -394,10 +416,7 @@ impl Reader<'_> {
             }
             _ => Operand::Column(self.column()?),
         };
-        // A cast changes nothing here.
-        while self.take("::") {
-            self.name()?;
-        }
+        self.casts()?;
         Ok(operand)
     }
 
@@ -724,6 +743,10 @@ mod tests {
         assert_eq!(run("SELECT count(*) FROM pools WHERE \"user\" IS NULL", &[]).unwrap(), ["1"]);
         assert_eq!(run("SELECT count(*) FROM pools WHERE \"user\" <> 'x'", &[]).unwrap(), ["1"]);
         assert_eq!(run("SELECT database FROM pools WHERE cl_waiting IN (7, 8)", &[]).unwrap(), ["web"]);
+        assert_eq!(
+            run("SELECT database FROM pools WHERE cl_waiting = (('7'::int8)::int4)", &[]).unwrap(),
+            ["web"]
+        );
         assert_eq!(
             run("SELECT cl_waiting FROM pools ORDER BY \"user\" NULLS FIRST, 1 DESC", &[]).unwrap(),
             ["10", "3", "7"]

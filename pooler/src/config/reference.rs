@@ -141,9 +141,12 @@ pub const TLS_MODES: Kind =
 const TLS_VERSIONS: Kind = Kind::Word(&["1.2", "1.3"]);
 /// How TLS begins.
 const TLS_NEGOTIATION: Kind = Kind::Word(&["postgres", "direct"]);
+/// What is told of a commit that was not answered.
+const COMMIT_OUTCOMES: Kind = Kind::Word(&["unknown", "resolve", "resolve-all"]);
 /// Pool modes.
 const ROUTES: Kind = Kind::Word(&["auto", "primary", "standby"]);
-
+/// Where a transaction begins that may write.
+const BEGINNINGS: Kind = Kind::Word(&["primary", "standby"]);
 const CONSISTENCIES: Kind = Kind::Word(&["session", "cluster", "eventual"]);
 
 const POOL_MODES: Kind = Kind::Word(&["session", "transaction", "statement"]);
@@ -312,6 +315,8 @@ pub const GLOBAL: &[Setting] = &[
         "Where statements of databases with several hosts run: reads on standbys and everything else on the primary (auto), or all on one of them. A session says otherwise with `SET hawser.route`, a statement with `/* hawser: primary */`."),
     live("routing.consistency", CONSISTENCIES, Value("session"), "",
         "What a read on a standby must see: every write of its own session, every write that any client of this process was told of (cluster), or whatever is there (eventual). A session says otherwise with `SET hawser.consistency`."),
+    live("routing.transaction_reads", BEGINNINGS, Value("primary"), "",
+        "Where a READ COMMITTED transaction that may write is until its first write: the primary, or a standby. On a standby its first reads may see what was committed a moment earlier than the rest, take no locks that the rest could rely on, and `now()` goes on when it moves."),
     live("routing.wait", Kind::Duration, Value("50ms"), "",
         "A read waits so long for a standby that has seen enough; then the primary serves it."),
     live("routing.max_lag", Kind::DurationOrOff, Value("10s"), "",
@@ -320,6 +325,13 @@ pub const GLOBAL: &[Setting] = &[
         "The same in bytes of write-ahead log; 0: however far."),
     live("routing.weights", Kind::Pairs, Unset("1 for each"), "",
         "Shares of the standbys: `{ \"db2:5432\" = \"2\" }` gives that host twice the reads of one that is not named, and 0 none while there is another."),
+    live("routing.zones", Kind::Pairs, Unset("none"), "",
+        "Where hosts are: `{ \"db2:5432\" = \"eu-1a\" }`."),
+    live("routing.prefer_zone", Kind::Text, Unset("none"), "",
+        "The zone that this process is in: standbys elsewhere serve reads only while none in it will do."),
+
+    live("commit_outcome", COMMIT_OUTCOMES, Value("unknown"), "",
+        "What a client is told whose server is lost before its COMMIT is answered: that the outcome is unknown (08007), or the outcome, which the next primary knows (resolve). With resolve-all that holds of single statements that change rows, too."),
 
     live("timeouts.login", Kind::Duration, Value("60s"), "client_login_timeout",
         "From accept to the end of the login."),
@@ -441,6 +453,8 @@ pub const DATABASE: &[Setting] = &[
         "Secret of `user`."),
     live("password_file", Kind::Path, Unset("none"), "",
         "File that holds the secret of `user`."),
+    live("commit_outcome", COMMIT_OUTCOMES, Unset("the setting of the same name"), "",
+        "Instead of `commit_outcome`."),
     live("pool_mode", POOL_MODES, Unset("`pool.mode`"), "pool_mode",
         "Instead of `pool.mode`."),
     live("pool_size", SOME, Unset("`pool.size`"), "pool_size",
@@ -463,6 +477,8 @@ pub const DATABASE: &[Setting] = &[
         "Instead of `routing.route`: `standby` makes a database name that only reads."),
     live("consistency", CONSISTENCIES, Unset("`routing.consistency`"), "",
         "Instead of `routing.consistency`."),
+    live("transaction_reads", BEGINNINGS, Unset("`routing.transaction_reads`"), "",
+        "Instead of `routing.transaction_reads`."),
     live("query_wait_timeout", Kind::DurationOrOff, Unset("`timeouts.query_wait`"), "",
         "Instead of `timeouts.query_wait`."),
     live("query_timeout", Kind::DurationOrOff, Unset("`timeouts.query`"), "",
@@ -504,6 +520,8 @@ pub const USER: &[Setting] = &[
         "Several secrets of which any will do, for changing them one by one."),
     live("password_file", Kind::Path, Unset("none"), "",
         "File that holds the secret."),
+    live("commit_outcome", COMMIT_OUTCOMES, Unset("that of the database"), "",
+        "Instead of the database's `commit_outcome`."),
     live("pool_mode", POOL_MODES, Unset("that of the database"), "pool_mode",
         "Instead of the database's and `pool.mode`."),
     live("pool_size", SOME, Unset("that of the database"), "pool_size",
@@ -522,6 +540,8 @@ pub const USER: &[Setting] = &[
         "Instead of the database's and `routing.route`."),
     live("consistency", CONSISTENCIES, Unset("that of the database"), "",
         "Instead of the database's and `routing.consistency`."),
+    live("transaction_reads", BEGINNINGS, Unset("that of the database"), "",
+        "Instead of the database's and `routing.transaction_reads`."),
     live("query_wait_timeout", Kind::DurationOrOff, Unset("that of the database"), "",
         "Instead of the database's and `timeouts.query_wait`."),
     live("query_timeout", Kind::DurationOrOff, Unset("that of the database"), "query_timeout",

@@ -391,6 +391,28 @@ impl Consistency {
     }
 }
 
+/// What a client is told whose server is lost before its commit is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CommitOutcome {
+    /// That the outcome is unknown.
+    #[default]
+    Unknown,
+    /// The outcome of its COMMIT, which the next primary knows.
+    Resolve,
+    /// The same of statements outside of transactions too.
+    ResolveAll,
+}
+
+impl CommitOutcome {
+    /// The outcome that this word of the settings asks for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [("unknown", Self::Unknown), ("resolve", Self::Resolve), ("resolve-all", Self::ResolveAll)]
+            .into_iter()
+            .find_map(|(known, outcome)| word.eq_ignore_ascii_case(known).then_some(outcome))
+    }
+}
+
 /// Which host statements go to, for databases with several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoutingSettings {
@@ -404,8 +426,14 @@ pub struct RoutingSettings {
     pub max_lag: Option<Duration>,
     /// The same in bytes of log.
     pub max_lag_bytes: Option<usize>,
+    /// Where a READ COMMITTED transaction is until its first write: the primary, or a standby.
+    pub transaction_reads: Route,
     /// Shares of the hosts; 1 for those that are not named.
     pub weights: Vec<(HostAddress, f64)>,
+    /// Where hosts are.
+    pub zones: Vec<(HostAddress, String)>,
+    /// Standbys elsewhere serve only while none in this zone will do.
+    pub prefer_zone: Option<String>,
 }
 
 impl Default for RoutingSettings {
@@ -416,7 +444,10 @@ impl Default for RoutingSettings {
             wait: Duration::from_millis(50),
             max_lag: Some(Duration::from_secs(10)),
             max_lag_bytes: None,
+            transaction_reads: Route::Primary,
             weights: Vec::new(),
+            zones: Vec::new(),
+            prefer_zone: None,
         }
     }
 }
@@ -428,6 +459,8 @@ pub struct RoutingOverrides {
     pub route: Option<Route>,
     /// See [`RoutingSettings::consistency`].
     pub consistency: Option<Consistency>,
+    /// See [`RoutingSettings::transaction_reads`].
+    pub transaction_reads: Option<Route>,
 }
 
 /// What is true of each pool.
@@ -435,6 +468,8 @@ pub struct RoutingOverrides {
 pub struct PoolSettings {
     /// When a server connection goes back.
     pub mode: PoolMode,
+    /// What is told of a commit that was not answered.
+    pub commit_outcome: CommitOutcome,
     /// Server connections at most.
     pub size: usize,
     /// Server connections kept open even when idle, once the pool has been used.
@@ -476,6 +511,8 @@ pub struct PoolSettings {
 pub struct PoolOverrides {
     /// See [`PoolSettings::mode`].
     pub mode: Option<PoolMode>,
+    /// See [`PoolSettings::commit_outcome`].
+    pub commit_outcome: Option<CommitOutcome>,
     /// See [`PoolSettings::size`].
     pub size: Option<usize>,
     /// See [`PoolSettings::min_size`].

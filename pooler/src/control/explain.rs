@@ -7,7 +7,7 @@ use crate::catalog::{Catalog, DatabaseKey};
 use crate::config::settings::RoutingSettings;
 use crate::ids::HostId;
 use crate::parameters::ParameterSet;
-use crate::route::decide::{Circumstances, Decision, Nature, Seen, decide};
+use crate::route::decide::{Circumstances, Decision, Nature, Seen, Why, decide};
 use crate::route::verdicts;
 use crate::route::wishes::Wishes;
 use crate::topology::{Moment, Snapshot, is_watched};
@@ -84,7 +84,6 @@ impl Scene {
             snapshot: &self.snapshot,
             settings: &self.settings,
             avoid: None,
-            may_wait: false,
             now: Moment::now(),
         };
         let mut fresh = Vec::new();
@@ -92,14 +91,13 @@ impl Scene {
             fresh = hosts.to_vec();
             hosts.first().copied()
         });
-        match decision {
-            Decision::Standby(_) => (self.addresses(&fresh), None),
-            Decision::Primary(why) => {
-                let instead = (nature == Nature::Read).then(|| why.word());
-                (self.addresses(self.snapshot.writable().as_slice()), instead)
-            }
-            Decision::Wait(_) => (Vec::new(), None),
-        }
+        let why = match decision {
+            Decision::Standby(_) => return (self.addresses(&fresh), None),
+            Decision::Primary(why) => why,
+            Decision::Wait(_) => Why::NotFresh,
+        };
+        let instead = (nature == Nature::Read).then(|| why.word());
+        (self.addresses(self.snapshot.writable().as_slice()), instead)
     }
 
     fn addresses(&self, hosts: &[HostId]) -> Vec<String> {

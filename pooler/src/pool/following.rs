@@ -114,13 +114,15 @@ impl Pool {
         }
     }
 
-    /// A dial failed. Whether that may mean that the primary is another host soon; then the probes look at once.
+    /// A dial failed. Whether that may pass: the primary is another host soon, for which the probes look at once, or the
+    /// server comes back.
     pub(super) fn report_trouble(&self, error: &PoolError) -> bool {
         let PoolError::Dial(error) = error else { return false };
-        let Some(snapshot) = self.snapshot() else { return false };
         if !is_trouble(error) {
             return false;
         }
+        // A server alone that was there before is being restarted, most likely.
+        let Some(snapshot) = self.snapshot() else { return self.counters.opened.get() > 0 };
         match self.lead.borrow().origin() {
             Some(origin) => {
                 snapshot.bell.trouble(origin.host);
@@ -135,6 +137,14 @@ impl Pool {
     pub fn report_loss(&self, origin: Option<Origin>) {
         if let (Some(origin), Some(snapshot)) = (origin, &*self.snapshot.borrow()) {
             snapshot.bell.trouble(origin.host);
+        }
+    }
+
+    /// A write was acknowledged on a connection of this pool.
+    #[inline]
+    pub fn note_write(&self) {
+        if let Some(snapshot) = &*self.snapshot.borrow() {
+            snapshot.bell.wrote();
         }
     }
 

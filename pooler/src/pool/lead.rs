@@ -24,6 +24,8 @@ pub struct Origin {
     pub host: HostId,
     /// The timeline on which it was the primary; 0 for a standby, which may follow any.
     pub timeline: u32,
+    /// How often its name had been moved to another address.
+    pub moves: u32,
 }
 
 /// Why work is held.
@@ -46,7 +48,7 @@ impl Lead {
                     if view.role == Role::Standby
                         && matches!(view.state, HostState::Up | HostState::Suspect) =>
                 {
-                    Self::Host(Origin { host: id, timeline: 0 }, view.address.clone())
+                    Self::Host(Origin { host: id, timeline: 0, moves: view.moves }, view.address.clone())
                 }
                 _ => Self::Nowhere,
             },
@@ -59,7 +61,7 @@ impl Lead {
             PrimaryView::Lost { .. } => Self::Hold(Held::NoPrimary),
             PrimaryView::Leaving { .. } => Self::Hold(Held::Switchover),
             PrimaryView::Known { host, timeline, .. } => match snapshot.host(host) {
-                Some(view) => Self::Host(Origin { host, timeline }, view.address.clone()),
+                Some(view) => Self::Host(Origin { host, timeline, moves: view.moves }, view.address.clone()),
                 None => Self::Hold(Held::NoPrimary),
             },
         }

@@ -25,7 +25,7 @@ pub use crate::stopwatch::count;
 pub use ticket::Ticket;
 pub use welcome::{Told, Welcome, Welcoming};
 
-use crate::config::settings::PoolMode;
+use crate::config::settings::{CommitOutcome, PoolMode};
 use crate::ids::{ClusterId, PoolKey, WorkerId};
 use crate::mailbox::Mailboxes;
 use crate::parameters::Interner;
@@ -86,6 +86,8 @@ pub struct PoolPlan {
     pub dial: DialPlan,
     /// When a connection goes back.
     pub mode: PoolMode,
+    /// What is told of a commit that was not answered.
+    pub commit_outcome: CommitOutcome,
     /// Connections at most.
     pub size: usize,
     /// Connections kept open.

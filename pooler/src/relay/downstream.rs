@@ -2,17 +2,18 @@
 
 use super::gate::{self, Look, REVALIDATE};
 use super::outbox::Outbox;
-use super::{ClientSide, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
+use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters;
 use crate::server::connection::{Effect, ServerConnection};
 use crate::server::exchange;
+use crate::server::identity::Identity;
 use crate::statements::Statement;
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
 use hawser_sql_router::calls::Disturbs;
 use hawser_wire::backend::{self as message, TransactionStatus};
-use hawser_wire::encode::SERVER_NAME_PREFIX;
+use hawser_wire::encode::{self, SERVER_NAME_PREFIX};
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
 use hawser_wire::reply_queue::{Fate, Settled, Unexpected};
 use hawser_wire::sqlstate;
@@ -31,6 +32,8 @@ pub(super) struct Downstream {
     pub(super) piece: usize,
     /// What happens to them.
     piece_dropped: bool,
+    /// More of the server's has been asked for: the task is woken when it is there.
+    pub(super) awaited: bool,
     /// The client has been told something.
     pub(super) told: bool,
     /// It is clear that a standby serves the batch.
@@ -39,6 +42,18 @@ pub(super) struct Downstream {
     pub(super) held: bool,
     /// The error of a statement of ours that went ahead of the client's query, which will fail by it.
     ahead: Option<Vec<u8>>,
+    /// The body of a CommandComplete that is true once its commit is.
+    complete: Option<Vec<u8>>,
+}
+
+impl Downstream {
+    /// The message that the client is told once the commit has succeeded.
+    pub(super) fn completion(&self) -> Option<Vec<u8>> {
+        let body = self.complete.as_ref()?;
+        let mut message = Vec::new();
+        encode::message(&mut message, backend::COMMAND_COMPLETE, |out| out.extend_from_slice(body));
+        Some(message)
+    }
 }
 
 impl Relay {
@@ -50,16 +65,34 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Poll<Result<(), Stop>> {
-        if !self.down.out.is_empty() {
-            self.down.told = true;
-            let drained = self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut());
-            ready!(drained).map_err(Stop::ClientLost)?;
-            return Poll::Ready(Ok(()));
+        loop {
+            if !self.down.out.is_empty() {
+                self.down.told = true;
+                let drained = self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut());
+                ready!(drained).map_err(Stop::ClientLost)?;
+                return Poll::Ready(Ok(()));
+            }
+            if self.walk_input(client, server, shared)? || self.answer_alone(client, server, shared) {
+                if self.down.out.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            if self.down.held {
+                return Poll::Pending;
+            }
+            ready!(self.poll_more(cx, server, shared))?;
         }
-        if self.walk_input(client, server, shared)? || self.answer_alone(client, server, shared) {
-            return Poll::Ready(Ok(()));
-        }
-        if self.down.held {
+    }
+
+    /// Reads from the server. Pending when nothing is there, and for the rest of this poll: the task is woken.
+    fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Poll<Result<(), Stop>> {
+        if std::mem::replace(&mut self.down.awaited, true) {
             return Poll::Pending;
         }
         if self.down.input.is_none() {
@@ -69,7 +102,10 @@ impl Relay {
         input.grow();
         match ready!(server.stream.poll_read(cx, input)).map_err(Stop::ServerLost)? {
             0 => Poll::Ready(Err(Stop::ServerLeft)),
-            _ => Poll::Ready(Ok(())),
+            _ => {
+                self.down.awaited = false;
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -142,7 +178,10 @@ impl Relay {
             let Some(header) = frame::header(rest).map_err(Stop::ServerFraming)? else { break };
             let present = rest.len().min(header.total());
             let asked = header.tag == backend::DATA_ROW
-                && matches!(server.queue.head(), Some(head) if matches!(head.effect, Some(Effect::Asked(_))));
+                && matches!(
+                    server.queue.head(),
+                    Some(head) if matches!(head.effect, Some(Effect::Asked(_) | Effect::Identity(_)))
+                );
             if present < header.total() && (is_read(header) || asked) {
                 break;
             }
@@ -206,10 +245,12 @@ impl Relay {
             return self.take_error(header, body, whole, client, server, shared);
         }
         self.answer_due(client, server, shared);
-        if header.tag == backend::DATA_ROW
-            && let Some(Effect::Asked(rows)) = server.queue.head_effect()
-        {
-            rows.extend(exchange::row(body));
+        let mut of_query = false;
+        match (header.tag, server.queue.head_effect()) {
+            (backend::DATA_ROW, Some(Effect::Asked(rows))) => rows.extend(exchange::row(body)),
+            (backend::DATA_ROW, Some(Effect::Identity(row))) => *row = exchange::row(body),
+            (backend::NO_DATA, Some(Effect::OfQuery)) => of_query = true,
+            _ => {}
         }
         let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
             Some(Effect::Does(doing)) => {
@@ -220,26 +261,7 @@ impl Relay {
         });
         let fate = self.observe(header.tag, client, server, shared)?;
         match header.tag {
-            backend::READY_FOR_QUERY => {
-                let status = body.first().copied().and_then(TransactionStatus::from_byte);
-                server.status = status.ok_or(Stop::ServerViolation(Unexpected(header.tag)))?;
-                if server.queue.is_empty() {
-                    self.ending = None;
-                }
-                if fate == Fate::Forward {
-                    self.note_acknowledged();
-                    self.traffic.queries += 1;
-                    self.down.ahead = None;
-                    let idle = server.status == TransactionStatus::Idle;
-                    state::ready(idle, client, server);
-                    if idle && client.state.end_change() {
-                        shared.registry.note_change();
-                    }
-                    if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
-                        self.pass_ready(listener, server);
-                    }
-                }
-            }
+            backend::READY_FOR_QUERY => self.take_ready(body, fate, client, server, shared)?,
             backend::PARAMETER_STATUS if fate == Fate::Forward => {
                 if let Some((name, value)) = message::parameter_status(body)
                     && parameters::reported(name).is_some()
@@ -257,24 +279,80 @@ impl Relay {
                     let said = said.as_ref().and_then(|(deed, at)| deed.step(*at));
                     state::command(tag, said, client, server, shared);
                 }
-            }
-            backend::NOTICE_RESPONSE => {
-                let how = disturbs(server);
-                if how != Disturbs::Nobody
-                    && let Some(session) = session_meant(body)
-                {
-                    if session == client.session && how != Disturbs::Cancels {
-                        return Err(Stop::EndedItself(None));
-                    }
-                    self.outward.push(Outward::Disturb(session, how));
+                if self.commit == Commit::Open {
+                    self.down.complete = Some(body.to_vec());
+                    return Ok(true);
+                }
+                self.note_commit_answered();
+                if matches!(message::command_tag(body), Some(b"COMMIT" | b"ROLLBACK")) {
+                    // With AND CHAIN another transaction has begun.
+                    server.identity = Identity::Unknown;
                 }
             }
+            backend::NOTICE_RESPONSE => self.note_disturbed(body, client, server)?,
             _ => {}
         }
         if header.tag == backend::NOTIFICATION_RESPONSE {
             return Ok(!self.is_for_client(body, client));
         }
-        Ok(fate == Fate::Swallow)
+        Ok(fate == Fate::Swallow || of_query)
+    }
+
+    /// The server is ready for the next batch.
+    fn take_ready(
+        &mut self,
+        body: &[u8],
+        fate: Fate,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Result<(), Stop> {
+        let status = body.first().copied().and_then(TransactionStatus::from_byte);
+        server.status = status.ok_or(Stop::ServerViolation(Unexpected(backend::READY_FOR_QUERY)))?;
+        if server.queue.is_empty() {
+            self.ending = None;
+            self.end_commit(server);
+        }
+        if fate != Fate::Forward {
+            return Ok(());
+        }
+        if let Some(complete) = self.down.completion() {
+            self.down.complete = None;
+            self.down.out.ours(|out| out.extend_from_slice(&complete));
+        }
+        self.note_acknowledged();
+        self.traffic.queries += 1;
+        self.down.ahead = None;
+        let idle = server.status == TransactionStatus::Idle;
+        state::ready(idle, client, server);
+        if idle && client.state.end_change() {
+            shared.registry.note_change();
+        }
+        if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
+            self.pass_ready(listener, server);
+        }
+        Ok(())
+    }
+
+    /// A notice may say that the client has called for the end of a session, which is no process.
+    fn note_disturbed(
+        &mut self,
+        body: &[u8],
+        client: &ClientSide,
+        server: &ServerConnection,
+    ) -> Result<(), Stop> {
+        let how = disturbs(server);
+        if how == Disturbs::Nobody {
+            return Ok(());
+        }
+        match session_meant(body) {
+            Some(session) if session == client.session && how != Disturbs::Cancels => {
+                return Err(Stop::EndedItself(None));
+            }
+            Some(session) => self.outward.push(Outward::Disturb(session, how)),
+            None => {}
+        }
+        Ok(())
     }
 
     /// Keeps the SQLSTATE of an error for whoever counts.
@@ -376,6 +454,8 @@ impl Relay {
             return Ok(true);
         }
         self.note_error(body);
+        self.down.complete = None;
+        self.note_commit_answered();
         client.state.fail();
         let Some(words) = words else { return Ok(false) };
         self.replay.give_up();

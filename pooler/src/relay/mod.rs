@@ -4,8 +4,10 @@
 //! sent and what is owed; `upstream` and `downstream` are the two pumps; back-pressure holds because each pump
 //! reads only when it has nothing left to write, and neither waits for the other.
 
+mod commit;
 mod downstream;
 mod gate;
+mod gist;
 mod listening;
 mod naming;
 mod outbox;
@@ -37,7 +39,9 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
+pub use commit::{Commit, Resolve};
 pub(crate) use gate::is_lasting;
+pub use gist::{Gist, Harmless};
 pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
@@ -98,6 +102,8 @@ pub struct Shared {
     pub desk: Rc<Desk>,
     /// What queries of one shape come to.
     pub shapes: Shapes,
+    /// Texts that do nothing to their session.
+    pub harmless: Harmless,
 }
 
 /// Limits that the relay holds clients to.
@@ -193,6 +199,8 @@ pub struct Relay {
     pub keep: bool,
     /// It leads to a standby: what comes behind the batch may have to go elsewhere, so it is not sent.
     pub confined: bool,
+    /// It stops where the client goes on with the transaction, which may be elsewhere.
+    pub parts: bool,
     /// Nothing is told to the client before it is clear that the standby can serve the batch.
     pub guess: bool,
     /// Told when the server is ready after something that may have written, before the client is; and the clock.
@@ -201,6 +209,8 @@ pub struct Relay {
     pub acknowledged: u64,
     /// The first batch surely writes nothing.
     pub reads: bool,
+    /// Which commits must be known if they fail to be answered.
+    pub resolve: Resolve,
     up: upstream::Upstream,
     down: downstream::Downstream,
     replay: replay::Replay,
@@ -218,6 +228,12 @@ pub struct Relay {
     pub outward: Vec<Outward>,
     /// What was sent and is not answered may end the transaction.
     ending: Option<Ending>,
+    /// How far the commit is that is under way.
+    commit: Commit,
+    /// What was bound last commits.
+    commits: bool,
+    /// Something bound in this batch may change rows.
+    changes_rows: bool,
 }
 
 /// What a statement means for others than the session that runs it.
@@ -249,8 +265,8 @@ pub struct Loss {
     pub unsent: usize,
     /// Whether the transaction may have ended.
     pub ending: Option<Ending>,
-    /// What it relies on that cannot be restored.
-    pub gone: PinReasons,
+    /// How far a commit was that must be known.
+    pub commit: Commit,
 }
 
 impl Loss {
@@ -310,10 +326,12 @@ impl Relay {
         Self {
             keep,
             confined: false,
+            parts: false,
             guess: false,
             clock: None,
             acknowledged: 0,
             reads: false,
+            resolve: Resolve::default(),
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),
             replay: replay::Replay::default(),
@@ -325,6 +343,9 @@ impl Relay {
             errors: Vec::new(),
             outward: Vec::new(),
             ending: None,
+            commit: Commit::default(),
+            commits: false,
+            changes_rows: false,
         }
     }
 
@@ -361,11 +382,16 @@ impl Relay {
         if let Some(listener) = &client.listener {
             listener.register(cx);
         }
+        (self.up.awaited, self.down.awaited) = (false, false);
         loop {
             let sent = self.poll_upstream(cx, client, server, shared)?;
             let received = self.poll_downstream(cx, client, server, shared)?;
             if self.deliver_notifications(client, server)? {
                 continue;
+            }
+            if self.up.parted && self.is_drained() {
+                self.rest(client, shared);
+                return Poll::Ready(Ok(()));
             }
             if self.is_at_rest(server) {
                 if client.state.has_question() && !self.keep && self.ask(client, server, shared) {
@@ -454,7 +480,7 @@ impl Relay {
     /// the client has heard nothing of it.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
-        let kept = self.reads || self.ending != Some(Ending::Commit);
+        let kept = self.reads || !self.ending.is_some_and(Ending::may_commit);
         kept && self.up.ended == 1 && !self.up.beyond && !self.down.told && self.down.out.is_empty()
     }
 
@@ -462,6 +488,24 @@ impl Relay {
     #[must_use]
     pub const fn is_beyond(&self) -> bool {
         self.up.beyond
+    }
+
+    /// Whether it has stopped before a batch of the transaction that the first one began or belongs to.
+    #[must_use]
+    pub const fn has_parted(&self) -> bool {
+        self.up.parted
+    }
+
+    /// Whether the server owes nothing, nothing is on its way, and nothing was sent that ties the transaction to it.
+    #[must_use]
+    pub fn may_part(&self, client: &ClientSide, server: &ServerConnection) -> bool {
+        self.parts
+            && server.status == TransactionStatus::InTransaction
+            && server.queue.is_settled()
+            && client.state.pins.is_empty()
+            && !self.up.beyond
+            && !self.is_mid_message()
+            && self.down.out.is_empty()
     }
 
     /// Whether the client has part of a message whose rest will not come.
@@ -473,12 +517,14 @@ impl Relay {
     /// The server connection is lost: takes back what was assumed of it, and tells what the client has been waiting
     /// for. What the client sent of it is gone from its input.
     pub fn abandon(&mut self, client: &mut ClientSide, server: &mut ServerConnection) -> Loss {
-        let mut loss = Loss {
-            owed: server.queue.owed_ready(),
-            open: server.queue.is_batch_open(),
+        // The client has ended a query that we have not.
+        let open = self.commit == Commit::Open;
+        let loss = Loss {
+            owed: server.queue.owed_ready() + usize::from(open),
+            open: server.queue.is_batch_open() && !open,
             unsent: self.up.piece,
             ending: self.ending.take(),
-            gone: PinReasons::default(),
+            commit: self.commit,
         };
         if let Some(input) = &mut client.input {
             input.consume(self.up.out.planned());
@@ -488,11 +534,15 @@ impl Relay {
         for effect in effects {
             undo(effect, client, server);
         }
-        if let Some(listener) = &client.listener {
-            listener.lose_server();
-        }
-        loss.gone = client.state.lose();
         loss
+    }
+
+    /// What the client is still owed if the commit that it waits for has succeeded; `None` if that cannot be told.
+    #[must_use]
+    pub fn completion(&self, server: &ServerConnection) -> Option<Vec<u8>> {
+        let mut completion = self.down.completion().unwrap_or_default();
+        completion.extend(commit::completion(server.queue.iter(), self.commit == Commit::Answered)?);
+        Some(completion)
     }
 
     /// The server has answered everything, outside a transaction, and everything has left.
@@ -527,6 +577,20 @@ impl Relay {
         if self.down.out.is_empty() {
             give_empty(&mut self.down.input, shared);
         }
+    }
+}
+
+impl ClientSide {
+    /// The server connection is lost, and with it all that the session had there. What it did in a transaction holds if
+    /// that was committed. What the client relies on that cannot be restored is returned.
+    pub fn lose_server(&mut self, committed: bool) -> PinReasons {
+        if committed {
+            state::commit(self);
+        }
+        if let Some(listener) = &self.listener {
+            listener.lose_server();
+        }
+        self.state.lose()
     }
 }
 

@@ -3,23 +3,22 @@
 //! Names of statements are replaced here; nothing else of a message is copied. Where a server cannot have what
 //! the message needs, it is made to answer with its own error rather than with another client's statement.
 
+use super::gist::Gist;
 use super::naming::{self, Renamed};
-use super::{ClientSide, Outward, Relay, Shared, Stop, Violation, undo};
+use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, undo};
 use crate::pins::PinReason;
 use crate::server::connection::{Doubt, Effect, ServerConnection, UnnamedOwner};
-use crate::shapes::Shape;
 use crate::statements::{About, Deed, Form, Presence, Statement, StatementKey};
 use hawser_sql_router::calls::{Ask, Sequences};
 use hawser_sql_router::effects::{self, Effect as SqlEffect, Effects};
-use hawser_sql_router::ending::{self, Ending};
+use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
-use hawser_wire::frame::{HEADER_LENGTH, Header};
+use hawser_wire::frame::{HEADER_LENGTH, Header, c_string};
 use hawser_wire::frontend::{self as message, Target};
 use hawser_wire::reply_queue::{Fate, Request};
 use hawser_wire::tag::frontend;
 use std::num::NonZeroU32;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// What became of a message.
@@ -82,7 +81,7 @@ impl Relay {
             frontend::DESCRIBE => return self.plan_describe(header, body, client, server, shared),
             frontend::CLOSE => self.plan_close(header, body, client, server)?,
             frontend::EXECUTE => return Ok(self.plan_execute(header, body, client, server, shared)),
-            frontend::SYNC => self.forward(header, body, Some(Request::Sync), None, client, server),
+            frontend::SYNC => return Ok(self.plan_sync(header, body, client, server, shared)),
             frontend::FUNCTION_CALL => {
                 self.forward(header, body, Some(Request::FunctionCall), None, client, server);
             }
@@ -115,7 +114,7 @@ impl Relay {
 
     /// Something that may end the transaction is sent. A commit is not forgotten for a later rollback.
     fn note_ending(&mut self, ending: Option<Ending>) {
-        if self.ending != Some(Ending::Commit) && ending.is_some() {
+        if !self.ending.is_some_and(Ending::may_commit) && ending.is_some() {
             self.ending = ending;
         }
     }
@@ -130,7 +129,15 @@ impl Relay {
     ) -> Planned {
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let whole = body.len() == header.body;
-        let effects = effects::of_text(text);
+        let harmless = if whole { shared.harmless.gist(self.pool, text, &shared.shapes) } else { None };
+        let effects = if harmless.is_some() { None } else { effects::of_text(text) };
+        let gist = harmless.unwrap_or_else(|| Gist::of(self.pool, text, &shared.shapes));
+        if self.resolve != Resolve::Nothing
+            && gist.ending == Some(Ending::Commit)
+            && self.holds_commit(true, client, server, shared)
+        {
+            return Planned::NotYet;
+        }
         if let Some(effects) = &effects {
             self.lay_open(effects, client, server);
         }
@@ -150,12 +157,18 @@ impl Relay {
                     return Planned::NotYet;
                 }
                 let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
-                self.forward(header, body, Some(Request::Query), effect, client, server);
+                if whole && self.opens_statement(text, server) {
+                    self.up.out.skip(header.total());
+                    self.open_statement(text, effect, client, server, shared);
+                } else {
+                    self.forward(header, body, Some(Request::Query), effect, client, server);
+                    self.ask_early(text, client, server, shared);
+                }
             }
         }
-        self.note_ending(ending::of_text(text));
-        if let Some(shape) = shared.shapes.of(self.pool, text) {
-            self.batch.shape.call(&shape);
+        self.note_ending(gist.ending);
+        if let Some(shape) = &gist.shape {
+            self.batch.shape.call(shape);
         }
         client.unnamed.statement = None;
         server.unnamed = None;
@@ -301,6 +314,21 @@ impl Relay {
         }
     }
 
+    fn plan_sync(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Planned {
+        if self.resolve != Resolve::Nothing && self.holds_sync(client, server, shared) {
+            return Planned::NotYet;
+        }
+        self.forward(header, body, Some(Request::Sync), None, client, server);
+        Planned::Yes
+    }
+
     fn plan_execute(
         &mut self,
         header: Header,
@@ -309,7 +337,13 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Planned {
-        let portal = hawser_wire::frame::c_string(body).map(|(portal, _)| portal).unwrap_or_default();
+        if self.commits
+            && self.resolve != Resolve::Nothing
+            && self.holds_commit(false, client, server, shared)
+        {
+            return Planned::NotYet;
+        }
+        let portal = c_string(body).map(|(portal, _)| portal).unwrap_or_default();
         let deed = client.state.of_portal(portal).cloned();
         if let Some(deed) = &deed {
             if deed.needs().any(|needed| is_undecided(needed, server))
@@ -344,26 +378,20 @@ impl Relay {
         let renamed = self.rename_parse(parse.text, client, server, shared);
         let text = renamed.as_ref().map_or(parse.text, |renamed| &renamed.text);
         if parse.name.is_empty() {
-            let shape = shared.shapes.of(self.pool, parse.text);
-            match &renamed {
-                None => {
-                    self.remember_unnamed(text, parse.types, Deed::of_text(text), shape, client, server);
-                    self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
-                }
-                Some(renamed) => {
-                    self.remember_unnamed(
-                        text,
-                        parse.types,
-                        Some(renamed.deed.clone()),
-                        shape,
-                        client,
-                        server,
-                    );
-                    self.up.out.skip(header.total());
-                    self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
-                    owe(Request::Parse, Fate::Forward, Some(Effect::Unnamed), client, server);
-                }
-            }
+            let Some(renamed) = &renamed else {
+                let harmless = shared.harmless.gist(self.pool, text, &shared.shapes);
+                let deed = if harmless.is_some() { None } else { Deed::of_text(text) };
+                let gist = harmless.unwrap_or_else(|| Gist::of(self.pool, text, &shared.shapes));
+                self.remember_unnamed(text, parse.types, deed, gist, client, server);
+                self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
+                return Ok(Planned::Yes);
+            };
+            let gist = Gist::of(self.pool, parse.text, &shared.shapes);
+            let deed = Some(renamed.deed.clone());
+            self.remember_unnamed(text, parse.types, deed, gist, client, server);
+            self.up.out.skip(header.total());
+            self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
+            owe(Request::Parse, Fate::Forward, Some(Effect::Unnamed), client, server);
             return Ok(Planned::Yes);
         }
         self.up.out.skip(header.total());
@@ -446,7 +474,7 @@ impl Relay {
     }
 
     /// Gives the server a statement that it lacks, unseen by the client.
-    fn ensure(&mut self, statement: &Arc<Statement>, server: &mut ServerConnection) {
+    pub(super) fn ensure(&mut self, statement: &Arc<Statement>, server: &mut ServerConnection) {
         if is_there(statement, server) {
             return;
         }
@@ -465,7 +493,7 @@ impl Relay {
         text: &[u8],
         types: &[u8],
         deed: Option<Arc<Deed>>,
-        shape: Option<Rc<Shape>>,
+        gist: Gist,
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
@@ -480,8 +508,8 @@ impl Relay {
         kept.rest.push(0);
         kept.rest.extend_from_slice(types);
         kept.deed = deed;
-        kept.ending = ending::of_text(text);
-        kept.shape = shape;
+        kept.ending = gist.ending;
+        kept.shape = gist.shape;
         server.unnamed =
             Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
@@ -560,6 +588,11 @@ impl Relay {
             let kept = client.unnamed.statement.as_ref();
             client.state.bind(portal, kept.and_then(|kept| kept.deed.as_ref()));
             self.note_ending(kept.and_then(|kept| kept.ending));
+            if let Some(kept) = kept
+                && self.resolve != Resolve::Nothing
+            {
+                self.note_bound(kept.ending, c_string(&kept.rest).map_or(&[], |(text, _)| text));
+            }
             self.batch.bound = kept.and_then(|kept| kept.shape.clone());
             self.forward(header, body, Some(Request::Bind), None, client, server);
             return Ok(Planned::Yes);
@@ -571,6 +604,9 @@ impl Relay {
             Meant::Statement(statement) => {
                 client.state.bind(portal, statement.deed.as_ref());
                 self.note_ending(statement.ending);
+                if self.resolve != Resolve::Nothing {
+                    self.note_bound(statement.ending, &statement.text);
+                }
                 self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
                 let there = OnServer::of(&statement, name, client);
                 self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, there.as_bytes()));
@@ -656,7 +692,7 @@ impl Relay {
 }
 
 /// Notes what is owed; if the server will skip the request, its effect is undone at once.
-fn owe(
+pub(super) fn owe(
     request: Request,
     fate: Fate,
     effect: Option<Effect>,
@@ -683,7 +719,7 @@ fn is_there(statement: &Statement, server: &mut ServerConnection) -> bool {
 }
 
 /// Whether a transaction has begun, or will have when the server comes to what is sent next.
-fn is_begun(server: &ServerConnection) -> bool {
+pub(super) fn is_begun(server: &ServerConnection) -> bool {
     server.status != TransactionStatus::Idle
         || server.queue.iter().any(|entry| matches!(entry.effect, Some(Effect::Ours)))
 }

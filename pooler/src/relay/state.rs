@@ -498,7 +498,7 @@ fn is_true(value: &str) -> bool {
     ["on", "true", "yes", "1", "t", "y"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-fn commit(client: &mut ClientSide) {
+pub(super) fn commit(client: &mut ClientSide) {
     book(client, Subscriptions::commit);
     let state = &mut client.state;
     state.committed = state.settings.clone();

@@ -4,6 +4,7 @@ use super::*;
 use crate::parameters::ParameterSet;
 use crate::pins::PinReason;
 use crate::server::connection::{CancelKey, Cancels};
+use crate::server::identity::Identity;
 use crate::statements::{Form, Presence, ServerStatements, Statement, StatementKey};
 use crate::stream::{Socket, SocketAddress};
 use hawser_wire::encode::{self, ServerName, Severity};
@@ -48,6 +49,7 @@ impl Scene {
             proven: Proven::default(),
             desk: Desk::new(crate::ids::WorkerId(0), crate::mailbox::Mailboxes::new(vec![])),
             shapes: crate::shapes::Shapes::new(10),
+            harmless: super::Harmless::default(),
         };
         let settings = shared.local.interner.intern(ParameterSet::default());
         let client = ClientSide {
@@ -83,6 +85,7 @@ impl Scene {
             released: now,
             generation: 0,
             tainted: false,
+            identity: Identity::Unknown,
         };
         Self {
             relay: Relay::new(LIMITS, false),

@@ -2,7 +2,7 @@
 
 use super::outbox::Outbox;
 use super::plan::Planned;
-use super::{ClientSide, MOST_OWED, Relay, Shared, Stop, Violation};
+use super::{ClientSide, Commit, MOST_OWED, Relay, Shared, Stop, Violation};
 use crate::notify::Gate;
 use crate::server::connection::{Effect, ServerConnection};
 use crate::stream::Buffer;
@@ -24,11 +24,15 @@ pub(super) struct Upstream {
     pub(super) ended: u32,
     /// Something was sent behind the first of them.
     pub(super) beyond: bool,
+    /// There is something behind it, and whoever drives the relay decides where that goes.
+    pub(super) parted: bool,
     /// So much is owed that the server was asked for the replies that it holds back.
-    asked: bool,
+    pub(super) asked: bool,
     /// Nothing more of the client's is planned before the server has answered: what was planned decides what the rest
     /// means.
     pub(super) barrier: bool,
+    /// More of the client's has been asked for: the task is woken when it is there.
+    pub(super) awaited: bool,
     /// The next message has to wait for the server.
     held: bool,
     /// What the client's next message waits for.
@@ -79,6 +83,7 @@ impl Relay {
         if self.replay.is_due() && server.queue.is_settled() {
             self.send_again(client, shared);
         }
+        self.close_statement(client, server);
         // What is ours and what the client sent leave in one write.
         let planned = !self.up.out.is_under_way() && self.plan_input(client, server, shared)?;
         if !self.up.out.is_empty() {
@@ -106,6 +111,9 @@ impl Relay {
         if self.confined && client.input.as_ref().is_some_and(|input| input.len() >= BLOCK) {
             return Poll::Pending;
         }
+        if std::mem::replace(&mut self.up.awaited, true) {
+            return Poll::Pending;
+        }
         if client.input.is_none() {
             ready!(client.stream.poll_readable(cx)).map_err(Stop::ClientLost)?;
         }
@@ -114,6 +122,7 @@ impl Relay {
         match ready!(client.stream.poll_read(cx, input)).map_err(Stop::ClientLost)? {
             0 => Poll::Ready(Err(Stop::ClientLeft)),
             count => {
+                self.up.awaited = false;
                 self.traffic.received += count as u64;
                 Poll::Ready(Ok(()))
             }
@@ -172,8 +181,19 @@ impl Relay {
                 self.up.out.pass(count);
                 continue;
             }
+            if self.commit == Commit::Open {
+                break;
+            }
             if self.confined && self.up.ended > 0 {
                 if !server.queue.is_settled() || server.status == TransactionStatus::Idle {
+                    break;
+                }
+                if self.parts
+                    && server.status == TransactionStatus::InTransaction
+                    && client.state.pins.is_empty()
+                    && rest.first() != Some(&frontend::TERMINATE)
+                {
+                    self.up.parted = true;
                     break;
                 }
                 // The transaction goes on where it is.

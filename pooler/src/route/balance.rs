@@ -64,10 +64,11 @@ impl Balance {
         self.loads.entry((cluster, host)).or_insert(fresh).outstanding += 1;
     }
 
-    /// It was answered, or will not be.
-    pub fn end(&mut self, cluster: ClusterId, host: HostId, took: Duration, now: Instant) {
+    /// It was answered, or will not be. `took`: how long the host took, where nothing else is in that time.
+    pub fn end(&mut self, cluster: ClusterId, host: HostId, took: Option<Duration>, now: Instant) {
         let Some(load) = self.loads.get_mut(&(cluster, host)) else { return };
         load.outstanding = load.outstanding.saturating_sub(1);
+        let Some(took) = took else { return };
         let known = load.latency(now);
         let took = took.as_secs_f64();
         load.latency = if took > known { took } else { known * 0.9 + took * 0.1 };
@@ -98,7 +99,7 @@ mod tests {
         let (mut balance, now) = (Balance::default(), Instant::now());
         balance.begin(HERE, HostId(1), now);
         assert!((0..4).all(|_| choose(&mut balance, now) == HostId(2)));
-        balance.end(HERE, HostId(1), Duration::from_millis(50), now);
+        balance.end(HERE, HostId(1), Some(Duration::from_millis(50)), now);
         assert!((0..4).all(|_| choose(&mut balance, now) == HostId(2)));
     }
 
@@ -106,7 +107,7 @@ mod tests {
     fn a_slow_host_is_tried_again_later() {
         let (mut balance, now) = (Balance::default(), Instant::now());
         balance.begin(HERE, HostId(1), now);
-        balance.end(HERE, HostId(1), Duration::from_millis(50), now);
+        balance.end(HERE, HostId(1), Some(Duration::from_millis(50)), now);
         let later = now + Duration::from_secs(20);
         let chosen: Vec<_> = (0..4).map(|_| choose(&mut balance, later)).collect();
         assert!(chosen.contains(&HostId(1)));

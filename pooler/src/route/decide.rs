@@ -35,7 +35,7 @@ impl Nature {
 pub struct Seen {
     /// When its last write was acknowledged.
     pub own_write: Moment,
-    /// When the last write of any session was acknowledged.
+    /// When the last write of any session was acknowledged, as of the time when the batch came.
     pub any_write: Moment,
 }
 
@@ -46,7 +46,8 @@ pub enum Decision {
     Primary(Why),
     /// To this standby.
     Standby(HostId),
-    /// No standby has seen enough: one may have as soon as this moment is proven.
+    /// No standby has seen enough: one may have as soon as this moment is proven. If that takes too long, to the
+    /// primary.
     Wait(Moment),
 }
 
@@ -97,8 +98,6 @@ pub struct Circumstances<'a> {
     pub settings: &'a RoutingSettings,
     /// A host that has just failed to serve this batch.
     pub avoid: Option<HostId>,
-    /// Whether waiting is worth it still.
-    pub may_wait: bool,
     /// The time.
     pub now: Moment,
 }
@@ -136,12 +135,11 @@ pub fn decide(
         near.iter().filter(|host| is_fresh(host, circumstances)).map(|host| host.id).collect();
     match prefer(&fresh) {
         Some(host) => Decision::Standby(host),
-        None if circumstances.may_wait => {
+        None => {
             // What is proven for the present has replayed whatever position is asked for.
             let position = wishes.min_lsn.map_or(Moment::NEVER, |_| circumstances.now);
             Decision::Wait(needed(circumstances).max(position))
         }
-        None => Decision::Primary(Why::NotFresh),
     }
 }
 

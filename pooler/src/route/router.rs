@@ -13,6 +13,7 @@ use dashmap::DashMap;
 use hawser_sql_router::cache::Cache;
 use hawser_sql_router::knowledge::{Knowledge, Nothing, SearchPath};
 use hawser_sql_router::statement::Verdicts;
+use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -26,7 +27,7 @@ const TEXTS: usize = 8192;
 /// Texts that a standby refused, by their hashes.
 const MOST_LEARNED: usize = 10_000;
 
-/// After a wait that was in vain nobody waits for so long.
+/// After a wait that was in vain nobody waits for so long, unless a standby is seen to have caught up.
 const HOPELESS: Duration = Duration::from_millis(500);
 
 /// What the workers share.
@@ -123,6 +124,16 @@ impl Scope {
         &self.writes
     }
 
+    /// Those of `hosts` that are in the zone that is preferred, if one is.
+    fn in_zone(&self, snapshot: &Snapshot, hosts: &[HostId]) -> SmallVec<[HostId; 4]> {
+        let Some(zone) = &self.settings.prefer_zone else { return SmallVec::new() };
+        let is_near = |host: &HostId| {
+            let address = snapshot.host(*host).map(|host| &host.address);
+            self.settings.zones.iter().any(|(known, of)| Some(known) == address && of == zone)
+        };
+        hosts.iter().copied().filter(is_near).collect()
+    }
+
     fn weight(&self, snapshot: &Snapshot, host: HostId) -> f64 {
         let address = snapshot.host(host).map(|host| &host.address);
         let named = self.settings.weights.iter().find(|(known, _)| Some(known) == address);
@@ -178,42 +189,51 @@ impl Router {
         scope.due.hurry(now);
     }
 
-    /// Chooses a host.
+    /// Chooses a host. `Wait` is only said where waiting is worth it.
     #[must_use]
     pub fn decide(
         &self,
         nature: Nature,
         wishes: &Wishes,
-        own_write: Moment,
         scope: &Scope,
         snapshot: &Snapshot,
         attempt: Attempt,
     ) -> Decision {
         let now = Moment::now();
+        let settings = &scope.settings;
         let circumstances = Circumstances {
             nature,
             wishes,
-            seen: Seen { own_write, any_write: scope.last_write() },
+            seen: attempt.seen,
             snapshot,
-            settings: &scope.settings,
+            settings,
             avoid: attempt.avoid,
-            may_wait: attempt.may_wait && self.hopeless.get() <= now,
             now,
         };
-        decide(&circumstances, |hosts| {
+        let decision = decide(&circumstances, |hosts| {
             let weight = |host| scope.weight(snapshot, host);
+            let near = scope.in_zone(snapshot, hosts);
+            let hosts = if near.is_empty() { hosts } else { &near };
             self.balance.borrow_mut().choose(scope.cluster, hosts, weight, Instant::now())
-        })
+        });
+        let Decision::Wait(moment) = decision else { return decision };
+        let has_hope = self.hopeless.get() <= now || is_close(snapshot, settings.wait, now);
+        if has_hope && !attempt.is_late {
+            return decision;
+        }
+        if attempt.is_late {
+            self.hopeless.set(now.plus(HOPELESS));
+        }
+        // Those who come later profit from it.
+        snapshot.bell.want_proof(self.worker, moment);
+        Decision::Primary(Why::NotFresh)
     }
 
-    /// Waits until a standby may have proven `moment`. When that took too long, nobody waits for a while.
+    /// Waits until a standby has proven more, and `moment` may be proven.
     pub async fn wait(&self, snapshot: &Snapshot, moment: Moment, until: Instant) {
         let proven = self.proven.notified();
         snapshot.bell.want_proof(self.worker, moment);
-        let heard = tokio::time::timeout_at(until.into(), proven).await.is_ok();
-        if !heard {
-            self.hopeless.set(Moment::now().plus(HOPELESS));
-        }
+        let _ = tokio::time::timeout_at(until.into(), proven).await;
     }
 
     /// Something is sent to a standby.
@@ -221,10 +241,11 @@ impl Router {
         self.balance.borrow_mut().begin(scope.cluster, host, now);
     }
 
-    /// It was answered.
-    pub fn end(&self, scope: &Scope, host: HostId, since: Instant) {
+    /// It was answered. `since`: when it was sent, if nobody but the host had to be waited for since then.
+    pub fn end(&self, scope: &Scope, host: HostId, since: Option<Instant>) {
         let now = Instant::now();
-        self.balance.borrow_mut().end(scope.cluster, host, now.duration_since(since), now);
+        let took = since.map(|since| now.duration_since(since));
+        self.balance.borrow_mut().end(scope.cluster, host, took, now);
     }
 
     /// A standby refused this batch: the next time it goes to the primary at once.
@@ -259,11 +280,18 @@ impl Router {
     }
 }
 
+/// Whether some standby has proven what was only so long ago: who waits for so long has good prospects.
+fn is_close(snapshot: &Snapshot, wait: Duration, now: Moment) -> bool {
+    snapshot.standbys().any(|host| now.since(host.gauge.proven()) < wait)
+}
+
 /// What has happened to a batch before.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
+    /// What it must see.
+    pub seen: Seen,
     /// A host that has just failed to serve it.
     pub avoid: Option<HostId>,
-    /// It may wait for a standby.
-    pub may_wait: bool,
+    /// It has waited for a standby long enough.
+    pub is_late: bool,
 }

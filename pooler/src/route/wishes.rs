@@ -19,6 +19,8 @@ pub struct Wishes {
     pub read_only: bool,
     /// Transactions are SERIALIZABLE unless they say otherwise, which no standby allows.
     pub serializable: bool,
+    /// Transactions are READ COMMITTED unless they say otherwise, as far as the session has said.
+    pub is_read_committed: bool,
     /// Where names without a schema are looked up.
     pub path: SearchPath,
 }
@@ -40,12 +42,20 @@ impl Wishes {
             min_lsn: parameters.value("hawser.min_lsn").and_then(Lsn::parse),
             read_only: says("default_transaction_read_only", &["on", "true", "yes", "1"]),
             serializable: says("default_transaction_isolation", &["serializable"]),
+            is_read_committed: parameters.value("default_transaction_isolation").is_none()
+                || says("default_transaction_isolation", &["read committed"]),
             path: match parameters.value("search_path") {
-                Some(path) => SearchPath::parse(path, user),
+                Some(path) => SearchPath::parse(path, current_user(parameters, user)),
                 None => SearchPath::unknown(),
             },
         }
     }
+}
+
+/// Whose schema `"$user"` is.
+fn current_user<'a>(parameters: &'a ParameterSet, user: &'a str) -> &'a str {
+    let role = parameters.value("role").filter(|role| *role != "none");
+    role.or_else(|| parameters.value("session_authorization")).unwrap_or(user)
 }
 
 #[cfg(test)]
@@ -63,6 +73,16 @@ mod tests {
         assert_eq!((asked.route, asked.consistency), (Route::Primary, Consistency::Eventual));
         assert_eq!(wishes(&[]).route, RoutingSettings::default().route);
         assert_eq!(wishes(&[("hawser.consistency", "none")]).consistency, Consistency::Session);
+    }
+
+    #[test]
+    fn names_are_looked_up_where_the_current_role_looks() {
+        let path = |pairs: &[(&str, &str)]| wishes(pairs).path;
+        let setting = ("search_path", "\"$user\"");
+        assert_eq!(path(&[setting]), SearchPath::parse("me", "me"));
+        assert_eq!(path(&[setting, ("role", "you")]), SearchPath::parse("you", "me"));
+        assert_eq!(path(&[setting, ("role", "none")]), SearchPath::parse("me", "me"));
+        assert_eq!(path(&[setting, ("session_authorization", "her")]), SearchPath::parse("her", "me"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One live connection to a PostgreSQL server, and all we know about its state there.
 
+use super::identity::{Identity, Row};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::ParameterSet;
 use crate::statements::{About, Deed, Form, Presence, ServerStatements, Statement};
@@ -47,6 +48,10 @@ pub enum Effect {
     Ours,
     /// The server was asked what the client left behind; the rows of its answer so far.
     Asked(Vec<Vec<Option<String>>>),
+    /// A simple query is described: what has no rows is not told.
+    OfQuery,
+    /// The server was asked which transaction this is; its answer so far.
+    Identity(Option<Row>),
 }
 
 /// A statement that was sent to the server, in this batch.
@@ -211,6 +216,8 @@ pub struct ServerConnection {
     pub listens: bool,
     /// Something was done on it that only its own client may see, and that no setting undoes.
     pub tainted: bool,
+    /// Which transaction is open on it, if anybody has asked.
+    pub identity: Identity,
 }
 
 impl ServerConnection {
@@ -325,6 +332,7 @@ impl ServerConnection {
             Effect::Prepared(made) | Effect::PreparedAhead(made) | Effect::Named(_, made) => {
                 self.statements.confirm(made.statement.id, made.batch);
             }
+            Effect::Identity(Some(row)) => self.identity = Identity::Known(row.clone()),
             _ => {}
         }
     }
@@ -345,11 +353,13 @@ impl ServerConnection {
                 }
             }
             Effect::Settings | Effect::Ours => self.tainted = true,
+            Effect::Identity(_) => self.identity = Identity::Unknown,
             Effect::NamedKnown(_)
             | Effect::Closed(..)
             | Effect::Bound(_)
             | Effect::MustFail
             | Effect::Ahead
+            | Effect::OfQuery
             | Effect::Asked(_) => {}
         }
     }
@@ -426,6 +436,7 @@ impl ParkedServer {
             generation: self.generation,
             listens: false,
             tainted: false,
+            identity: Identity::Unknown,
         })
     }
 }

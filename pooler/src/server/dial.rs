@@ -3,6 +3,7 @@
 
 use super::connection::{Base, CancelKey, Doubt, ServerConnection};
 use super::exchange::{self, ExchangeError, next_message, simple_query};
+use super::identity::Identity;
 use crate::auth::key_cache::KeyCache;
 use crate::auth::server_login::{Credential, ServerLogin, ServerLoginError, ServerStep, ServerTransport};
 use crate::config::settings::{HostAddress, HostOrder, Keepalive, Target, TlsMode};
@@ -271,6 +272,7 @@ async fn log_in(
         generation,
         listens: false,
         tainted: false,
+        identity: Identity::Unknown,
     };
     if let Some(text) = &plan.connect_query {
         simple_query(&mut server, text).await?;

@@ -7,4 +7,5 @@ pub mod checkin;
 pub mod connection;
 pub mod dial;
 pub mod exchange;
+pub mod identity;
 pub mod recover;

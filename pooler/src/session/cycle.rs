@@ -3,19 +3,21 @@
 use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
-use super::loss::{Aftermath, Circumstances, Then, aftermath};
+use super::loss::{Aftermath, Answer, Circumstances, Then, aftermath};
 use super::notes::{Spent, Watch};
+use super::outcome::Outcome;
 use super::refusal::{self, Refusal};
-use super::routing::{Errand, Proof};
+use super::routing::{BEGIN_EARLY, Errand, Proof};
 use super::{Deferred, Session, Skip, SkipEnd};
-use crate::config::settings::PoolMode;
+use crate::config::settings::{CommitOutcome, PoolMode};
 use crate::mailbox::Drain;
 use crate::pool::{Member, Pool, PoolError, PoolPlan, Request, Ticket};
-use crate::relay::{Relay, Stop};
+use crate::relay::{Commit, Loss, Relay, Resolve, Stop};
 use crate::report::Doing;
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
 use crate::stream::buffer::SMALL;
+use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, Severity};
 use hawser_wire::sqlstate;
@@ -71,15 +73,38 @@ impl Session {
                 Linked::Refused => return Ok(()),
                 Linked::Elsewhere => Served::Again,
             };
-            while let Served::Lingers(member) = served {
-                errand = Errand::new(self.pool.clone());
-                served = self.relay(member, &mut errand, since).await?;
-            }
-            match served {
-                Served::Done | Served::Lingers(_) => return Ok(()),
-                Served::Again => errand.fail(),
+            loop {
+                served = match served {
+                    Served::Lingers(member) => {
+                        errand = Errand::new(self.pool.clone());
+                        self.relay(member, &mut errand, since).await?
+                    }
+                    Served::Parted(member) => match self.goes_on(&errand) {
+                        Some(next) => {
+                            errand = next;
+                            self.relay(member, &mut errand, Instant::now()).await?
+                        }
+                        None => {
+                            errand = self.leave_standby(member, &errand);
+                            break;
+                        }
+                    },
+                    Served::Done => return Ok(()),
+                    Served::Again => {
+                        errand.fail();
+                        break;
+                    }
+                }
             }
         }
+    }
+
+    /// A transaction that only read on a standby begins anew elsewhere, with the batch that has come.
+    fn leave_standby(&mut self, member: Box<Member>, errand: &Errand) -> Errand {
+        let needs_reset = self.client.state.has_question() || member.server.listens;
+        errand.pool.recover(member, None, needs_reset);
+        self.deferred = errand.early.as_ref().map(|early| Deferred::Begun(early.begin.clone()));
+        Errand::new(self.pool.clone())
     }
 
     /// Waits until a standby has seen enough, or the batch goes to the primary.
@@ -208,7 +233,7 @@ impl Session {
         self.handle.set_deadline(notice.into_iter().chain(limit).min_by_key(|(at, _)| *at));
     }
 
-    fn poll_wait(&mut self, ticket: &Rc<Ticket>, cx: &mut Context<'_>) -> Poll<Waited> {
+    pub(super) fn poll_wait(&mut self, ticket: &Rc<Ticket>, cx: &mut Context<'_>) -> Poll<Waited> {
         if let Poll::Ready(outcome) = ticket.poll(cx) {
             return Poll::Ready(match outcome {
                 Ok(member) => Waited::Granted(member),
@@ -260,11 +285,13 @@ impl Session {
         relay.confined = errand.standby.is_some();
         relay.guess = errand.is_guess();
         relay.reads = errand.only_reads();
+        relay.parts = errand.is_early();
+        relay.resolve = resolve(plan.commit_outcome, errand);
         if let Some(routing) = self.routing.as_ref().filter(|_| errand.standby.is_none()) {
             relay.clock = Some(routing.write_clock());
         }
         self.begin_errand(errand, since);
-        let begun = self.prepare(&mut relay, &mut member);
+        let begun = self.prepare(&mut relay, &mut member, errand);
         self.handle.set_place(Place::Linked(CancelTarget {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
@@ -274,15 +301,22 @@ impl Session {
             pool: pool.clone(),
         }));
         let mut watch = self.note_begin(&pool, &mut relay, &member, since);
+        watch.since = errand.early.as_ref().map_or(since, |early| early.since);
         let release =
             poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &pool, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
         self.note_end(&pool, &mut relay, &member, &mut watch);
-        self.end_errand(errand, since, relay.acknowledged);
+        self.end_errand(errand, since, &relay);
+        if relay.acknowledged > 0 {
+            pool.note_write();
+        }
         let settled = matches!(release, Release::Settled);
         let state = &self.client.state;
         let needs_reset =
             relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
+        if settled && relay.has_parted() {
+            return Ok(Served::Parted(member));
+        }
         if settled {
             if self.client.state.lingers() && Box::pin(self.speaks_soon(since)).await {
                 return Ok(Served::Lingers(member));
@@ -295,14 +329,18 @@ impl Session {
             self.take_back(&mut relay, member, errand, begun, &release);
             return Ok(Served::Again);
         }
+        if is_loss(&release) && relay.may_part(&self.client, &member.server) {
+            self.begin_anew(&mut relay, member, errand);
+            return Ok(Served::Done);
+        }
         if matches!(release, Release::Stopped(Stop::EndedItself(_))) {
             self.deliver(&mut relay).await?;
         }
         let can_speak = !relay.is_mid_reply();
         if is_loss(&release) && !relay.is_cut() {
-            // The client has heard nothing since the BEGIN that we sent for it.
             let begun = begun.is_some() && relay.traffic.queries == 0;
-            return Box::pin(self.survive(&mut relay, member, &pool, begun)).await.map(|()| Served::Done);
+            let lost = Stranded { begun, confined: errand.standby.is_some() };
+            return Box::pin(self.survive(&mut relay, member, &pool, lost)).await.map(|()| Served::Done);
         }
         self.note_unpinned(&pool);
         self.give_up(&mut relay, member, &pool, &release, needs_reset);
@@ -319,8 +357,15 @@ impl Session {
         release: &Release,
     ) {
         relay.abandon(&mut self.client, &mut member.server);
+        self.client.lose_server(false);
         if let Some(kept) = &errand.kept {
             self.put_back(kept);
+        }
+        if errand.is_early()
+            && matches!(release, Release::Stopped(Stop::OursFailed(_)))
+            && let Some(routing) = &mut self.routing
+        {
+            routing.give_up_early();
         }
         self.deferred = begun.map(Deferred::Begun);
         if let Release::Stopped(Stop::Misrouted(refusal)) = release {
@@ -332,30 +377,65 @@ impl Session {
         }
     }
 
+    /// The standby is lost on which a transaction only read, between two of its batches: nobody need know.
+    fn begin_anew(&mut self, relay: &mut Relay, mut member: Box<Member>, errand: &Errand) {
+        relay.abandon(&mut self.client, &mut member.server);
+        self.client.lose_server(false);
+        self.deferred = errand.early.as_ref().map(|early| Deferred::Begun(early.begin.clone()));
+        errand.pool.report_loss(member.origin);
+        errand.pool.discard(member, Discard::Lost);
+    }
+
     /// The server connection is lost, and the session goes on.
     async fn survive(
         &mut self,
         relay: &mut Relay,
         mut member: Box<Member>,
         pool: &Rc<Pool>,
-        begun: bool,
+        stranded: Stranded,
     ) -> Result<(), End> {
         let delivered = self.deliver(relay).await;
-        let in_transaction = begun || member.server.status != TransactionStatus::Idle;
-        let loss = relay.abandon(&mut self.client, &mut member.server);
+        let server = &mut member.server;
+        let failed = server.status == TransactionStatus::Failed;
+        let in_transaction = stranded.begun || server.status != TransactionStatus::Idle;
+        let (completion, identity) = (relay.completion(server), std::mem::take(&mut server.identity));
+        let loss = relay.abandon(&mut self.client, server);
         self.note_unpinned(pool);
         pool.report_loss(member.origin);
         pool.discard(member, Discard::Lost);
         delivered?;
-        let Aftermath { answer, then, gone } = aftermath(Circumstances { loss, in_transaction });
+        let outcome = match loss.commit {
+            _ if failed && loss.ending == Some(Ending::Commit) => Some(Outcome::Aborted),
+            // A standby has nothing that could be lost.
+            _ if stranded.confined && loss.ending == Some(Ending::Commit) => Some(Outcome::Committed),
+            Commit::Answered => Some(Outcome::Committed),
+            Commit::Sent if completion.is_some() => Some(self.find_out(&self.pool.clone(), &identity).await?),
+            Commit::Sent => Some(Outcome::Unknown),
+            Commit::None | Commit::Asking | Commit::Open => None,
+        };
+        let outcome = match outcome {
+            Some(Outcome::Committed) if completion.is_none() => Some(Outcome::Unknown),
+            outcome => outcome,
+        };
+        let gone = self.client.lose_server(outcome == Some(Outcome::Committed));
+        let Aftermath { answer, then, gone } =
+            aftermath(Circumstances { loss, in_transaction, outcome, gone });
         self.gone = gone;
         self.deferred = match then {
             Then::Idle => None,
             Then::Failed => Some(Deferred::Failed("BEGIN".into())),
             Then::Lost => Some(Deferred::Lost),
         };
-        let Some(refusal) = answer else { return Ok(()) };
-        self.count_refusal(&refusal);
+        match answer {
+            Answer::Nothing => Ok(()),
+            Answer::Success => self.tell(&completion.unwrap_or_default()).await,
+            Answer::Error(refusal) => self.tell_loss(loss, &refusal).await,
+        }
+    }
+
+    /// Tells the client, as the answer to each batch that it waits for, why there is none.
+    async fn tell_loss(&mut self, loss: Loss, refusal: &Refusal) -> Result<(), End> {
+        self.count_refusal(refusal);
         let mut out = Vec::new();
         for _ in 0..loss.owed {
             refusal.write(&mut out, Severity::Error);
@@ -372,13 +452,16 @@ impl Session {
 
     /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
     /// The BEGIN, if it begins a transaction.
-    fn prepare(&mut self, relay: &mut Relay, member: &mut Member) -> Option<Box<str>> {
+    fn prepare(&mut self, relay: &mut Relay, member: &mut Member, errand: &Errand) -> Option<Box<str>> {
         let server = &mut member.server;
         relay.prepend_settings(&self.client, server);
-        match self.deferred.take()? {
+        let early = errand.early.as_ref().filter(|_| errand.is_early());
+        let Some(deferred) = self.deferred.take() else { return early.map(|early| early.begin.clone()) };
+        match deferred {
             Deferred::Lost => None,
             Deferred::Begun(begin) => {
-                relay.prepend(server, &begin, Effect::Ours);
+                let text = if early.is_some() { BEGIN_EARLY } else { &begin };
+                relay.prepend(server, text, Effect::Ours);
                 Some(begin)
             }
             Deferred::Failed(begin) => {
@@ -594,12 +677,12 @@ impl Session {
         End::TimeOut(timer)
     }
 
-    async fn killed(&mut self) -> End {
+    pub(super) async fn killed(&mut self) -> End {
         self.say_last(&Refusal::ShuttingDown).await;
         End::Killed
     }
 
-    async fn drain(&mut self, drain: Drain) -> End {
+    pub(super) async fn drain(&mut self, drain: Drain) -> End {
         self.say_last(&Refusal::ShuttingDown).await;
         End::Drained(drain)
     }
@@ -621,6 +704,8 @@ enum Served {
     Again,
     /// The client goes on with the server connection.
     Lingers(Box<Member>),
+    /// The client goes on with its transaction, which is on a standby and need not stay there.
+    Parted(Box<Member>),
 }
 
 /// Whether a batch may run again whose relay ended like this, provided that the client has heard nothing.
@@ -635,8 +720,27 @@ fn may_run_again(release: &Release, errand: &Errand, begun: bool) -> bool {
     }
 }
 
+/// Which commits of an errand must be known.
+const fn resolve(wanted: CommitOutcome, errand: &Errand) -> Resolve {
+    match wanted {
+        _ if errand.standby.is_some() => Resolve::Nothing,
+        CommitOutcome::Unknown => Resolve::Nothing,
+        CommitOutcome::Resolve => Resolve::Transactions,
+        CommitOutcome::ResolveAll => Resolve::Everything,
+    }
+}
+
+/// Where a relay was whose server connection is lost, beyond what it knows itself.
+#[derive(Debug, Clone, Copy)]
+struct Stranded {
+    /// The client has heard nothing since the BEGIN that we sent for it.
+    begun: bool,
+    /// It was a standby's.
+    confined: bool,
+}
+
 /// How waiting in the queue ends.
-enum Waited {
+pub(super) enum Waited {
     Granted(Box<Member>),
     Elsewhere,
     Refused(Refusal),

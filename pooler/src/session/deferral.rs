@@ -17,12 +17,21 @@ pub enum Control {
 /// Longest text that is looked at.
 const LONGEST: usize = 200;
 
+/// What a text can begin with that is read further.
+const FIRST_WORDS: [&str; 6] = ["begin", "start", "commit", "end", "rollback", "abort"];
+
+/// Whether the first word of `text`, in any case, is one of `words`. Blanks before it do not count.
+pub(super) fn begins_with(text: &[u8], words: &[&str]) -> bool {
+    let text = text.trim_ascii_start();
+    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
+    let first = text.get(..end).unwrap_or_default();
+    words.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(first))
+}
+
 /// Reads `text`; `None` when it is anything else.
 #[must_use]
 pub fn control(text: &[u8]) -> Option<Control> {
-    let first = text.iter().find(|byte| !byte.is_ascii_whitespace())?;
-    if text.len() > LONGEST || !matches!(first.to_ascii_lowercase(), b'b' | b's' | b'c' | b'e' | b'r' | b'a')
-    {
+    if text.len() > LONGEST || !begins_with(text, &FIRST_WORDS) {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?.trim();

@@ -10,7 +10,7 @@ use crate::report::About;
 use crate::server::cancel;
 use crate::server::connection::{CancelKey, Cancels};
 use crate::server::dial::DialPlan;
-use crate::topology::{PrimaryView, Snapshot};
+use crate::topology::{HostView, PrimaryView, Snapshot};
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
@@ -245,7 +245,8 @@ impl Handle {
 
 /// Whether nothing may be said any more on a connection that was opened there.
 fn is_lost(snapshot: &Snapshot, origin: Origin) -> bool {
-    if snapshot.host(origin.host).is_none_or(|host| host.state.is_cut_off()) {
+    let elsewhere = |host: &HostView| host.state.is_cut_off() || host.moves != origin.moves;
+    if snapshot.host(origin.host).is_none_or(elsewhere) {
         return true;
     }
     let PrimaryView::Known { host, timeline, .. } = snapshot.primary else { return false };

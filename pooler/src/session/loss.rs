@@ -4,9 +4,10 @@
 //! cannot be restored. Who was waiting is told the truth: a transaction that was cut off is surely gone, a commit
 //! under way may have happened, and so may a statement outside a transaction.
 
+use super::outcome::Outcome;
 use super::refusal::Refusal;
 use crate::pins::PinReasons;
-use crate::relay::Loss;
+use crate::relay::{Commit, Loss};
 use hawser_sql_router::ending::Ending;
 
 /// What the session was doing.
@@ -16,17 +17,32 @@ pub(super) struct Circumstances {
     pub loss: Loss,
     /// A transaction was open, as the client sees it.
     pub in_transaction: bool,
+    /// How the commit went that the client waited for, if anybody looked into it.
+    pub outcome: Option<Outcome>,
+    /// What is gone that cannot be restored.
+    pub gone: PinReasons,
 }
 
 /// How the session goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Aftermath {
-    /// What the client is told at once, as the answer to what it waits for.
-    pub answer: Option<Refusal>,
+    /// What the client is told at once.
+    pub answer: Answer,
     /// Where the client then is.
     pub then: Then,
     /// What is gone that the client relies on, and that it is told of when it next speaks.
     pub gone: PinReasons,
+}
+
+/// What a client is told at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Nothing.
+    Nothing,
+    /// What it was waiting for: its commit has succeeded.
+    Success,
+    /// An error, as the answer to what it waits for.
+    Error(Refusal),
 }
 
 /// Where a client is after a loss.
@@ -43,16 +59,35 @@ pub(super) enum Then {
 /// Decides.
 #[must_use]
 pub(super) fn aftermath(circumstances: Circumstances) -> Aftermath {
-    let Circumstances { loss, in_transaction } = circumstances;
-    let (answer, then) = match (loss.is_noticed(), in_transaction, loss.ending) {
-        (false, false, _) => (None, Then::Idle),
-        (false, true, _) => (None, Then::Lost),
-        (true, true, Some(Ending::Commit)) => (Some(Refusal::CommitUnknown), Then::Idle),
-        (true, true, Some(Ending::Rollback)) => (Some(Refusal::TransactionLost), Then::Idle),
-        (true, true, None) => (Some(Refusal::TransactionLost), Then::Failed),
-        (true, false, _) => (Some(Refusal::ServerLost), Then::Idle),
+    let Circumstances { loss, in_transaction, outcome, gone } = circumstances;
+    let undone = if in_transaction { Refusal::TransactionLost } else { Refusal::StatementUndone };
+    let (answer, then) = if !loss.is_noticed() {
+        (Answer::Nothing, if in_transaction { Then::Lost } else { Then::Idle })
+    } else {
+        match (outcome, loss.commit) {
+            (Some(Outcome::Committed), _) => (Answer::Success, Then::Idle),
+            (Some(Outcome::Unknown), _) => (Answer::Error(Refusal::CommitUnknown), Then::Idle),
+            // What was not sent has not happened.
+            (Some(Outcome::Aborted), _) | (None, Commit::Asking | Commit::Open) => {
+                (Answer::Error(undone), Then::Idle)
+            }
+            (None, Commit::None | Commit::Sent | Commit::Answered) => {
+                let (refusal, then) = unresolved(loss.ending, in_transaction);
+                (Answer::Error(refusal), then)
+            }
+        }
     };
-    Aftermath { answer, then, gone: loss.gone }
+    Aftermath { answer, then, gone }
+}
+
+/// What is told where nobody looked into it.
+const fn unresolved(ending: Option<Ending>, in_transaction: bool) -> (Refusal, Then) {
+    match (in_transaction, ending) {
+        (true, Some(Ending::Commit | Ending::MayCommit)) => (Refusal::CommitUnknown, Then::Idle),
+        (true, Some(Ending::Rollback)) => (Refusal::TransactionLost, Then::Idle),
+        (true, None) => (Refusal::TransactionLost, Then::Failed),
+        (false, _) => (Refusal::ServerLost, Then::Idle),
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +96,7 @@ mod tests {
     use crate::pins::PinReason;
 
     fn quiet() -> Loss {
-        Loss { owed: 0, open: false, unsent: 0, ending: None, gone: PinReasons::default() }
+        Loss { owed: 0, open: false, unsent: 0, ending: None, commit: Commit::None }
     }
 
     fn waiting() -> Loss {
@@ -69,15 +104,23 @@ mod tests {
     }
 
     fn after(loss: Loss, in_transaction: bool) -> Aftermath {
-        aftermath(Circumstances { loss, in_transaction })
+        aftermath(Circumstances { loss, in_transaction, outcome: None, gone: PinReasons::default() })
+    }
+
+    fn known(outcome: Outcome, in_transaction: bool) -> (Answer, Then) {
+        let loss = Loss { ending: Some(Ending::Commit), commit: Commit::Sent, ..waiting() };
+        let circumstances =
+            Circumstances { loss, in_transaction, outcome: Some(outcome), gone: PinReasons::default() };
+        let Aftermath { answer, then, .. } = aftermath(circumstances);
+        (answer, then)
     }
 
     #[test]
     fn an_idle_client_is_told_nothing_until_it_speaks() {
-        assert_eq!(after(quiet(), false).answer, None);
+        assert_eq!(after(quiet(), false).answer, Answer::Nothing);
         assert_eq!(
             after(quiet(), true),
-            Aftermath { answer: None, then: Then::Lost, gone: PinReasons::default() }
+            Aftermath { answer: Answer::Nothing, then: Then::Lost, gone: PinReasons::default() }
         );
     }
 
@@ -85,23 +128,45 @@ mod tests {
     fn what_pinned_an_idle_client_is_gone() {
         let mut gone = PinReasons::default();
         gone.add(PinReason::TemporaryObject);
-        let aftermath = after(Loss { gone, ..quiet() }, false);
-        assert!(aftermath.gone.has(PinReason::TemporaryObject) && aftermath.answer.is_none());
+        let aftermath =
+            aftermath(Circumstances { loss: quiet(), in_transaction: false, outcome: None, gone });
+        assert!(aftermath.gone.has(PinReason::TemporaryObject) && aftermath.answer == Answer::Nothing);
     }
 
     #[test]
     fn a_transaction_that_was_cut_off_can_be_tried_again_and_a_commit_is_in_doubt() {
         let cut = after(waiting(), true);
-        assert_eq!((cut.answer, cut.then), (Some(Refusal::TransactionLost), Then::Failed));
+        assert_eq!((cut.answer, cut.then), (Answer::Error(Refusal::TransactionLost), Then::Failed));
         let commit = after(Loss { ending: Some(Ending::Commit), ..waiting() }, true);
-        assert_eq!((commit.answer, commit.then), (Some(Refusal::CommitUnknown), Then::Idle));
+        assert_eq!((commit.answer, commit.then), (Answer::Error(Refusal::CommitUnknown), Then::Idle));
         let rollback = after(Loss { ending: Some(Ending::Rollback), ..waiting() }, true);
-        assert_eq!((rollback.answer, rollback.then), (Some(Refusal::TransactionLost), Then::Idle));
+        assert_eq!((rollback.answer, rollback.then), (Answer::Error(Refusal::TransactionLost), Then::Idle));
     }
 
     #[test]
     fn a_statement_outside_a_transaction_is_lost() {
-        assert_eq!(after(waiting(), false).answer, Some(Refusal::ServerLost));
-        assert_eq!(after(Loss { open: true, ..quiet() }, false).answer, Some(Refusal::ServerLost));
+        let lost = Answer::Error(Refusal::ServerLost);
+        assert_eq!(after(waiting(), false).answer, lost);
+        assert_eq!(after(Loss { open: true, ..quiet() }, false).answer, lost);
+    }
+
+    #[test]
+    fn an_outcome_that_was_found_out_is_told() {
+        for in_transaction in [true, false] {
+            assert_eq!(known(Outcome::Committed, in_transaction), (Answer::Success, Then::Idle));
+            let unknown = Answer::Error(Refusal::CommitUnknown);
+            assert_eq!(known(Outcome::Unknown, in_transaction), (unknown, Then::Idle));
+        }
+        assert_eq!(known(Outcome::Aborted, true), (Answer::Error(Refusal::TransactionLost), Then::Idle));
+        assert_eq!(known(Outcome::Aborted, false), (Answer::Error(Refusal::StatementUndone), Then::Idle));
+    }
+
+    #[test]
+    fn a_commit_that_was_never_sent_has_not_happened() {
+        let loss = Loss { ending: Some(Ending::Commit), commit: Commit::Asking, ..waiting() };
+        let told = after(loss, true);
+        assert_eq!((told.answer, told.then), (Answer::Error(Refusal::TransactionLost), Then::Idle));
+        let told = after(Loss { commit: Commit::Open, ..waiting() }, false);
+        assert_eq!((told.answer, told.then), (Answer::Error(Refusal::StatementUndone), Then::Idle));
     }
 }

@@ -26,6 +26,8 @@ pub enum Refusal {
     ServerLost,
     /// It was lost, and with it an open transaction.
     TransactionLost,
+    /// It was lost, and what the statement did is surely undone.
+    StatementUndone,
     /// It was lost with a COMMIT under way.
     CommitUnknown,
     /// The transaction has failed, and this is not its end.
@@ -75,7 +77,7 @@ impl Refusal {
             Self::CancelledInQueue | Self::LoginTimeOut => sqlstate::QUERY_CANCELED,
             Self::NoServer(..) => sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
             Self::ServerLost | Self::StateLost(_) | Self::Server(_) => sqlstate::CONNECTION_FAILURE,
-            Self::TransactionLost => sqlstate::SERIALIZATION_FAILURE,
+            Self::TransactionLost | Self::StatementUndone => sqlstate::SERIALIZATION_FAILURE,
             Self::TransactionFailed => sqlstate::IN_FAILED_SQL_TRANSACTION,
             Self::CommitUnknown => sqlstate::TRANSACTION_RESOLUTION_UNKNOWN,
             Self::Violation(_) => sqlstate::PROTOCOL_VIOLATION,
@@ -110,6 +112,9 @@ impl Refusal {
             Self::ServerLost => "server connection lost; whether the statement took effect is unknown".into(),
             Self::TransactionLost => {
                 "server connection lost; the transaction was rolled back and can be tried again".into()
+            }
+            Self::StatementUndone => {
+                "server connection lost; the statement was undone and can be tried again".into()
             }
             Self::TransactionFailed => {
                 "current transaction is aborted, commands ignored until end of transaction block".into()

@@ -1,21 +1,23 @@
 //! Where the next batch goes, and what is kept so that it can run again elsewhere.
 
 use super::Session;
-use super::batch::{Batch, Defaults, first_batch};
+use super::batch::{Batch, Defaults, Tie, first_batch};
+use super::deferral::begins_with;
 use super::services::Services;
-use crate::config::settings::{PoolMode, RoutingSettings};
+use crate::config::settings::{Consistency, PoolMode, Route, RoutingSettings};
 use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::parameters::ParameterSet;
 use crate::pool::Pool;
-use crate::relay::{self, WriteClock};
-use crate::route::decide::{Decision, Nature, Why};
+use crate::relay::{self, Relay, WriteClock};
+use crate::route::decide::{Decision, Nature, Seen, Why};
 use crate::route::wishes::Wishes;
 use crate::route::{Attempt, Router, Scope};
 use crate::runtime::Runtime;
 use crate::stream::Buffer;
 use crate::topology::{Moment, Snapshot};
 use hawser_sql_router::fingerprint;
-use hawser_sql_router::statement::{Access, TransactionControl};
+use hawser_sql_router::knowledge::SearchPath;
+use hawser_sql_router::statement::{Access, Isolation, Modes, TransactionControl};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ pub(super) struct Routing {
     wishes: Option<(Rc<ParameterSet>, Wishes)>,
     last_write: Moment,
     standbys: Vec<(HostId, Rc<Pool>)>,
+    /// Transactions that may write begin on the primary after all.
+    no_early: bool,
 }
 
 /// One batch on its way.
@@ -52,10 +56,29 @@ pub(super) struct Errand {
     pub reason: Option<Why>,
     /// Its bytes, if it can run again.
     pub kept: Option<Vec<u8>>,
+    /// It belongs to a transaction that may write, and that is on a standby until it does.
+    pub early: Option<Early>,
     changes_catalog: bool,
     attempts: u32,
     avoid: Option<HostId>,
+    /// When the last write of any session was acknowledged before it came.
+    any_write: Option<Moment>,
 }
+
+/// A transaction that has done nothing but read so far, each time what was there at that moment (READ COMMITTED): so it
+/// can go on elsewhere at any time (`transaction_reads`).
+#[derive(Debug, Clone)]
+pub(super) struct Early {
+    /// The client's BEGIN.
+    pub begin: Box<str>,
+    /// When its first read was wanted.
+    pub since: Instant,
+}
+
+/// How such a transaction begins on a standby. It fails, and the transaction begins on the primary, where the database
+/// has another isolation level for those that name none.
+pub(super) const BEGIN_EARLY: &str = "BEGIN READ ONLY;SELECT 1 / (pg_catalog.current_setting('transaction_isolation') \
+     OPERATOR(pg_catalog.=) 'read committed')::pg_catalog.int4";
 
 /// What a read waits for.
 #[derive(Debug)]
@@ -93,6 +116,7 @@ impl Routing {
             wishes: None,
             last_write,
             standbys: Vec::new(),
+            no_early: false,
         }))
     }
 
@@ -122,6 +146,26 @@ impl Routing {
         Some(pool)
     }
 
+    /// Whether transactions that may write begin on a standby.
+    fn begins_early(&self, wishes: &Wishes) -> bool {
+        self.scope.settings.transaction_reads == Route::Standby
+            && wishes.route == Route::Auto
+            // What others write meanwhile would have to be seen too.
+            && wishes.consistency != Consistency::Cluster
+            && wishes.is_read_committed
+            && !self.no_early
+    }
+
+    /// A standby would not have such a transaction; the next ones begin on the primary.
+    pub(super) fn give_up_early(&mut self) {
+        if !std::mem::replace(&mut self.no_early, true) {
+            tracing::warn!(
+                database = %self.scope.database.database,
+                "transaction_reads = \"standby\" is for READ COMMITTED, which is not the default here"
+            );
+        }
+    }
+
     /// What stamps the moment at which writes are acknowledged.
     pub(super) fn write_clock(&self) -> WriteClock {
         WriteClock { newest: self.scope.writes().clone(), now: || Moment::now().0 }
@@ -136,8 +180,14 @@ fn settings(runtime: &Runtime, key: &PoolKey, user: &str) -> RoutingSettings {
     for over in [database, user].into_iter().flatten() {
         settings.route = over.route.unwrap_or(settings.route);
         settings.consistency = over.consistency.unwrap_or(settings.consistency);
+        settings.transaction_reads = over.transaction_reads.unwrap_or(settings.transaction_reads);
     }
     settings
+}
+
+/// Whether what a transaction with these modes reads before it writes may come from elsewhere.
+const fn may_begin_early(modes: Modes) -> bool {
+    matches!(modes.isolation, None | Some(Isolation::ReadCommitted))
 }
 
 impl Errand {
@@ -149,9 +199,11 @@ impl Errand {
             nature: None,
             reason: None,
             kept: None,
+            early: None,
             changes_catalog: false,
             attempts: 0,
             avoid: None,
+            any_write: None,
         }
     }
 
@@ -171,6 +223,11 @@ impl Errand {
         self.kept.is_some() && self.standby.is_some() && self.only_reads()
     }
 
+    /// Whether its transaction is on a standby and may have to leave it.
+    pub(super) const fn is_early(&self) -> bool {
+        self.early.is_some() && self.standby.is_some()
+    }
+
     /// Whether it is sure that nothing was written.
     pub(super) const fn only_reads(&self) -> bool {
         matches!(self.nature, Some(Nature::Read | Nature::ReadOnlyTransaction | Nature::Session))
@@ -182,17 +239,22 @@ impl Session {
     pub(super) fn route(&mut self, errand: &mut Errand, since: Instant) -> Option<Proof> {
         errand.pool = self.pool.clone();
         errand.standby = None;
-        (errand.nature, errand.reason, errand.kept) = (None, None, None);
+        (errand.nature, errand.reason, errand.kept, errand.early) = (None, None, None, None);
         if matches!(self.deferred, Some(super::Deferred::Failed(_))) {
             return None;
         }
         let Some(mut routing) = self.routing.take() else {
             if self.has_begun() {
-                errand.kept = self.keep(None);
+                errand.kept = self.keep_simple_query();
             }
             return None;
         };
-        self.look(&mut routing, errand);
+        if let Some(batch) = self.look(&mut routing, errand) {
+            errand.nature = Some(self.in_transaction(batch, &routing, errand, since));
+            if errand.only_reads() || self.has_begun() {
+                errand.kept = self.keep(batch.length);
+            }
+        }
         let mut proof = None;
         match self.choose(&routing, errand, since) {
             Some(Decision::Standby(host)) => {
@@ -213,37 +275,62 @@ impl Session {
         proof
     }
 
-    /// Looks at the batch, and keeps it if it can run again.
-    fn look(&self, routing: &mut Routing, errand: &mut Errand) {
+    /// Looks at the batch.
+    fn look(&self, routing: &mut Routing, errand: &mut Errand) -> Option<Batch> {
         routing.renew(&self.client.state.settings, &self.pool.key);
-        let Some((_, wishes)) = &routing.wishes else { return };
+        let (_, wishes) = routing.wishes.as_ref()?;
         let router = &routing.services.router;
         router.refresh_catalog(&self.pool, &routing.scope, Moment::now());
         let refused = Cell::new(false);
         let defaults = Defaults { read_only: wishes.read_only };
-        let batch = first_batch(&self.client, defaults, |text| {
+        let mut batch = first_batch(&self.client, defaults, |text, knows_names| {
             refused.set(refused.get() || router.has_learned(|| fingerprint::of(text).hash));
-            router.classify(text, &routing.scope, &wishes.path)
-        });
-        let Some(batch) = batch else { return };
-        errand.changes_catalog = batch.changes_catalog;
-        let nature = if refused.get() { Nature::Write } else { batch.nature };
-        errand.nature = Some(self.in_transaction(nature, routing, wishes));
-        if errand.only_reads() || self.has_begun() {
-            errand.kept = self.keep(Some(batch));
+            if knows_names {
+                router.classify(text, &routing.scope, &wishes.path)
+            } else {
+                router.classify(text, &routing.scope, &SearchPath::unknown())
+            }
+        })?;
+        if refused.get() {
+            (batch.nature, batch.tie) = (Nature::Write, Tie::Firm);
         }
+        errand.changes_catalog = batch.changes_catalog;
+        Some(batch)
     }
 
     /// What becomes of a batch's nature by the transaction that has begun, and that no server has seen.
-    fn in_transaction(&self, nature: Nature, routing: &Routing, wishes: &Wishes) -> Nature {
-        let Some(super::Deferred::Begun(begin)) = &self.deferred else { return nature };
+    fn in_transaction(&self, batch: Batch, routing: &Routing, errand: &mut Errand, since: Instant) -> Nature {
+        let Some(super::Deferred::Begun(begin)) = &self.deferred else { return batch.nature };
+        let Some((_, wishes)) = &routing.wishes else { return Nature::Write };
         let verdicts = routing.services.router.classify(begin.as_bytes(), &routing.scope, &wishes.path);
+        let begins = |fits: &dyn Fn(Modes) -> bool| {
+            verdicts.statements().iter().all(|verdict| match verdict.access {
+                Access::Transaction(TransactionControl::Begin(modes)) => fits(modes),
+                _ => false,
+            })
+        };
         let defaults = Defaults { read_only: wishes.read_only };
-        let fits = verdicts.statements().iter().all(|verdict| match verdict.access {
-            Access::Transaction(TransactionControl::Begin(modes)) => defaults.fit_standby(modes),
-            _ => false,
-        });
-        if fits && nature != Nature::Write { Nature::ReadOnlyTransaction } else { Nature::Write }
+        if batch.nature != Nature::Write && begins(&|modes| defaults.fit_standby(modes)) {
+            return Nature::ReadOnlyTransaction;
+        }
+        if batch.tie == Tie::Loose && routing.begins_early(wishes) && begins(&may_begin_early) {
+            errand.early = Some(Early { begin: begin.clone(), since });
+            return Nature::Read;
+        }
+        Nature::Write
+    }
+
+    /// Whether a transaction that is on a standby goes on there with the next batch. If so, what that is.
+    pub(super) fn goes_on(&mut self, before: &Errand) -> Option<Errand> {
+        let mut routing = self.routing.take()?;
+        let mut errand = Errand::new(before.pool.clone());
+        let batch = self.look(&mut routing, &mut errand);
+        self.routing = Some(routing);
+        let batch = batch.filter(|batch| batch.tie != Tie::Firm)?;
+        errand.nature = Some(Nature::Read);
+        (errand.standby, errand.early) = (before.standby, before.early.clone());
+        errand.kept = self.keep(batch.length);
+        Some(errand)
     }
 
     fn has_begun(&self) -> bool {
@@ -251,17 +338,17 @@ impl Session {
     }
 
     /// A copy of the batch.
-    fn keep(&self, batch: Option<Batch>) -> Option<Vec<u8>> {
+    fn keep(&self, length: usize) -> Option<Vec<u8>> {
         let input = self.client.input.as_ref()?.data();
-        let length = match batch {
-            Some(batch) => batch.length,
-            None => simple_query_length(input)?,
-        };
         (length <= LONGEST_KEPT).then(|| input.get(..length).map(<[u8]>::to_vec)).flatten()
     }
 
+    fn keep_simple_query(&self) -> Option<Vec<u8>> {
+        self.keep(simple_query_length(self.client.input.as_ref()?.data())?)
+    }
+
     /// Where the batch goes, if there is a choice.
-    fn choose(&self, routing: &Routing, errand: &Errand, since: Instant) -> Option<Decision> {
+    fn choose(&self, routing: &Routing, errand: &mut Errand, since: Instant) -> Option<Decision> {
         let nature = errand.nature?;
         let (_, wishes) = routing.wishes.as_ref()?;
         let router = &routing.services.router;
@@ -270,9 +357,14 @@ impl Session {
             return None;
         }
         let scope = &routing.scope;
-        let may_wait = since.elapsed() < scope.settings.wait;
-        let attempt = Attempt { avoid: errand.avoid, may_wait };
-        let decision = router.decide(nature, wishes, routing.last_write, scope, &snapshot, attempt);
+        // What is written from now on need not be seen: else a read might wait for ever while others write.
+        let any_write = *errand.any_write.get_or_insert_with(|| scope.last_write());
+        let attempt = Attempt {
+            seen: Seen { own_write: routing.last_write, any_write },
+            avoid: errand.avoid,
+            is_late: since.elapsed() >= scope.settings.wait,
+        };
+        let decision = router.decide(nature, wishes, scope, &snapshot, attempt);
         router.count(decision);
         Some(decision)
     }
@@ -294,9 +386,9 @@ impl Session {
         if !relay::is_lasting(refusal) {
             return;
         }
-        let _ = first_batch(&self.client, Defaults { read_only: false }, |text| {
+        let _ = first_batch(&self.client, Defaults { read_only: false }, |text, _| {
             router.learn(fingerprint::of(text).hash);
-            router.classify(text, &routing.scope, &hawser_sql_router::knowledge::SearchPath::unknown())
+            router.classify(text, &routing.scope, &SearchPath::unknown())
         });
         tracing::debug!(pool = %errand.pool.key, "a standby refused a statement");
     }
@@ -308,13 +400,16 @@ impl Session {
         }
     }
 
-    /// It was answered, or will not be. `acknowledged` is when the server last said that it was done, if anything may
-    /// have been written.
-    pub(super) fn end_errand(&mut self, errand: &Errand, since: Instant, acknowledged: u64) {
+    /// It was answered, or will not be.
+    pub(super) fn end_errand(&mut self, errand: &Errand, since: Instant, relay: &Relay) {
         let Some(routing) = &mut self.routing else { return };
         match errand.standby {
-            Some(host) => routing.services.router.end(&routing.scope, host, since),
-            None => routing.last_write = routing.last_write.max(Moment(acknowledged)),
+            Some(host) => {
+                // Between two batches the client thinks.
+                let alone = !relay.is_beyond() && !relay.has_parted();
+                routing.services.router.end(&routing.scope, host, alone.then_some(since));
+            }
+            None => routing.last_write = routing.last_write.max(Moment(relay.acknowledged)),
         }
         if errand.changes_catalog {
             Router::note_catalog_change(&routing.scope, Moment::now());
@@ -349,7 +444,7 @@ impl Shown {
 /// Reads the body of a simple query that is a `SHOW` of ours and nothing else.
 pub(super) fn shown(body: &[u8]) -> Option<Shown> {
     const LONGEST: usize = 60;
-    if body.len() > LONGEST || !body.trim_ascii_start().first()?.eq_ignore_ascii_case(&b's') {
+    if body.len() > LONGEST || !begins_with(body, &["show"]) {
         return None;
     }
     let text = std::str::from_utf8(body.strip_suffix(b"\0")?).ok()?.trim();

@@ -6,7 +6,7 @@ use super::handle::{Handle, Signal, Timer};
 use super::{Presence, Session};
 use crate::auth::server_login::Credential;
 use crate::config::settings::{
-    HostAddress, HostOrder, Keepalive, PoolMode, ServerTls, Timeouts, TlsMode, TlsVersion,
+    CommitOutcome, HostAddress, HostOrder, Keepalive, PoolMode, ServerTls, Timeouts, TlsMode, TlsVersion,
 };
 use crate::ids::{PoolKey, SessionId, WorkerId};
 use crate::mailbox::{Drain, Mailboxes};
@@ -72,6 +72,7 @@ impl Scene {
                 lifetime: None,
             },
             mode,
+            commit_outcome: CommitOutcome::Unknown,
             size: 1,
             min_size: 0,
             reserve_size: 0,
@@ -99,6 +100,7 @@ impl Scene {
             proven: Default::default(),
             desk: crate::notify::Desk::new(WorkerId(0), Mailboxes::new(vec![])),
             shapes: crate::shapes::Shapes::new(10),
+            harmless: crate::relay::Harmless::default(),
         });
         let surroundings = Surroundings {
             worker: WorkerId(0),

@@ -75,6 +75,7 @@ impl Services {
     pub fn apply(&self, runtime: &Arc<Runtime>) {
         self.pools.apply(runtime);
         self.shared.shapes.set_limit(runtime.settings.stats.fingerprints);
+        self.shared.harmless.clear();
         self.shared.desk.wake();
     }
 

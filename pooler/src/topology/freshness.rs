@@ -33,6 +33,8 @@ pub struct Proof {
     pub proven: Moment,
     /// It has replayed the primary's log up to here.
     pub replayed: Lsn,
+    /// That was on this timeline.
+    pub timeline: u32,
     /// The start of its server that this is about.
     instance: u64,
 }
@@ -117,7 +119,7 @@ impl Freshness {
             if replayed < proof.replayed {
                 proof.proven = moment;
             }
-            proof.replayed = replayed;
+            (proof.replayed, proof.timeline) = (replayed, timeline);
         }
         *proof
     }

@@ -159,6 +159,12 @@ impl History {
         }
     }
 
+    /// A failover is under way.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.failovers.back().is_some_and(|last| !last.is_over())
+    }
+
     /// The primary answers after all: what was noted was no sign of a failover.
     pub fn all_is_well(&mut self) {
         self.signs.clear();

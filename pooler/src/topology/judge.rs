@@ -561,12 +561,20 @@ pub fn phase(change: &Change, before: PrimaryView, judge: &Judge) -> Option<Phas
         {
             Some(Phase::Candidate(host, judge.highest()))
         }
-        Change::Primary(PrimaryView::Lost { why, .. }) if !matches!(before, PrimaryView::Lost { .. }) => {
+        // Who has had no primary yet has lost none.
+        Change::Primary(PrimaryView::Lost { why, .. })
+            if matches!(before, PrimaryView::Known { .. } | PrimaryView::Leaving { .. }) =>
+        {
             Some(Phase::PrimaryLost(why))
         }
         Change::Primary(PrimaryView::Known { host, timeline, .. }) => match before {
             PrimaryView::NeverSeen => None,
-            PrimaryView::Leaving { host: same, timeline: on, .. } if (same, on) == (host, timeline) => None,
+            PrimaryView::Known { host: same, timeline: on, .. }
+            | PrimaryView::Leaving { host: same, timeline: on, .. }
+                if (same, on) == (host, timeline) =>
+            {
+                None
+            }
             _ => Some(Phase::Promoted(host, timeline)),
         },
         _ => None,

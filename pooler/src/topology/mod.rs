@@ -5,6 +5,7 @@
 //! [`Snapshot`] when it changes. What changes with every round is in the [`Gauge`] of each host: plain
 //! atomics. Workers ring a cluster's [`Bell`] when a connection has trouble, or a session waits for a standby.
 
+pub mod ancestry;
 pub mod bell;
 pub mod checkup;
 pub mod control;
@@ -27,6 +28,7 @@ mod survey;
 mod watch;
 
 pub use crate::ids::{ClusterId, HostId};
+pub use ancestry::{Ancestry, Fork};
 pub use bell::{Bell, Offer};
 pub use control::{Clusters, Topology, is_watched};
 pub use lsn::Lsn;

@@ -12,20 +12,24 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 impl Watch {
-    /// Says what changed, keeps the history, and publishes what matters.
-    pub(super) fn act_on(&mut self, changes: &[Change], before: Option<PrimaryView>) {
+    /// Says what changed, keeps the history, and publishes what matters. `before` is the primary before it.
+    pub(super) fn act_on(&mut self, changes: &[Change], before: PrimaryView) {
         if changes.is_empty() {
             return;
         }
         let now = Moment::now();
-        let before = before.unwrap_or_else(|| self.judge.primary());
         for change in changes {
             self.log_change(change);
-            if let Change::Primary(PrimaryView::Known { host, .. }) = change {
-                self.start_survey(*host);
+            if let Change::Primary(PrimaryView::Known { host, timeline, .. }) = *change {
+                self.look_back(host, timeline);
+                self.start_survey(host);
             }
             let Some(phase) = judge::phase(change, before, &self.judge) else { continue };
-            self.note(now, phase);
+            // Who finds its first primary has seen no failover.
+            let first = matches!(before, PrimaryView::Lost { .. }) && !self.history.is_open();
+            if !(first && matches!(phase, Phase::Promoted(..))) {
+                self.note(now, phase);
+            }
         }
         if matches!(self.judge.primary(), PrimaryView::Known { .. }) && self.judge.is_calm(now, PATIENCE) {
             self.history.all_is_well();
@@ -33,13 +37,17 @@ impl Watch {
         self.publish();
     }
 
-    /// Notes a phase of a failover, and tells the story when it is over, and again with the first write.
+    /// Notes a phase of a failover, and tells the story when it is over and when the first write was acknowledged.
     pub(super) fn note(&mut self, now: Moment, phase: Phase) {
         if matches!(phase, Phase::Promoted(..)) {
             self.bell.await_write();
         }
         if let Some(over) = self.history.note(now, phase, SystemTime::now()) {
-            tracing::warn!(cluster = %self.cluster, "failover: {}", over.in_words());
+            let words = over.in_words();
+            match phase {
+                Phase::FirstWrite => tracing::info!(cluster = %self.cluster, "writes go on: {words}"),
+                _ => tracing::warn!(cluster = %self.cluster, "failover: {words}"),
+            }
         }
         self.told = self.history.failovers().into();
     }
@@ -89,6 +97,7 @@ impl Watch {
             primary: self.judge.primary(),
             bell: self.bell.clone(),
             history: self.told.clone(),
+            ancestry: self.ancestry.clone(),
         });
         self.latest.replace(Some(snapshot.clone()));
         for worker in 0..self.mailboxes.workers() {

@@ -3,6 +3,7 @@
 //! A new snapshot is made when something changes that matters for where statements go. What changes with every round
 //! is in the [`Gauge`] of each host, which all snapshots share.
 
+use super::ancestry::Ancestry;
 use super::bell::Bell;
 use super::history::Failover;
 use super::lsn::Lsn;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub bell: Arc<Bell>,
     /// The last failovers, oldest first.
     pub history: Arc<[Failover]>,
+    /// What is known of the primary's past.
+    pub ancestry: Arc<Ancestry>,
 }
 
 impl Snapshot {
@@ -49,9 +52,10 @@ impl Snapshot {
         }
     }
 
-    /// Standbys that can be read from, whatever they have replayed.
+    /// Standbys that can be read from, whatever they have replayed; one with two addresses counts once.
     pub fn standbys(&self) -> impl Iterator<Item = &HostView> {
-        self.hosts.iter().filter(|host| host.role == Role::Standby && host.state.is_usable())
+        let serves = |host: &&HostView| host.role == Role::Standby && host.state.is_usable();
+        self.hosts.iter().filter(serves).filter(|host| host.same_as.is_none())
     }
 }
 

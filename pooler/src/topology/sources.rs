@@ -64,7 +64,7 @@ impl Watch {
         let before = self.judge.primary();
         let leaving = told.leaving.as_ref().and_then(|address| self.find(address));
         let changes = self.judge.announce(leaving, told.by, Moment::now());
-        self.act_on(&changes, Some(before));
+        self.act_on(&changes, before);
         // Whatever changed, the hosts know more about it.
         self.hosts.iter().for_each(|host| host.rein.ask());
         self.set_paces();
@@ -86,13 +86,14 @@ impl Watch {
             if self.judge.state(id).0 == HostState::Down(DownReason::Removed)
                 && let Some(rein) = self.hosts.get(usize::from(id.0)).map(|host| host.rein.clone())
             {
+                let before = self.judge.primary();
                 let changes = self.judge.restore(id, Moment::now());
                 let (task, resolver) =
                     (self.start_probe(id, address, &rein), self.start_resolver(id, address));
                 if let Some(host) = self.hosts.get_mut(usize::from(id.0)) {
                     (host.task, host.resolver) = (task, resolver);
                 }
-                self.act_on(&changes, None);
+                self.act_on(&changes, before);
             }
         }
     }
@@ -118,7 +119,7 @@ impl Watch {
             self.freshness.forget(id);
             let before = self.judge.primary();
             let changes = self.judge.remove(id, Moment::now());
-            self.act_on(&changes, Some(before));
+            self.act_on(&changes, before);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Watches one cluster: runs its probes, asks the judge, and tells the workers what changed.
 
+use super::ancestry::{self, Ancestry};
 use super::bell::{Bell, Offer};
 use super::credentials;
 use super::freshness::Freshness;
@@ -12,7 +13,7 @@ use super::providers::News;
 use super::pursuit::Pursuit;
 use super::snapshot::{Gauge, HostState, PrimaryView, Role, Sign, Snapshot};
 use super::sources::Source;
-use super::survey;
+use super::survey::{self, Past};
 use crate::config::settings::{HealthSettings, HostAddress};
 use crate::ids::{ClusterId, HostId};
 use crate::mailbox::Mailboxes;
@@ -90,6 +91,8 @@ pub(super) struct Watch {
     pub(super) freshness: Freshness,
     pub(super) history: History,
     pub(super) told: Arc<[Failover]>,
+    pub(super) ancestry: Arc<Ancestry>,
+    pub(super) pasts: mpsc::UnboundedSender<Past>,
     pub(super) hosts: Vec<Host>,
     pub(super) offers: Vec<Offer>,
     pub(super) sources: Vec<Source>,
@@ -111,6 +114,7 @@ pub(super) struct Ears {
     pub(super) news: mpsc::UnboundedReceiver<News>,
     pub(super) moved: mpsc::UnboundedReceiver<HostId>,
     pub(super) standbys: mpsc::UnboundedReceiver<Vec<String>>,
+    pub(super) pasts: mpsc::UnboundedReceiver<Past>,
 }
 
 impl Watch {
@@ -127,6 +131,7 @@ impl Watch {
         let (news_to, news) = mpsc::unbounded_channel();
         let (moved_to, moved) = mpsc::unbounded_channel();
         let (standbys_to, standbys) = mpsc::unbounded_channel();
+        let (pasts_to, pasts) = mpsc::unbounded_channel();
         let health = runtime.settings.health.clone();
         let judge = Judge::new(rules(&health), 0, Moment::now());
         let common = Rc::new(Common {
@@ -146,6 +151,8 @@ impl Watch {
             freshness: Freshness::default(),
             history: History::default(),
             told: Arc::from([]),
+            ancestry: Arc::default(),
+            pasts: pasts_to,
             hosts: Vec::new(),
             offers: Vec::new(),
             sources: Vec::new(),
@@ -157,7 +164,7 @@ impl Watch {
             latest,
             pursuit: None,
         };
-        (watch, Ears { commands, reports, offers, news, moved, standbys })
+        (watch, Ears { commands, reports, offers, news, moved, standbys, pasts })
     }
 
     /// Watches until it is aborted.
@@ -177,6 +184,7 @@ impl Watch {
                 Some(news) = ears.news.recv() => self.take_news(news),
                 Some(host) = ears.moved.recv() => self.follow_name(host),
                 Some(standbys) = ears.standbys.recv() => self.suggest(&standbys),
+                Some(past) = ears.pasts.recv() => self.take_past(past),
                 command = ears.commands.recv() => match command {
                     Some(Command::Apply(runtime)) => self.apply(runtime),
                     Some(Command::Ban(host, banned)) => self.ban(host, banned),
@@ -222,6 +230,34 @@ impl Watch {
         self.publish();
     }
 
+    /// There is a primary on this timeline: what it had replayed before is known, and it is asked for the rest.
+    pub(super) fn look_back(&mut self, primary: HostId, timeline: u32) {
+        if self.ancestry.timeline == timeline {
+            return;
+        }
+        let proof = self.freshness.proof(primary);
+        let replayed = (proof.timeline > 0).then_some((proof.timeline, proof.replayed));
+        let mut ancestry = Ancestry { timeline, replayed, history: ancestry::History::Asked };
+        let plan = self.common.plans.borrow().first().cloned();
+        match (self.hosts.get(usize::from(primary.0)), plan) {
+            (Some(host), Some(plan)) if timeline > 1 => {
+                let (address, local) = (host.address.clone(), self.common.local.clone());
+                spawn_local(survey::history(address, plan, local, timeline, self.pasts.clone()));
+            }
+            _ => ancestry.history = ancestry::History::Hidden,
+        }
+        self.ancestry = Arc::new(ancestry);
+    }
+
+    fn take_past(&mut self, past: Past) {
+        if self.ancestry.timeline != past.timeline {
+            return;
+        }
+        let history = past.history.map_or(ancestry::History::Hidden, ancestry::History::Known);
+        self.ancestry = Arc::new(Ancestry { history, ..Ancestry::clone(&self.ancestry) });
+        self.publish();
+    }
+
     /// Looks for standbys of a new primary that nobody has named.
     pub(super) fn start_survey(&self, primary: HostId) {
         let plan = self.common.plans.borrow().first().cloned();
@@ -255,7 +291,7 @@ impl Watch {
         let before = self.judge.primary();
         let leaving = self.judge.incumbent().filter(|_| hold);
         let changes = self.judge.announce(leaving, Sign::Operator, Moment::now());
-        self.act_on(&changes, Some(before));
+        self.act_on(&changes, before);
     }
 
     fn apply(&mut self, runtime: Arc<Runtime>) {
@@ -276,8 +312,9 @@ impl Watch {
         drop(plans);
         if matches!(self.judge.primary(), PrimaryView::Lost { .. }) {
             // Who reloads while there is no primary knows of a change that we may have refused to believe.
+            let before = self.judge.primary();
             let changes = self.judge.forget(Moment::now());
-            self.act_on(&changes, None);
+            self.act_on(&changes, before);
         }
         self.set_paces();
     }
@@ -315,7 +352,7 @@ impl Watch {
         let (before, proven) = (self.judge.primary(), self.freshness.proof(host).proven);
         let changes = self.judge.observe(&report.seen);
         self.measure(report);
-        self.act_on(&changes, Some(before));
+        self.act_on(&changes, before);
         self.set_paces();
         self.pursue(host, proven);
     }

@@ -57,6 +57,7 @@ pub fn run(
             proven: Proven::default(),
             desk: Desk::new(worker, mailboxes.clone()),
             shapes: Shapes::new(runtime.settings.stats.fingerprints),
+            harmless: crate::relay::Harmless::default(),
         });
         let surroundings = Rc::new(Surroundings {
             worker,

@@ -8,8 +8,9 @@ use super::super::finding::Finding;
 use super::super::raw::{NamedSection, Raw};
 use super::super::reference::{DATABASE, USER};
 use super::super::settings::{
-    AuthQuery, Consistency, DatabaseSettings, HealthSettings, HostAddress, HostOrder, Limits, PoolOverrides,
-    PoolSettings, Route, RoutingOverrides, Secret, ServerTls, Target, TimeoutOverrides, UserSettings,
+    AuthQuery, CommitOutcome, Consistency, DatabaseSettings, HealthSettings, HostAddress, HostOrder, Limits,
+    PoolOverrides, PoolSettings, Route, RoutingOverrides, Secret, ServerTls, Target, TimeoutOverrides,
+    UserSettings,
 };
 use super::reader::Reader;
 use super::{Files, auth, pool_mode, server_tls, source};
@@ -88,7 +89,7 @@ fn database(
         connect_query: reader.optional_text("connect_query").filter(|query| !query.is_empty()),
         startup_parameters: reader.pairs("startup_parameters"),
         pool,
-        routing: routing(reader, "route", "consistency"),
+        routing: routing(reader, ""),
         max_db_connections: reader.limit_or("max_connections", inherited.max_connections),
         max_db_client_connections: reader
             .limit_or("max_client_connections", inherited.max_client_connections),
@@ -125,6 +126,7 @@ fn hosts(name: &str, section: &NamedSection, reader: &mut Reader<'_>) -> Vec<Hos
 fn overrides(reader: &mut Reader<'_>) -> PoolOverrides {
     PoolOverrides {
         mode: pool_mode(reader.word("pool_mode")),
+        commit_outcome: reader.word("commit_outcome").and_then(CommitOutcome::from_word),
         size: reader.optional_count("pool_size"),
         min_size: reader.optional_count("min_pool_size"),
         reserve_size: reader.optional_count("reserve_pool_size"),
@@ -132,11 +134,13 @@ fn overrides(reader: &mut Reader<'_>) -> PoolOverrides {
     }
 }
 
-/// Where statements run and what they must see, by settings of these names.
-pub(super) fn routing(reader: &mut Reader<'_>, route: &str, consistency: &str) -> RoutingOverrides {
+/// Where statements run and what they must see, by settings whose names begin so.
+pub(super) fn routing(reader: &mut Reader<'_>, prefix: &str) -> RoutingOverrides {
+    let mut word = |name: &str| reader.word(&format!("{prefix}{name}"));
     RoutingOverrides {
-        route: reader.word(route).and_then(Route::from_word),
-        consistency: reader.word(consistency).and_then(Consistency::from_word),
+        route: word("route").and_then(Route::from_word),
+        consistency: word("consistency").and_then(Consistency::from_word),
+        transaction_reads: word("transaction_reads").and_then(Route::from_word),
     }
 }
 
@@ -164,7 +168,7 @@ pub(super) fn users(
             let settings = UserSettings {
                 secrets: secrets(&mut reader, files),
                 pool: overrides(&mut reader),
-                routing: routing(&mut reader, "route", "consistency"),
+                routing: routing(&mut reader, ""),
                 max_user_connections: reader.limit_or("max_connections", limits.max_user_connections),
                 max_user_client_connections: reader
                     .limit_or("max_client_connections", limits.max_user_client_connections),

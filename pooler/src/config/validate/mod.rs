@@ -21,8 +21,9 @@ use super::finding::{Finding, Problems, Source};
 use super::raw::{Manners, Raw};
 use super::reference::{GLOBAL, Setting};
 use super::settings::{
-    ClientTls, DatabaseSettings, HostAddress, Keepalive, Limits, Listen, LogSettings, PoolMode, PoolSettings,
-    RoutingSettings, ServerTls, Settings, Timeouts, TlsMode, TlsVersion, UserSettings,
+    ClientTls, CommitOutcome, DatabaseSettings, HostAddress, Keepalive, Limits, Listen, LogSettings,
+    PoolMode, PoolSettings, Route, RoutingSettings, ServerTls, Settings, Timeouts, TlsMode, TlsVersion,
+    UserSettings,
 };
 use reader::Reader;
 pub(super) use reader::resolve;
@@ -324,6 +325,7 @@ fn pool_mode(word: Option<&str>) -> Option<PoolMode> {
 fn pool(reader: &mut Reader<'_>) -> PoolSettings {
     let pool = PoolSettings {
         mode: pool_mode(reader.word("pool.mode")).unwrap_or_default(),
+        commit_outcome: reader.word("commit_outcome").and_then(CommitOutcome::from_word).unwrap_or_default(),
         size: reader.count("pool.size"),
         min_size: reader.count("pool.min_size"),
         reserve_size: reader.count("pool.reserve_size"),
@@ -350,16 +352,38 @@ fn pool(reader: &mut Reader<'_>) -> PoolSettings {
 }
 
 fn routing(reader: &mut Reader<'_>) -> RoutingSettings {
-    let overrides = database::routing(reader, "routing.route", "routing.consistency");
+    let overrides = database::routing(reader, "routing.");
     let bytes = reader.size("routing.max_lag_bytes");
+    let zones = zones(reader);
+    let prefer_zone = reader.optional_text("routing.prefer_zone");
+    if let Some(zone) = &prefer_zone
+        && !zones.iter().any(|(_, known)| known == zone)
+    {
+        let what = format!("no host is in {zone:?}");
+        reader.problem("routing.prefer_zone", &what, "say in routing.zones where the hosts are");
+    }
     RoutingSettings {
         route: overrides.route.unwrap_or_default(),
         consistency: overrides.consistency.unwrap_or_default(),
         wait: reader.duration("routing.wait"),
         max_lag: reader.duration_or_off("routing.max_lag"),
         max_lag_bytes: (bytes > 0).then_some(bytes),
+        transaction_reads: overrides.transaction_reads.unwrap_or(Route::Primary),
         weights: weights(reader),
+        zones,
+        prefer_zone,
     }
+}
+
+fn zones(reader: &mut Reader<'_>) -> Vec<(HostAddress, String)> {
+    let mut zones = Vec::new();
+    for (host, zone) in reader.pairs("routing.zones") {
+        match super::expand::parse_host(&host) {
+            Ok(host) => zones.push((host, zone)),
+            Err(error) => reader.problem("routing.zones", &format!("{host:?}: {error}"), ""),
+        }
+    }
+    zones
 }
 
 fn weights(reader: &mut Reader<'_>) -> Vec<(HostAddress, f64)> {
