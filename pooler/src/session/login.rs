@@ -36,6 +36,9 @@ use std::time::{Instant, SystemTime};
 use tokio::time::timeout_at;
 use x509_parser::prelude::FromDer;
 
+/// About as long is what a client is told when it is in.
+const GREETING: usize = 1024;
+
 /// A client that has said who it wants to be.
 #[derive(Debug)]
 pub struct Candidate {
@@ -354,6 +357,7 @@ impl Candidate {
         let handle = registration.handle.clone();
         handle.introduce(self.about());
         let mut settings = welcome.settings.clone();
+        greeting.reserve(GREETING);
         for (reported, value) in &welcome.reported {
             let value = name.as_deref().filter(|_| reported == "application_name").unwrap_or(value);
             encode::parameter_status(&mut greeting, reported, value);
