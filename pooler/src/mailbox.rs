@@ -1,5 +1,6 @@
 //! What threads say to each other. A worker has one mailbox; nothing is shared but what is sent.
 
+use crate::config::settings::HostAddress;
 use crate::ids::{ClusterId, PoolKey, SessionId, WorkerId};
 use crate::notify::{HubOrder, News};
 use crate::pool::budget::{Cap, Permit};
@@ -10,6 +11,7 @@ use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
 use crate::stream::{ParkedStream, Peer, StdSocket};
 use crate::topology::Snapshot;
+use hawser_sql_router::calls::Disturbs;
 use hawser_wire::startup::StartupMessage;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -53,12 +55,40 @@ pub enum Order {
     IsAtRest(Scope, oneshot::Sender<bool>),
     /// Drop the clients of these databases.
     Kill(Scope),
+    /// A statement needs a database for itself: close the idle connections to it.
+    Vacate(Arc<Location>),
+    /// A session disturbs another.
+    Disturb(Box<Disturbance>),
     /// Drop this client. The answer: whether it was there.
     KillSession(SessionId, oneshot::Sender<bool>),
     /// End sessions.
     Drain(Drain),
     /// End, once no session is left; dropping the sender means: done.
     Leave(oneshot::Sender<()>),
+}
+
+/// A database on its servers, whatever clients call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Where it is.
+    pub hosts: Vec<HostAddress>,
+    /// Its name there.
+    pub database: String,
+}
+
+/// What one session wants done to another, and who it is.
+#[derive(Debug)]
+pub struct Disturbance {
+    /// To whom.
+    pub session: SessionId,
+    /// What.
+    pub how: Disturbs,
+    /// The user who wants it.
+    pub user: Box<str>,
+    /// Its database, as it named it.
+    pub database: Box<str>,
+    /// Whether the server says that it is a superuser.
+    pub is_superuser: bool,
 }
 
 /// How a process ends.
@@ -143,6 +173,12 @@ impl Mailboxes {
     #[must_use]
     pub fn with_hub(self, hub: mpsc::UnboundedSender<HubOrder>) -> Self {
         Self { hub: Some(hub), ..self }
+    }
+
+    /// The worker that has the session with this number.
+    #[must_use]
+    pub fn worker_of(&self, session: SessionId) -> WorkerId {
+        WorkerId(session.0 as usize % self.workers().max(1))
     }
 
     /// Sends an order to the hub, if there is one.

@@ -27,6 +27,20 @@ pub enum Sequences {
     Read,
 }
 
+/// Whom a statement disturbs by the number of a server process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Disturbs {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// It cancels what somebody runs.
+    Cancels,
+    /// It ends somebody.
+    Ends,
+    /// It ends the server process that runs it.
+    EndsItself,
+}
+
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Calls {
@@ -36,8 +50,8 @@ pub struct Calls {
     pub sequences: Sequences,
     /// It seeds the session's random numbers.
     pub seeds: bool,
-    /// It ends a server process.
-    pub terminates: bool,
+    /// Whom it disturbs.
+    pub disturbs: Disturbs,
 }
 
 /// The calls in one statement.
@@ -155,8 +169,12 @@ impl Calls {
                     Ask::No
                 }
                 "pg_notify" => Ask::No,
+                "pg_cancel_backend" => {
+                    self.disturbs = self.disturbs.max(Disturbs::Cancels);
+                    Ask::No
+                }
                 "pg_terminate_backend" => {
-                    self.terminates = true;
+                    self.disturbs = self.disturbs.max(Disturbs::Ends);
                     Ask::No
                 }
                 "set_config" => Ask::Always,

@@ -43,6 +43,15 @@ impl Account {
         other
     }
 
+    /// A superuser, in the same database.
+    pub fn superuser(&self, cluster: &Cluster) -> Self {
+        let other = Self { user: format!("{}_super", self.user), password: password(), ..self.clone() };
+        cluster
+            .psql(&format!("CREATE ROLE \"{}\" SUPERUSER LOGIN PASSWORD '{}'", other.user, other.password))
+            .expect("a superuser");
+        other
+    }
+
     /// What the server keeps of the password: a SCRAM verifier or an md5 hash.
     pub fn verifier(&self, cluster: &Cluster) -> String {
         let sql = format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{}'", self.user);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hawser_tests::raw::messages::{self, V3_2, extended, query, sync};
 use hawser_tests::raw::{Backend, CancelKey, Client, TlsOptions};
-use hawser_tests::{Site, cluster, wait_for, wait_until};
+use hawser_tests::{Account, Config, Site, cluster, wait_for, wait_until};
 
 fn cancel(site: &Site, key: &CancelKey) {
     let mut other = Client::connect(site.port);
@@ -173,4 +173,63 @@ fn a_client_that_waits_with_its_begin_is_cancelled_into_a_failed_transaction() {
     assert_eq!(error_of(&waiter.query("SELECT 1")), "25P02");
     waiter.execute("ROLLBACK");
     assert_eq!(waiter.value("SELECT 1"), "1");
+}
+
+/// What a client was told as the number of its server process.
+fn number(client: &Client) -> i32 {
+    client.key.as_ref().unwrap().process
+}
+
+#[test]
+fn a_session_is_ended_by_the_number_that_its_client_was_told() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let mut other = site.client();
+    for extended_protocol in [false, true] {
+        let mut victim = site.client();
+        let number = number(&victim).to_string();
+        if extended_protocol {
+            let call = extended("SELECT pg_terminate_backend($1::int)", &[Some(&number)]);
+            other.send(&[call, sync()].concat());
+            assert_eq!(error_of(&other.read_until_ready()), "");
+        } else {
+            other.execute(&format!("SELECT pg_terminate_backend({number})"));
+        }
+        assert_eq!(error_of(&victim.expect_closed()), "57P01");
+    }
+    let mut alone = site.client();
+    let end = format!("SELECT pg_terminate_backend({})", number(&alone));
+    alone.send(&query(&end));
+    assert_eq!(error_of(&alone.expect_closed()), "57P01");
+    let mut victim = site.client();
+    victim.execute("BEGIN; CREATE TABLE half_way (a int)");
+    other.execute(&format!("SELECT pg_terminate_backend({})", number(&victim)));
+    assert_eq!(error_of(&victim.expect_closed()), "57P01");
+    other.execute("CREATE TABLE half_way (a int)");
+    site.others_are_well();
+}
+
+#[test]
+fn a_query_is_cancelled_by_the_number_that_its_client_was_told() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let (mut victim, mut other) = (site.client(), site.client());
+    victim.send(&query("SELECT pg_sleep(60) /* by number */"));
+    wait_until_running(&site, "by number");
+    other.execute(&format!("SELECT pg_cancel_backend({})", number(&victim)));
+    assert_eq!(error_of(&victim.read_until_ready()), "57014");
+    site.others_are_well();
+}
+
+#[test]
+fn nobody_is_ended_by_another_user_but_a_superuser() {
+    let account = Account::new(cluster());
+    let stranger = account.second_user(cluster());
+    let superuser = account.superuser(cluster());
+    let config = Config::new(cluster(), &account).user(&stranger).user(&superuser);
+    let site = Site::of(account, &config);
+    let mut victim = site.client();
+    let call = format!("SELECT pg_terminate_backend({})", number(&victim));
+    Client::login(site.port, &stranger).query(&call);
+    assert_eq!(victim.value("SELECT 'alive'"), "alive");
+    Client::login(site.port, &superuser).query(&call);
+    assert_eq!(error_of(&victim.expect_closed()), "57P01");
 }

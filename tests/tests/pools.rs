@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use hawser_tests::raw::messages::query;
+use hawser_tests::raw::messages::{extended, query, sync};
 use hawser_tests::raw::{Backend, Client};
-use hawser_tests::{Account, Config, Site, cluster, own_cluster, wait_until};
+use hawser_tests::{Account, Config, Site, cluster, is_direct, own_cluster, wait_until};
 
 fn pid(client: &mut Client) -> String {
     client.value("SELECT pg_backend_pid()")
@@ -298,4 +298,29 @@ fn a_client_that_vanishes_gives_its_server_connection_back() {
         drop(leaver);
         assert_eq!(site.client().value("SELECT 'next'"), "next", "{sql}");
     }
+}
+
+#[test]
+fn a_database_to_which_only_the_pool_is_connected_can_be_dropped_renamed_and_copied() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let name = &site.account.database;
+    cluster().psql(&format!("ALTER ROLE \"{}\" CREATEDB", site.account.user)).unwrap();
+    let into = |database: &str| Account { database: database.to_owned(), ..site.account.clone() };
+    let (first, second) = (format!("{name}_first"), format!("{name}_second"));
+    let mut owner = site.client();
+    owner.execute(&format!("CREATE DATABASE \"{first}\""));
+    let mut clients: Vec<Client> = (0..2).map(|_| Client::login(site.port, &into(&first))).collect();
+    clients.iter_mut().for_each(|client| client.execute("SELECT 1"));
+    if is_direct() {
+        clients.clear();
+    }
+    owner.execute(&format!("CREATE DATABASE \"{second}\" TEMPLATE \"{first}\""));
+    clients.iter_mut().for_each(|client| client.execute("SELECT 1"));
+    owner.send(&[extended(&format!("DROP DATABASE \"{first}\""), &[]), sync()].concat());
+    let answer = owner.read_until_ready();
+    assert!(answer.iter().all(|message| message.tag != b'E'), "{answer:?}");
+    Client::login(site.port, &into(&second)).execute("SELECT 1");
+    owner.execute(&format!("ALTER DATABASE \"{second}\" RENAME TO \"{first}\""));
+    Client::login(site.port, &into(&first)).execute("SELECT 1");
+    owner.execute(&format!("DROP DATABASE \"{first}\""));
 }

@@ -179,9 +179,9 @@ impl Desk {
         if self.consoles.kill(id) {
             return Ok(());
         }
-        let worker = WorkerId(id as usize % self.mailboxes.workers().max(1));
+        let session = SessionId(id);
         let (reply, answer) = tokio::sync::oneshot::channel();
-        self.mailboxes.send(worker, Order::KillSession(SessionId(id), reply));
+        self.mailboxes.send(self.mailboxes.worker_of(session), Order::KillSession(session, reply));
         if answer.await.unwrap_or(false) { Ok(()) } else { Err(Refused::NoClient(id)) }
     }
 

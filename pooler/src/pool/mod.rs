@@ -308,6 +308,12 @@ impl Pool {
         &self.budget
     }
 
+    /// How to reach the other threads.
+    #[must_use]
+    pub fn mailboxes(&self) -> &Mailboxes {
+        &self.surroundings.mailboxes
+    }
+
     /// A client came, or left.
     pub fn count_client(&self, came: bool) {
         self.clients.set(if came { self.clients.get() + 1 } else { self.clients.get().saturating_sub(1) });

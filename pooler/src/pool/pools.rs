@@ -5,6 +5,7 @@ use super::{Pool, Surroundings};
 use crate::auth::server_login::Credential;
 use crate::config::settings::DatabaseSettings;
 use crate::ids::{ClusterId, PoolKey};
+use crate::mailbox::Location;
 use crate::runtime::Runtime;
 use crate::topology::{Snapshot, is_watched};
 use std::cell::{Cell, RefCell};
@@ -140,6 +141,16 @@ impl Pools {
         for pool in self.all() {
             if pool.key.database == database && pool.counts().waiting == 0 && pool.evict(1) > 0 {
                 return;
+            }
+        }
+    }
+
+    /// Closes all idle connections to a database.
+    pub fn vacate(&self, location: &Location) {
+        for pool in self.all() {
+            let plan = pool.plan();
+            if plan.dial.dbname == location.database && plan.dial.hosts == location.hosts {
+                pool.evict(usize::MAX);
             }
         }
     }

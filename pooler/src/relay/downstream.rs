@@ -2,15 +2,16 @@
 
 use super::gate::{self, Look, REVALIDATE};
 use super::outbox::Outbox;
-use super::{ClientSide, Commit, Relay, Shared, Stop, confirm, state, undo, wording};
-use crate::ids::StatementId;
-use crate::parameters;
+use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
+use crate::ids::{SessionId, StatementId};
+use crate::parameters::{self, IN_HOT_STANDBY};
 use crate::server::connection::{Effect, ServerConnection};
 use crate::server::exchange;
 use crate::server::identity::Identity;
 use crate::statements::Statement;
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
+use hawser_sql_router::calls::Disturbs;
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX};
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
@@ -234,8 +235,8 @@ impl Relay {
         shared: &Shared,
     ) -> Result<bool, Stop> {
         if whole && is_farewell(header.tag, body) {
-            return Err(if ends_itself(server) {
-                Stop::EndedItself(body.to_vec())
+            return Err(if disturbs(server) == Disturbs::EndsItself {
+                Stop::EndedItself(Some(body.to_vec()))
             } else {
                 Stop::ServerEnds(body.to_vec())
             });
@@ -262,10 +263,13 @@ impl Relay {
         match header.tag {
             backend::READY_FOR_QUERY => self.take_ready(body, fate, client, server, shared)?,
             backend::PARAMETER_STATUS if fate == Fate::Forward => {
-                if let Some((name, value)) = message::parameter_status(body)
-                    && parameters::reported(name).is_some()
-                {
-                    return Ok(state::reported(name, value, client, server, shared));
+                match message::parameter_status(body) {
+                    // A host is promoted; what the client is connected to is the cluster.
+                    Some((IN_HOT_STANDBY, _)) if self.confined => return Ok(true),
+                    Some((name, value)) if parameters::reported(name).is_some() => {
+                        return Ok(state::reported(name, value, client, server, shared));
+                    }
+                    _ => {}
                 }
             }
             backend::COMMAND_COMPLETE if fate == Fate::Forward => {
@@ -288,6 +292,7 @@ impl Relay {
                     server.identity = Identity::Unknown;
                 }
             }
+            backend::NOTICE_RESPONSE => self.note_disturbed(body, client, server)?,
             _ => {}
         }
         if header.tag == backend::NOTIFICATION_RESPONSE {
@@ -328,6 +333,27 @@ impl Relay {
         }
         if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
             self.pass_ready(listener, server);
+        }
+        Ok(())
+    }
+
+    /// A notice may say that the client has called for the end of a session, which is no process.
+    fn note_disturbed(
+        &mut self,
+        body: &[u8],
+        client: &ClientSide,
+        server: &ServerConnection,
+    ) -> Result<(), Stop> {
+        let how = disturbs(server);
+        if how == Disturbs::Nobody {
+            return Ok(());
+        }
+        match session_meant(body) {
+            Some(session) if session == client.session && how != Disturbs::Cancels => {
+                return Err(Stop::EndedItself(None));
+            }
+            Some(session) => self.outward.push(Outward::Disturb(session, how)),
+            None => {}
         }
         Ok(())
     }
@@ -495,10 +521,23 @@ const fn is_read(header: Header) -> bool {
     }
 }
 
-/// Whether the statement that runs was to end its own server process.
-fn ends_itself(server: &ServerConnection) -> bool {
-    let effect = server.queue.head().and_then(|head| head.effect.as_ref());
-    matches!(effect, Some(Effect::Does(doing)) if doing.deed.effects.ends_itself)
+/// Whom the statement that runs disturbs.
+fn disturbs(server: &ServerConnection) -> Disturbs {
+    match server.queue.head().and_then(|head| head.effect.as_ref()) {
+        Some(Effect::Does(doing)) => doing.deed.effects.disturbs,
+        _ => Disturbs::Nobody,
+    }
+}
+
+/// The session whose number the server knows no process by, if its warning says so.
+fn session_meant(body: &[u8]) -> Option<SessionId> {
+    let fields = message::error_fields(body);
+    if fields.sqlstate != sqlstate::WARNING.as_bytes() {
+        return None;
+    }
+    let number = fields.message.split(|byte| !byte.is_ascii_digit()).find(|digits| !digits.is_empty())?;
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    (number >= SessionId::LEAST).then_some(SessionId(number))
 }
 
 /// Whether a message says that the server stops or has crashed: it is about the server connection, of which the client

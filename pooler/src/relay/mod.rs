@@ -11,6 +11,7 @@ mod gist;
 mod listening;
 mod naming;
 mod outbox;
+mod own;
 mod plan;
 mod question;
 mod replay;
@@ -26,6 +27,7 @@ use crate::server::dial::Local;
 use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
 use crate::statements::{ClientStatements, Deed, Registry};
 use crate::stream::{Buffer, Buffers, Stream};
+use hawser_sql_router::calls::Disturbs;
 use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::FrameError;
@@ -41,6 +43,7 @@ use thiserror::Error;
 pub use commit::{Commit, Resolve};
 pub(crate) use gate::is_lasting;
 pub use gist::{Gist, Harmless};
+pub use own::OwnDefaults;
 pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
@@ -139,9 +142,10 @@ pub enum Stop {
     /// The server says that it ends the connection, because it stops or crashed. The body of its ErrorResponse.
     #[error("the server shuts down")]
     ServerEnds(Vec<u8>),
-    /// The client has ended its own server process, and so its session. The body of the ErrorResponse.
-    #[error("the client has ended its server process")]
-    EndedItself(Vec<u8>),
+    /// The client has ended its own session: its server process, whose ErrorResponse has this body, or the session by
+    /// its number.
+    #[error("the client has ended its session")]
+    EndedItself(Option<Vec<u8>>),
     /// The server's host is lost, and nothing may be said to it any more.
     #[error("the host of the server connection is lost")]
     ServerCut,
@@ -207,6 +211,8 @@ pub struct Relay {
     pub acknowledged: u64,
     /// The first batch surely writes nothing.
     pub reads: bool,
+    /// What a `SHOW` of our own settings says to a session that has set nothing.
+    pub own: OwnDefaults,
     /// Which commits must be known if they fail to be answered.
     pub resolve: Resolve,
     up: upstream::Upstream,
@@ -222,6 +228,8 @@ pub struct Relay {
     batch: Batch,
     /// SQLSTATEs of errors that the client was sent; whoever counts them takes them out.
     pub errors: Vec<[u8; 5]>,
+    /// What the client's statements mean for others; whoever sees to that takes it out.
+    pub outward: Vec<Outward>,
     /// What was sent and is not answered may end the transaction.
     ending: Option<Ending>,
     /// How far the commit is that is under way.
@@ -230,6 +238,15 @@ pub struct Relay {
     commits: bool,
     /// Something bound in this batch may change rows.
     changes_rows: bool,
+}
+
+/// What a statement means for others than the session that runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outward {
+    /// It ends or cancels a session.
+    Disturb(SessionId, Disturbs),
+    /// It needs this database for itself.
+    NeedsAlone(String),
 }
 
 /// Where the moment is kept at which the last write of any session was acknowledged.
@@ -318,6 +335,7 @@ impl Relay {
             clock: None,
             acknowledged: 0,
             reads: false,
+            own: OwnDefaults { route: "auto", consistency: "session" },
             resolve: Resolve::default(),
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),
@@ -328,6 +346,7 @@ impl Relay {
             pool: 0,
             batch: Batch::default(),
             errors: Vec::new(),
+            outward: Vec::new(),
             ending: None,
             commit: Commit::default(),
             commits: false,

@@ -287,8 +287,9 @@ impl Session {
         relay.reads = errand.only_reads();
         relay.parts = errand.is_early();
         relay.resolve = resolve(plan.commit_outcome, errand);
-        if let Some(routing) = self.routing.as_ref().filter(|_| errand.standby.is_none()) {
-            relay.clock = Some(routing.write_clock());
+        if let Some(routing) = &self.routing {
+            relay.own = routing.own_defaults();
+            relay.clock = errand.standby.is_none().then(|| routing.write_clock());
         }
         self.begin_errand(errand, since);
         let begun = self.prepare(&mut relay, &mut member, errand);
@@ -494,6 +495,9 @@ impl Session {
             let listener = self.shared.desk.enlist(self.handle.id, &plan.dial, plan.limits.notify_queue);
             self.client.listener = Some(Box::new(listener));
             polled = relay.poll(cx, &mut self.client, &mut member.server, &self.shared);
+        }
+        if !relay.outward.is_empty() {
+            self.act_outward(relay, &member.server, plan);
         }
         match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Release::Settled),

@@ -16,6 +16,7 @@ use crate::auth::server_login::Credential;
 use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
 use crate::ids::{PoolHost, PoolKey};
 use crate::mailbox::Operator;
+use crate::parameters::IN_HOT_STANDBY;
 use crate::pins::PinReasons;
 use crate::pool::lease;
 use crate::pool::{Pool, Welcome};
@@ -35,6 +36,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 use tokio::time::timeout_at;
 use x509_parser::prelude::FromDer;
+
+/// About as long is what a client is told when it is in.
+const GREETING: usize = 1024;
 
 /// A client that has said who it wants to be.
 #[derive(Debug)]
@@ -356,8 +360,15 @@ impl Candidate {
         let handle = registration.handle.clone();
         handle.introduce(self.about());
         let mut settings = welcome.settings.clone();
+        let mut routing = Routing::new(services, &pool, self.startup.user());
+        let only_reads = routing.as_mut().is_some_and(|routing| routing.only_reads(&settings, &pool.key));
+        greeting.reserve(GREETING);
         for (reported, value) in &welcome.reported {
-            let value = name.as_deref().filter(|_| reported == "application_name").unwrap_or(value);
+            let value = match reported.as_str() {
+                "application_name" => name.as_deref().unwrap_or(value),
+                IN_HOT_STANDBY if only_reads => "on",
+                _ => value,
+            };
             encode::parameter_status(&mut greeting, reported, value);
         }
         if let Some(name) = &name {
@@ -379,7 +390,7 @@ impl Candidate {
         };
         let session = Session {
             client,
-            routing: Routing::new(services, &pool, self.startup.user()),
+            routing,
             _presence: Presence::new(pool.clone()),
             pool,
             shared: services.shared.clone(),

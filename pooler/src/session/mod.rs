@@ -18,6 +18,7 @@ pub mod login;
 mod loss;
 mod notes;
 mod outcome;
+mod outward;
 pub mod refusal;
 mod replication;
 mod routing;
@@ -105,6 +106,9 @@ impl Session {
     pub async fn run(mut self) -> End {
         let end = self.cycle().await;
         self.client.stream.close();
+        if let Some(block) = self.client.input.take() {
+            self.shared.buffers.give(block);
+        }
         end
     }
 

@@ -206,7 +206,8 @@ pub fn of_stop(stop: &Stop) -> Option<Refusal> {
         | Stop::ServerCut
         | Stop::ServerViolation(_)
         | Stop::ServerFraming(_) => Refusal::ServerLost,
-        Stop::OursFailed(body) | Stop::Misrouted(body) | Stop::EndedItself(body) => {
+        Stop::EndedItself(None) => Refusal::ShuttingDown,
+        Stop::OursFailed(body) | Stop::Misrouted(body) | Stop::EndedItself(Some(body)) => {
             Refusal::Server(body.clone())
         }
     })

@@ -124,11 +124,13 @@ impl Services {
         let workers = u32::try_from(self.mailboxes.workers()).unwrap_or(1).max(1);
         let worker = u32::try_from(self.worker.0).unwrap_or(0);
         let mut sessions = self.sessions.borrow_mut();
+        let (first, turns) =
+            (SessionId::LEAST.div_ceil(workers), (u32::MAX / 2 - SessionId::LEAST) / workers - 1);
         let id = loop {
-            let turn = self.next.get().wrapping_add(1) % (u32::MAX / 2 / workers);
+            let turn = self.next.get().wrapping_add(1) % turns;
             self.next.set(turn);
-            let id = SessionId(turn * workers + worker);
-            if id.0 != 0 && !sessions.contains_key(&id) {
+            let id = SessionId((first + turn) * workers + worker);
+            if !sessions.contains_key(&id) {
                 break id;
             }
         };
@@ -144,12 +146,6 @@ impl Services {
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<Rc<Handle>> {
         self.sessions.borrow().get(&id).cloned()
-    }
-
-    /// The worker that has the session with this number.
-    #[must_use]
-    pub fn worker_of(&self, id: SessionId) -> WorkerId {
-        WorkerId(id.0 as usize % self.mailboxes.workers().max(1))
     }
 
     /// Ends every session, and those whose clients are still logging in as soon as they are there.

@@ -125,6 +125,8 @@ async fn obey(
                     session.raise(Signal::Kill);
                 }
             }),
+            Order::Vacate(location) => services.pools.vacate(&location),
+            Order::Disturb(disturbance) => services.disturb(&disturbance),
             Order::KillSession(id, reply) => {
                 let session = services.session(id);
                 let found = session.inspect(|session| session.raise(Signal::Kill)).is_some();
@@ -204,7 +206,7 @@ async fn greet(services: Rc<Services>, socket: StdSocket, peer: Option<Peer>, lo
             let id = SessionId(request.pid);
             let (done, finished) = oneshot::channel();
             let order = Order::Cancel { session: id, key: request.key, done };
-            services.mailboxes.send(services.worker_of(id), order);
+            services.mailboxes.send(services.mailboxes.worker_of(id), order);
             let patience = runtime.settings.timeouts.cancel_wait;
             let _ = tokio::time::timeout(patience, finished).await;
         }

@@ -50,7 +50,11 @@ pub fn message(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
 
 /// Appends `text` and its zero. A zero inside would end the string early, so it is left out.
 pub fn c_string(out: &mut Vec<u8>, text: &[u8]) {
-    out.extend(text.iter().copied().filter(|&byte| byte != 0));
+    if text.contains(&0) {
+        out.extend(text.iter().copied().filter(|&byte| byte != 0));
+    } else {
+        out.extend_from_slice(text);
+    }
     out.push(0);
 }
 

@@ -1,0 +1,65 @@
+//! What a session's statements mean for others: sessions that it ends or cancels, and databases that it wants for
+//! itself.
+//!
+//! `pg_terminate_backend` and `pg_cancel_backend` are given the number that the other's client was told at login, which
+//! on a connection of its own is the number of its server process.
+
+use super::Session;
+use super::handle::Signal;
+use super::services::Services;
+use crate::ids::WorkerId;
+use crate::mailbox::{Disturbance, Location, Order};
+use crate::pool::PoolPlan;
+use crate::relay::{Outward, Relay};
+use crate::server::connection::ServerConnection;
+use hawser_sql_router::calls::Disturbs;
+use std::sync::Arc;
+use tokio::task::spawn_local;
+
+impl Session {
+    /// Tells the workers what the client's statements ask of them.
+    #[cold]
+    pub(super) fn act_outward(&self, relay: &mut Relay, server: &ServerConnection, plan: &PoolPlan) {
+        let mailboxes = self.pool.mailboxes();
+        for outward in relay.outward.drain(..) {
+            match outward {
+                Outward::Disturb(session, how) => {
+                    let Some(about) = self.handle.about() else { continue };
+                    let is_superuser = ("is_superuser".to_owned(), "on".to_owned());
+                    let disturbance = Disturbance {
+                        session,
+                        how,
+                        user: about.user.clone(),
+                        database: about.database.clone(),
+                        is_superuser: server.welcome.contains(&is_superuser),
+                    };
+                    mailboxes.send(mailboxes.worker_of(session), Order::Disturb(Box::new(disturbance)));
+                }
+                // The server waits five seconds for the others to leave.
+                Outward::NeedsAlone(database) => {
+                    let location = Arc::new(Location { hosts: plan.dial.hosts.clone(), database });
+                    for worker in 0..mailboxes.workers() {
+                        mailboxes.send(WorkerId(worker), Order::Vacate(location.clone()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Services {
+    /// Ends a session, or cancels what it runs, for another session that may do so: one of the same database whose user
+    /// is the same or a superuser.
+    pub fn disturb(&self, disturbance: &Disturbance) {
+        let Some(session) = self.session(disturbance.session) else { return };
+        let may = session.about().is_some_and(|about| {
+            about.database == disturbance.database
+                && (disturbance.is_superuser || about.user == disturbance.user)
+        });
+        match disturbance.how {
+            Disturbs::Ends | Disturbs::EndsItself if may => session.raise(Signal::Kill),
+            Disturbs::Cancels if may => drop(spawn_local(async move { session.cancel().await })),
+            _ => {}
+        }
+    }
+}
