@@ -20,9 +20,9 @@ PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java
 # Where cargo builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Where the package is put together from; the manifest of the pooler names it.
-DIST := target/dist
+DIST := packaging/out
 
-.PHONY: help deps packages tools drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs scrape dist deb check-files clean
+.PHONY: help deps packages tools drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs scrape dist deb check-deb check-files clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -113,19 +113,19 @@ bench: packages ## pgbench against direct, Hawser and PgBouncer; criterion bench
 # The same, of a site with 10,000 clients: what a scrape costs, and whether pgbench notices (SCRAPE_SECONDS).
 scrape: packages ## a scrape of 10,000 clients, 200 pools and 5,000 fingerprints beside pgbench
 	$(CARGO) build --release -p hawser
-	HAWSER_TEST_BINARY=$(abspath $(TARGET)/release/hawser) HAWSER_SCRAPE_SECONDS=$(or $(SCRAPE_SECONDS),60) \
+	HAWSER_TEST_BINARY=$(abspath $(TARGET)/release/hawser) HAWSER_SCRAPE_SECONDS=$(or $(SCRAPE_SECONDS),120) \
 		$(CARGO) test -p hawser-tests --test scrape --locked -- --ignored --nocapture
 
-dist: ## man page and completions of the release build, in target/dist
+dist: ## manual pages and completions of the release build, in packaging/out
 	$(CARGO) build --release -p hawser --locked
-	mkdir -p $(DIST)
-	$(TARGET)/release/hawser manual man > $(DIST)/hawser.1
-	$(TARGET)/release/hawser manual bash > $(DIST)/hawser.bash
-	$(TARGET)/release/hawser manual zsh > $(DIST)/_hawser
-	$(TARGET)/release/hawser manual fish > $(DIST)/hawser.fish
+	rm -rf $(DIST)
+	$(TARGET)/release/hawser manual --into $(DIST)
 
 deb: dist ## a Debian package (needs `cargo install cargo-deb`)
-	$(CARGO) deb -p hawser --no-build
+	$(CARGO) deb -p hawser --no-build --strip --output $(DIST)/
+
+check-deb: deb ## the package, taken apart: its program, settings, unit, manual and completions
+	packaging/check.sh $(DIST)/*.deb
 
 check-files: packages build ## the files that no compiler reads: settings, unit, alerts, compose file
 	$(CARGO) test -p hawser-tests --test metrics --locked -- files_that_are_shipped dashboard_and_alerts
@@ -142,4 +142,4 @@ certs: ## a test CA with server and client certificates, in certs/out
 
 clean:
 	$(CARGO) clean
-	rm -rf certs/out tests/drivers/node/node_modules
+	rm -rf certs/out packaging/out tests/drivers/node/node_modules

@@ -6,7 +6,7 @@ use crate::notify::{HubOrder, News};
 use crate::pool::budget::{Cap, Permit};
 use crate::pool::halt::{Scope, Stance};
 use crate::pool::lead::Origin;
-use crate::report::{Wanted, WorkerReport};
+use crate::report::{About, Wanted, WorkerReport};
 use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
 use crate::stream::{ParkedStream, Peer, StdSocket};
@@ -146,10 +146,10 @@ pub struct Operator {
     pub greeting: Vec<u8>,
     /// What it has said after that already.
     pub input: Vec<u8>,
-    /// As whom.
-    pub user: String,
-    /// On which of our databases.
-    pub database: String,
+    /// As whom, on which of our databases, and from where.
+    pub about: About,
+    /// Its name for itself.
+    pub application_name: String,
     /// Whether it may change anything.
     pub is_admin: bool,
 }

@@ -42,7 +42,10 @@ fn main() -> ExitCode {
             };
             check_up(url.as_deref(), wanted, timeout, &environment)
         }
-        Some(Command::Manual { kind }) => manual::text(kind)
+        Some(Command::Manual { into: Some(folder), .. }) => {
+            manual::write(&folder).context("manual").map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Manual { kind, into: None }) => manual::text(kind)
             .context("manual")
             .and_then(|text| print(Ok(Printed { result: text, remarks: String::new() }))),
         Some(Command::Reference { page }) => {

@@ -326,6 +326,9 @@ impl<'a> Judge<'a> {
 
     fn show(&self, from: usize, to: usize) -> Finding {
         let name = self.name(from + 1);
+        if to == from + 4 && self.is(from + 1, "hawser") && self.is(from + 3, "write_lsn") {
+            return Finding::write(Reason::AsksHost("hawser.write_lsn".into()));
+        }
         // A name with a prefix is a setting of an extension.
         if to == from + 2 && crate::functions::is_setting_of_host(name.bytes()) {
             Finding::write(Reason::AsksHost(shown(name.bytes())))

@@ -205,7 +205,8 @@ fn what_is_shown_is_true() {
     assert_eq!(rows(&mut console, &pool), [["1", "1", "0", "transaction"]]);
     let sizes = format!("SELECT pool_size, current_connections FROM databases WHERE name = '{name}'");
     assert_eq!(rows(&mut console, &sizes), [["2", "1"]]);
-    let linked = rows(&mut console, "SELECT link, state, remote_pid FROM clients");
+    let linked =
+        rows(&mut console, "SELECT link, state, remote_pid FROM clients WHERE database <> 'pgbouncer'");
     let server = rows(&mut console, "SELECT ptr, state, remote_pid FROM servers");
     assert_eq!(linked, server, "client and server connection point at each other");
     let states = rows(&mut console, "SELECT state FROM hawser.transactions");
@@ -306,6 +307,71 @@ fn a_pause_that_somebody_ends_says_so() {
 }
 
 #[test]
+fn what_cannot_be_done_is_refused_in_the_words_of_pgbouncer() {
+    let site = site(|config| config);
+    site.client().execute("SELECT 1");
+    let mut console = console(&site);
+    for (order, words) in [
+        ("PAUSE pgbouncer", "cannot pause admin db: pgbouncer"),
+        ("RECONNECT pgbouncer", "cannot reconnect admin db: pgbouncer"),
+        ("DISABLE pgbouncer", "cannot disable admin db: pgbouncer"),
+        ("ENABLE hawser", "cannot enable admin db: hawser"),
+        ("KILL pgbouncer", "cannot kill admin db: pgbouncer"),
+        ("WAIT_CLOSE pgbouncer", "cannot wait in admin db: pgbouncer"),
+        ("DISABLE", "a database is required"),
+        ("RESUME", "pooler is not paused/suspended"),
+        ("KILL_CLIENT me", "invalid client pointer supplied"),
+        ("KILL_CLIENT 1", "client not found"),
+        ("SHUTDOWN later", "invalid command 'SHUTDOWN later', use SHOW HELP;"),
+    ] {
+        assert_eq!(console.error(order).text(), words);
+    }
+    let pause = format!("PAUSE {}", site.account.database);
+    console.execute(&pause);
+    assert_eq!(console.error("SUSPEND").text(), "cannot suspend with paused databases");
+    console.execute(&pause);
+    console.execute("PAUSE");
+    assert_eq!(console.error(&pause).text(), "already suspended/paused");
+    assert_eq!(console.error("SUSPEND").text(), "already suspended/paused");
+    console.execute("RESUME");
+    site.others_are_well();
+}
+
+#[test]
+fn operators_are_clients_too_and_can_be_killed() {
+    let site = site(|config| config);
+    let mut operator = console(&site);
+    let mut other = console(&site);
+    let name = &site.account.user;
+    let shown = rows(&mut operator, "SELECT id, user, database, state, link FROM clients ORDER BY id DESC");
+    let who = |row: &[String]| row[1..] == [name.as_str(), "pgbouncer", "idle", ""];
+    assert!(shown.len() == 2 && shown.iter().all(|row| who(row)), "{shown:?}");
+    assert_eq!(rows(&mut operator, "SELECT items FROM lists WHERE list = 'used_clients'"), [["2"]]);
+    operator.execute(&format!("KILL_CLIENT {}", shown[1][0]));
+    other.expect_closed();
+    wait_until("one is left", || rows(&mut operator, "SELECT count(*) FROM clients") == [["1"]]);
+}
+
+#[test]
+fn a_suspension_ends_with_the_last_operator() {
+    let site = site(|config| config);
+    let mut client = site.client();
+    client.execute("SELECT 1");
+    let mut leaving = console(&site);
+    leaving.execute("SUSPEND");
+    client.send(&query("SELECT 'well'"));
+    let mut staying = console(&site);
+    leaving.terminate();
+    wait_until("one operator is left", || {
+        rows(&mut staying, "SELECT count(*) FROM hawser.clients WHERE database = 'pgbouncer'") == [["1"]]
+    });
+    assert_eq!(rows(&mut staying, "SELECT value FROM hawser.state WHERE key = 'suspended'"), [["yes"]]);
+    client.expect_silence(std::time::Duration::from_millis(50));
+    staying.terminate();
+    assert_eq!(client.read_until_ready()[1].columns(), [Some("well".to_owned())]);
+}
+
+#[test]
 fn nobody_sees_an_error_while_pgbench_runs_and_operators_order() {
     let site = site(|config| config.set("pool.size", 4));
     let bench = |arguments: &[&str]| {
@@ -366,7 +432,7 @@ fn clients_are_killed_one_by_one_and_by_database_and_the_database_is_paused_then
     console.execute(&format!("KILL_CLIENT {victim}"));
     assert_eq!(one.expect_closed().last().unwrap().sqlstate(), "57P01");
     assert_eq!(other.value("SELECT 'well'"), "well");
-    assert_eq!(console.error("KILL_CLIENT 1").text(), "client not found: 1");
+    assert_eq!(console.error("KILL_CLIENT 1").text(), "client not found");
     let name = site.account.database.clone();
     console.execute(&format!("KILL {name}"));
     assert_eq!(other.expect_closed().last().unwrap().sqlstate(), "57P01");

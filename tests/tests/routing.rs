@@ -4,7 +4,7 @@
 
 use hawser_tests::raw::messages::{bind, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
-use hawser_tests::{Account, Config, Ensemble, wait_until};
+use hawser_tests::{Account, Config, Ensemble, Program, wait_until};
 
 const WHERE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END";
 
@@ -109,6 +109,14 @@ fn held_back(change: impl FnOnce(Config) -> Config) -> Ensemble {
     ensemble
 }
 
+/// As above, with a name for the database under which everything goes to standbys.
+fn reads_and_writes() -> Ensemble {
+    held_back(|config| {
+        let database = config.text(1).lines().find(|line| line.starts_with("hosts")).unwrap().to_owned();
+        config.table(&format!("[databases.reads]\n{database}\ndbname = \"postgres\"\nroute = \"standby\""))
+    })
+}
+
 const COUNT: &str = "SELECT count(*) FROM t";
 
 #[test]
@@ -179,10 +187,7 @@ fn a_name_that_a_batch_has_changed_the_meaning_of_is_not_trusted() {
 
 #[test]
 fn a_name_for_the_database_or_an_option_at_login_makes_a_session_that_only_reads() {
-    let ensemble = held_back(|config| {
-        let database = config.text(1).lines().find(|line| line.starts_with("hosts")).unwrap().to_owned();
-        config.table(&format!("[databases.reads]\n{database}\ndbname = \"postgres\"\nroute = \"standby\""))
-    });
+    let ensemble = reads_and_writes();
     let account = Account { database: "reads".to_owned(), ..ensemble.account.clone() };
     let mut reads = Client::login(ensemble.hawser.port(), &account);
     wait_until("the standby is known", || reads.value(WHERE) == "standby");
@@ -195,6 +200,100 @@ fn a_name_for_the_database_or_an_option_at_login_makes_a_session_that_only_reads
     assert_eq!(asks.value(WHERE), "standby");
     let mut asks = Client::login_with(port, &ensemble.account, &[("hawser.route", "primary")]);
     assert_eq!(asks.value(COUNT), "1");
+}
+
+#[test]
+fn drivers_that_look_for_a_kind_of_host_find_it() {
+    let ensemble = reads_and_writes();
+    let port = ensemble.hawser.port();
+    let finds = |database: &str, wanted: &str| {
+        let account = &ensemble.account;
+        let told = Program::postgres("psql")
+            .env("PGPASSWORD", &account.password)
+            .args([&format!(
+                "host=127.0.0.1 port={port} user={} dbname={database} target_session_attrs={wanted}",
+                account.user
+            )])
+            .args(["-AtXqc", "SELECT 1"])
+            .run();
+        told.success
+    };
+    let everything = ensemble.account.database.as_str();
+    for (database, kinds) in [
+        (everything, [("read-write", true), ("primary", true), ("read-only", false), ("standby", false)]),
+        ("reads", [("read-write", false), ("primary", false), ("read-only", true), ("standby", true)]),
+    ] {
+        for (kind, found) in kinds {
+            assert_eq!(finds(database, kind), found, "{kind} in {database}");
+        }
+        assert!(finds(database, "prefer-standby"));
+    }
+    // What a standby says of itself while it serves somebody is not for the client.
+    let mut client = ensemble.client();
+    assert_eq!(client.parameter("in_hot_standby"), Some("off"));
+    assert_eq!(client.parameter("default_transaction_read_only"), Some("off"));
+    let told = |messages: &[Backend]| -> Vec<Vec<String>> {
+        messages.iter().filter(|message| message.tag == b'S').map(Backend::strings).collect()
+    };
+    let read = client.query(COUNT);
+    assert_eq!((row(&read).as_str(), told(&read)), ("0", Vec::new()));
+    let set = told(&client.query("SET default_transaction_read_only = on"));
+    assert_eq!(set, [["default_transaction_read_only", "on"]]);
+}
+
+#[test]
+fn our_own_settings_are_set_and_shown_in_every_protocol_and_in_transactions() {
+    let ensemble = held_back(|config| config);
+    let mut client = ensemble.client();
+    let shows = |client: &mut Client, name: &str| {
+        let text = format!("SHOW hawser.{name}");
+        let simple = client.value(&text);
+        client.send(&[extended(&text, &[]), sync()].concat());
+        assert_eq!(row(&client.read_until_ready()), simple, "{text}");
+        simple
+    };
+    assert_eq!(shows(&mut client, "route"), "auto");
+    assert_eq!(shows(&mut client, "consistency"), "eventual");
+    assert_eq!(shows(&mut client, "min_lsn"), "");
+    assert!(shows(&mut client, "write_lsn").contains('/'));
+    client.send(&[extended("SET hawser.route = 'primary'", &[]), sync(), query(COUNT)].concat());
+    assert_eq!(sqlstates(&client.read_until_ready()), Vec::<String>::new());
+    assert_eq!(row(&client.read_until_ready()), "1");
+    assert_eq!(shows(&mut client, "route"), "primary");
+    client.execute("BEGIN");
+    client.execute("SET LOCAL hawser.route = 'standby'");
+    assert_eq!(shows(&mut client, "route"), "standby");
+    assert_eq!(client.value(COUNT), "1", "a transaction stays where it is");
+    client.execute("SET hawser.consistency = 'Cluster'");
+    assert!(shows(&mut client, "write_lsn").contains('/'));
+    client.execute("COMMIT");
+    assert_eq!(shows(&mut client, "route"), "primary");
+    assert_eq!(shows(&mut client, "consistency"), "cluster");
+    client.execute("BEGIN");
+    client.execute("SET hawser.consistency = 'session'");
+    client.execute("ROLLBACK");
+    assert_eq!(shows(&mut client, "consistency"), "cluster");
+    client.execute("RESET hawser.route");
+    client.execute("SET hawser.consistency = 'whatever'");
+    assert_eq!(shows(&mut client, "consistency"), "eventual");
+    assert_eq!(client.value(COUNT), "0");
+    // A prepared one, in a pipeline with what it is about.
+    client.send(&[parse("s", "SHOW hawser.route"), sync()].concat());
+    client.read_until_ready();
+    client.send(
+        &[
+            bind("", "s", &[]),
+            execute("", 0),
+            query("SET hawser.route = 'primary'"),
+            query("SHOW hawser.route"),
+        ]
+        .concat(),
+    );
+    let mut rows = Vec::new();
+    while rows.len() < 2 {
+        rows.extend(client.read_until_ready().iter().filter(|one| one.tag == b'D').map(Backend::first));
+    }
+    assert_eq!(rows, ["auto", "primary"]);
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn command(word: &str, rest: &[Token], text: &str) -> Result<Statement, Failure>
         "kill" => Order::Kill(scope()?),
         "kill_client" => {
             let number = name()?.and_then(|text| text.parse().ok());
-            Order::KillClient(number.ok_or_else(|| Failure::syntax("a client id is required"))?)
+            Order::KillClient(number.ok_or_else(|| Failure::syntax("invalid client pointer supplied"))?)
         }
         "reload" => alone(Order::Reload)?,
         "shutdown" => Order::Shutdown(match name()?.map(|name| name.to_lowercase()).as_deref() {

@@ -533,6 +533,8 @@ impl From<Refused> for Failure {
             Refused::IsPrimary(_)
             | Refused::StillUsed { .. }
             | Refused::AlreadyPaused
+            | Refused::DatabasesPaused
+            | Refused::IsConsole { .. }
             | Refused::NotPaused
             | Refused::DatabaseNotPaused(_) => "55000",
             Refused::Resumed => "57014",

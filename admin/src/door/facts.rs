@@ -623,8 +623,8 @@ pub struct Client {
     pub application_name: String,
     /// Named prepared statements that it has.
     pub prepared_statements: usize,
-    /// The worker that serves it.
-    pub worker: usize,
+    /// The worker that serves it; none serves those on the console.
+    pub worker: Option<usize>,
 }
 
 /// What a server connection is doing.

@@ -125,12 +125,23 @@ pub enum Refused {
         /// How many.
         servers: usize,
     },
+    /// The console is not a database of which that can be asked.
+    #[error("cannot {order} admin db: {database}")]
+    IsConsole {
+        /// What was asked.
+        order: &'static str,
+        /// By which name.
+        database: String,
+    },
     /// No client has this number.
-    #[error("client not found: {0}")]
+    #[error("client not found")]
     NoClient(u32),
     /// It is paused or suspended already.
     #[error("already suspended/paused")]
     AlreadyPaused,
+    /// Some databases are paused or held, so that not all can be suspended.
+    #[error("cannot suspend with paused databases")]
+    DatabasesPaused,
     /// Nothing is paused.
     #[error("pooler is not paused/suspended")]
     NotPaused,
@@ -150,7 +161,7 @@ pub enum Refused {
     #[error("cannot change {0} while running")]
     NeedsRestart(String),
     /// The process is ending.
-    #[error("the pooler is shutting down")]
+    #[error("pooler is shutting down")]
     Leaving,
 }
 

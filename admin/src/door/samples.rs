@@ -90,7 +90,7 @@ pub(crate) fn facts() -> Facts {
                 pins: vec![("listen", Duration::from_secs(3))],
                 application_name: String::new(),
                 prepared_statements: 0,
-                worker: 0,
+                worker: Some(0),
             })
             .to_vec(),
         servers: vec![facts::Server {

@@ -52,8 +52,8 @@ fn collect(facts: &Facts) -> Text {
     }
     of_databases(&mut text, facts);
     of_users(&mut text, facts);
-    let pools = bounded(&facts.pools);
-    of_pools(&mut text, &pools);
+    let (pools, other) = bounded(&facts.pools);
+    pools.into_iter().chain(&other).for_each(|pool| of_pool(&mut text, pool));
     of_hosts(&mut text, facts);
     for route in &facts.routes {
         text.count("hawser_routed_total", &[("host", route.to), ("reason", route.reason)], route.total);
@@ -62,22 +62,22 @@ fn collect(facts: &Facts) -> Text {
     text
 }
 
-fn bounded(pools: &[facts::Pool]) -> Vec<facts::Pool> {
-    let mut kept = pools.to_vec();
-    // Those that nobody uses go first; series of the others stay where they are.
-    if kept.len() > MOST_POOLS {
-        kept.sort_by_key(|pool| std::cmp::Reverse(pool.totals.transactions));
-        let rest = kept.split_off(MOST_POOLS);
-        let mut other = facts::Pool {
-            database: OTHERS.to_owned(),
-            user: OTHERS.to_owned(),
-            host: OTHERS.to_owned(),
-            ..facts::Pool::default()
-        };
-        rest.iter().for_each(|pool| other.add(pool));
-        kept.push(other);
+/// The pools that have series of their own, and one that stands for the others.
+fn bounded(pools: &[facts::Pool]) -> (Vec<&facts::Pool>, Option<facts::Pool>) {
+    let mut kept: Vec<&facts::Pool> = pools.iter().collect();
+    if kept.len() <= MOST_POOLS {
+        return (kept, None);
     }
-    kept
+    // Those that nobody uses go first; series of the others stay where they are.
+    kept.sort_by_key(|pool| std::cmp::Reverse(pool.totals.transactions));
+    let mut other = facts::Pool {
+        database: OTHERS.to_owned(),
+        user: OTHERS.to_owned(),
+        host: OTHERS.to_owned(),
+        ..facts::Pool::default()
+    };
+    kept.split_off(MOST_POOLS).into_iter().for_each(|pool| other.add(pool));
+    (kept, Some(other))
 }
 
 fn of_process(text: &mut Text, process: &facts::Process) {
@@ -134,58 +134,56 @@ fn of_users(text: &mut Text, facts: &Facts) {
     }
 }
 
-fn of_pools(text: &mut Text, pools: &[facts::Pool]) {
-    for pool in pools {
-        let labels: [(&str, &str); 3] =
-            [("database", &pool.database), ("user", &pool.user), ("host", &pool.host)];
-        let with = |name, value| [labels[0], labels[1], labels[2], (name, value)];
-        text.size("hawser_pool_size", &labels, pool.size);
-        let active = pool.clients.saturating_sub(pool.waiting);
-        text.size("hawser_pool_clients", &with("state", "active"), active);
-        text.size("hawser_pool_clients", &with("state", "waiting"), pool.waiting);
-        for (state, count) in [
-            ("active", pool.active),
-            ("idle", pool.idle),
-            ("resetting", pool.resetting),
-            ("opening", pool.opening),
-        ] {
-            text.size("hawser_pool_servers", &with("state", state), count);
-        }
-        text.value("hawser_pool_oldest_wait_seconds", &labels, pool.oldest_wait.as_secs_f64());
-        let totals = &pool.totals;
-        for (name, count) in [
-            ("hawser_pool_assignments_total", totals.assignments),
-            ("hawser_pool_transactions_total", totals.transactions),
-            ("hawser_pool_queries_total", totals.queries),
-            ("hawser_pool_received_bytes_total", totals.received),
-            ("hawser_pool_sent_bytes_total", totals.sent),
-            ("hawser_pool_client_parses_total", totals.client_parses),
-            ("hawser_pool_server_parses_total", totals.server_parses),
-            ("hawser_pool_binds_total", totals.binds),
-            ("hawser_pool_servers_opened_total", pool.opened),
-            ("hawser_pool_servers_closed_total", pool.closed),
-        ] {
-            text.count(name, &labels, count);
-        }
-        for (name, histogram) in [
-            ("hawser_pool_wait_seconds", &pool.wait),
-            ("hawser_pool_route_seconds", &pool.route),
-            ("hawser_pool_query_seconds", &pool.query),
-            ("hawser_pool_network_seconds", &pool.network),
-            ("hawser_pool_transaction_seconds", &pool.transaction),
-            ("hawser_pool_login_seconds", &pool.login),
-        ] {
-            text.histogram(name, &labels, histogram);
-        }
-        for pin in pool.pins.iter().filter(|pin| pin.total > 0) {
-            text.count("hawser_pool_pinned_sessions", &with("reason", pin.reason), pin.now);
-            text.count("hawser_pool_pins_total", &with("reason", pin.reason), pin.total);
-            let seconds = pin.time.as_secs_f64();
-            text.value("hawser_pool_pinned_seconds_total", &with("reason", pin.reason), seconds);
-        }
-        for (sqlstate, total) in &pool.errors {
-            text.count("hawser_pool_errors_total", &with("sqlstate", sqlstate), *total);
-        }
+fn of_pool(text: &mut Text, pool: &facts::Pool) {
+    let labels: [(&str, &str); 3] =
+        [("database", &pool.database), ("user", &pool.user), ("host", &pool.host)];
+    let with = |name, value| [labels[0], labels[1], labels[2], (name, value)];
+    text.size("hawser_pool_size", &labels, pool.size);
+    let active = pool.clients.saturating_sub(pool.waiting);
+    text.size("hawser_pool_clients", &with("state", "active"), active);
+    text.size("hawser_pool_clients", &with("state", "waiting"), pool.waiting);
+    for (state, count) in [
+        ("active", pool.active),
+        ("idle", pool.idle),
+        ("resetting", pool.resetting),
+        ("opening", pool.opening),
+    ] {
+        text.size("hawser_pool_servers", &with("state", state), count);
+    }
+    text.value("hawser_pool_oldest_wait_seconds", &labels, pool.oldest_wait.as_secs_f64());
+    let totals = &pool.totals;
+    for (name, count) in [
+        ("hawser_pool_assignments_total", totals.assignments),
+        ("hawser_pool_transactions_total", totals.transactions),
+        ("hawser_pool_queries_total", totals.queries),
+        ("hawser_pool_received_bytes_total", totals.received),
+        ("hawser_pool_sent_bytes_total", totals.sent),
+        ("hawser_pool_client_parses_total", totals.client_parses),
+        ("hawser_pool_server_parses_total", totals.server_parses),
+        ("hawser_pool_binds_total", totals.binds),
+        ("hawser_pool_servers_opened_total", pool.opened),
+        ("hawser_pool_servers_closed_total", pool.closed),
+    ] {
+        text.count(name, &labels, count);
+    }
+    for (name, histogram) in [
+        ("hawser_pool_wait_seconds", &pool.wait),
+        ("hawser_pool_route_seconds", &pool.route),
+        ("hawser_pool_query_seconds", &pool.query),
+        ("hawser_pool_network_seconds", &pool.network),
+        ("hawser_pool_transaction_seconds", &pool.transaction),
+        ("hawser_pool_login_seconds", &pool.login),
+    ] {
+        text.histogram(name, &labels, histogram);
+    }
+    for pin in pool.pins.iter().filter(|pin| pin.total > 0) {
+        text.count("hawser_pool_pinned_sessions", &with("reason", pin.reason), pin.now);
+        text.count("hawser_pool_pins_total", &with("reason", pin.reason), pin.total);
+        let seconds = pin.time.as_secs_f64();
+        text.value("hawser_pool_pinned_seconds_total", &with("reason", pin.reason), seconds);
+    }
+    for (sqlstate, total) in &pool.errors {
+        text.count("hawser_pool_errors_total", &with("sqlstate", sqlstate), *total);
     }
 }
 

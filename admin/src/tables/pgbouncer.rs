@@ -537,7 +537,7 @@ fn lists(facts: &Facts) -> Vec<Row> {
         ("pools", facts.pools.len()),
         ("peer_pools", 0),
         ("free_clients", 0),
-        ("used_clients", process.map_or(0, |process| process.clients)),
+        ("used_clients", process.map_or(0, |process| process.clients + process.consoles)),
         ("login_clients", process.map_or(0, |process| process.logins)),
         ("free_servers", sum(|pool| pool.idle)),
         ("used_servers", sum(|pool| pool.active + pool.resetting + pool.opening)),

@@ -1,5 +1,6 @@
 //! Facts for the operator, of what workers report and settings say.
 
+use super::consoles::Console;
 use super::{Desk, machine, merged, wanted};
 use crate::config::Effective;
 use crate::config::reference::{Change, Kind, Preset};
@@ -95,7 +96,7 @@ impl Desk {
             clients: facilities.clients.used(),
             max_clients: runtime.settings.limits.max_client_connections,
             logins: reports.iter().map(|report| report.logins).sum(),
-            consoles: self.consoles.get(),
+            consoles: self.consoles.len(),
             blocks: (reports.iter().map(|report| report.free_blocks).sum(), BLOCK),
             statements: facilities.registry.len(),
             resident: machine::resident(),
@@ -123,7 +124,7 @@ impl Desk {
             force_user: Some(CONSOLE.to_owned()),
             pool_size: 2,
             pool_mode: mode(PoolMode::Statement).to_owned(),
-            clients: self.consoles.get(),
+            clients: self.consoles.len(),
             ..Database::default()
         });
         databases
@@ -194,7 +195,7 @@ impl Desk {
             host: CONSOLE.to_owned(),
             mode: mode(PoolMode::Statement).to_owned(),
             size: 2,
-            clients: self.consoles.get(),
+            clients: self.consoles.len(),
             ..Pool::default()
         });
         pools
@@ -235,7 +236,8 @@ impl Desk {
     fn clients(&self, reports: &[WorkerReport], clocks: Clocks) -> Vec<Client> {
         let workers = self.mailboxes.workers().max(1);
         let all = reports.iter().flat_map(|report| &report.clients);
-        all.map(|report| client(report, WorkerId(report.id.0 as usize % workers), clocks)).collect()
+        let served = all.map(|report| client(report, WorkerId(report.id.0 as usize % workers), clocks));
+        served.chain(self.consoles.all().iter().map(|one| operator(one, clocks))).collect()
     }
 
     fn statements(&self) -> Vec<Statement> {
@@ -475,7 +477,32 @@ fn client(report: &ClientReport, worker: WorkerId, clocks: Clocks) -> Client {
             .collect(),
         application_name: report.application_name.clone(),
         prepared_statements: report.statements,
-        worker: worker.0,
+        worker: Some(worker.0),
+    }
+}
+
+/// An operator as PgBouncer shows it: a client without a server connection. No worker serves it.
+fn operator(console: &Console, clocks: Clocks) -> Client {
+    let about = &console.about;
+    let connected = clocks.time_of(about.connected);
+    Client {
+        id: console.id,
+        user: about.user.to_string(),
+        database: about.database.to_string(),
+        replication: "none",
+        state: ClientState::Idle,
+        ends: ends(&about.ends),
+        connected,
+        requested: connected,
+        wait: Duration::ZERO,
+        server: None,
+        server_pid: 0,
+        in_transaction: false,
+        busy: false,
+        pins: Vec::new(),
+        application_name: console.application_name.clone(),
+        prepared_statements: 0,
+        worker: None,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod answers;
 mod bans;
+mod consoles;
 mod explain;
 mod hosts;
 mod machine;
@@ -22,6 +23,7 @@ use crate::report::{Wanted, WorkerReport};
 use crate::runtime::{Facilities, Runtime};
 use crate::stream::Adapted;
 use crate::topology::Topology;
+use consoles::Consoles;
 use hawser_admin::console::{self, Guest};
 use hawser_admin::door::facts::Ban;
 use hawser_admin::door::{Call, Door, Question, Role};
@@ -64,7 +66,9 @@ pub struct Desk {
     periods: RefCell<Periods>,
     listening: Vec<Listening>,
     topology: RefCell<Topology>,
-    consoles: Cell<usize>,
+    consoles: Consoles,
+    /// Whether it was SUSPEND that suspended everything: that ends with the last console.
+    suspended: Cell<bool>,
     draining: Cell<bool>,
     endings: mpsc::UnboundedSender<Drain>,
     started: SystemTime,
@@ -108,7 +112,8 @@ impl Desk {
             periods: RefCell::new(Periods::new(Instant::now())),
             listening,
             topology: RefCell::new(topology),
-            consoles: Cell::new(0),
+            consoles: Consoles::default(),
+            suspended: Cell::new(false),
             draining: Cell::new(false),
             endings,
             started: SystemTime::now(),
@@ -167,11 +172,11 @@ impl Desk {
     }
 
     async fn serve(self: Rc<Self>, operator: Operator) {
-        let Operator { stream, greeting, input, user, database, is_admin } = operator;
+        let Operator { stream, greeting, input, about, application_name, is_admin } = operator;
         let Ok(stream) = stream.unpark() else { return };
         let guest = Guest {
-            user,
-            database,
+            user: about.user.to_string(),
+            database: about.database.to_string(),
             role: if is_admin { Role::Admin } else { Role::Reader },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             greeting,
@@ -179,11 +184,17 @@ impl Desk {
             // Nothing that is asked on the console can be cancelled, so the number names nobody.
             cancel_key: (0, rand::random::<[u8; 4]>().to_vec()),
         };
-        self.consoles.set(self.consoles.get() + 1);
-        if let Err(error) = console::serve(Adapted::new(stream), guest, self.door.clone()).await {
-            tracing::debug!(%error, "console closed");
+        let console = self.consoles.enter(about, application_name);
+        tokio::select! {
+            outcome = console::serve(Adapted::new(stream), guest, self.door.clone()) => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "console closed");
+                }
+            }
+            () = console.killed() => tracing::info!(id = console.id, "console killed"),
         }
-        self.consoles.set(self.consoles.get() - 1);
+        self.consoles.leave(console.id);
+        self.end_lonely_suspension();
     }
 
     /// What every worker says.

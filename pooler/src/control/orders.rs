@@ -21,16 +21,16 @@ impl Desk {
     pub(super) async fn obey(&self, order: door::Order) -> Result<(), Refused> {
         match order {
             door::Order::Pause(of) => self.pause(&of).await,
-            door::Order::Suspend => self.hold(&door::Scope::All).await,
+            door::Order::Suspend => self.suspend().await,
             door::Order::Hold(of) => self.hold(&of).await,
             door::Order::Resume(of) => self.resume(&of),
             door::Order::Ban(host) => self.ban(&host, Ban::Banned).await.map(drop),
             door::Order::Unban(host) => self.ban(&host, Ban::None).await.map(drop),
             door::Order::Drain(host) => self.drain_host(&host).await,
-            door::Order::Disable(name) => self.set_disabled(&name, true),
-            door::Order::Enable(name) => self.set_disabled(&name, false),
+            door::Order::Disable(name) => self.set_disabled(name, true),
+            door::Order::Enable(name) => self.set_disabled(name, false),
             door::Order::Reconnect(of) => {
-                let scope = self.scope(&of)?;
+                let scope = self.scope(&of, "reconnect")?;
                 self.facilities().reconnect(&scope);
                 Ok(())
             }
@@ -43,10 +43,13 @@ impl Desk {
         }
     }
 
-    /// What an order is about, if it exists.
-    fn scope(&self, of: &door::Scope) -> Result<Scope, Refused> {
+    /// What an order is about, if it exists; `order` is the order in words.
+    fn scope(&self, of: &door::Scope, order: &'static str) -> Result<Scope, Refused> {
         match of {
             door::Scope::All => Ok(Scope::All),
+            door::Scope::Database(name) if self.runtime().is_console(name) => {
+                Err(Refused::IsConsole { order, database: name.clone() })
+            }
             door::Scope::Database(name) if self.runtime().database(name).is_some() => {
                 Ok(Scope::Database(name.clone()))
             }
@@ -55,6 +58,9 @@ impl Desk {
     }
 
     fn halt(&self, scope: &Scope, stance: Stance) {
+        if *scope == Scope::All {
+            self.suspended.set(false);
+        }
         self.halts.borrow_mut().set(scope, stance);
         for worker in 0..self.mailboxes.workers() {
             self.mailboxes.send(WorkerId(worker), Order::Halt(scope.clone(), stance));
@@ -86,8 +92,8 @@ impl Desk {
     }
 
     async fn pause(&self, of: &door::Scope) -> Result<(), Refused> {
-        let scope = self.scope(of)?;
-        if self.stance(&scope) != Stance::Open {
+        let scope = self.scope(of, "pause")?;
+        if self.halts.borrow().of_all() != Stance::Open {
             return Err(Refused::AlreadyPaused);
         }
         self.halt(&scope, Stance::Paused);
@@ -95,7 +101,7 @@ impl Desk {
     }
 
     async fn hold(&self, of: &door::Scope) -> Result<(), Refused> {
-        let scope = self.scope(of)?;
+        let scope = self.scope(of, "hold")?;
         if self.stance(&scope) != Stance::Open {
             return Err(Refused::AlreadyPaused);
         }
@@ -103,8 +109,31 @@ impl Desk {
         self.rest(&scope, Stance::Suspended).await
     }
 
+    async fn suspend(&self) -> Result<(), Refused> {
+        let (all, any) = (self.halts.borrow().of_all(), self.halts.borrow().is_any());
+        match all {
+            Stance::Open if any => return Err(Refused::DatabasesPaused),
+            Stance::Open => {}
+            Stance::Suspended | Stance::Paused => return Err(Refused::AlreadyPaused),
+        }
+        self.halt(&Scope::All, Stance::Suspended);
+        self.suspended.set(true);
+        self.rest(&Scope::All, Stance::Suspended).await
+    }
+
+    /// A suspension is for an operator who is about to do something: it ends when nobody is left who could end it.
+    pub(super) fn end_lonely_suspension(&self) {
+        if self.consoles.len() == 0 && self.suspended.replace(false) {
+            tracing::info!("the last operator has left: the suspension ends");
+            self.halt(&Scope::All, Stance::Open);
+        }
+    }
+
     fn resume(&self, of: &door::Scope) -> Result<(), Refused> {
-        let scope = self.scope(of)?;
+        if *of == door::Scope::All && self.draining.get() {
+            return Err(Refused::Leaving);
+        }
+        let scope = self.scope(of, "resume")?;
         let halted = match &scope {
             Scope::All => self.halts.borrow().is_any(),
             Scope::Database(name) => self.halts.borrow().names(name),
@@ -117,14 +146,16 @@ impl Desk {
         Ok(())
     }
 
-    fn set_disabled(&self, name: &str, disabled: bool) -> Result<(), Refused> {
-        self.scope(&door::Scope::Database(name.to_owned()))?;
-        self.facilities().set_disabled(name, disabled);
+    fn set_disabled(&self, name: String, disabled: bool) -> Result<(), Refused> {
+        let of = door::Scope::Database(name);
+        if let Scope::Database(name) = self.scope(&of, if disabled { "disable" } else { "enable" })? {
+            self.facilities().set_disabled(&name, disabled);
+        }
         Ok(())
     }
 
     async fn wait_close(&self, of: &door::Scope) -> Result<(), Refused> {
-        let scope = self.scope(of)?;
+        let scope = self.scope(of, "wait in")?;
         loop {
             let reports = self.survey(Wanted { servers: true, ..Wanted::default() }).await;
             let mut servers = reports.iter().flat_map(|report| &report.servers);
@@ -136,7 +167,7 @@ impl Desk {
     }
 
     async fn kill(&self, of: &door::Scope) -> Result<(), Refused> {
-        let scope = self.scope(of)?;
+        let scope = self.scope(of, "kill")?;
         self.halt(&scope, Stance::Paused);
         for worker in 0..self.mailboxes.workers() {
             self.mailboxes.send(WorkerId(worker), Order::Kill(scope.clone()));
@@ -145,6 +176,9 @@ impl Desk {
     }
 
     async fn kill_client(&self, id: u32) -> Result<(), Refused> {
+        if self.consoles.kill(id) {
+            return Ok(());
+        }
         let session = SessionId(id);
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.mailboxes.send(self.mailboxes.worker_of(session), Order::KillSession(session, reply));

@@ -1,6 +1,7 @@
 //! One listening connection: statements go out, answers and notifications come in, neither waits for the other.
 
 use super::news::Notification;
+use crate::parameters::IN_HOT_STANDBY;
 use crate::server::connection::ServerConnection;
 use crate::server::exchange;
 use crate::stream::Buffer;
@@ -124,7 +125,7 @@ impl Line {
                 backend::ERROR_RESPONSE if is_fatal(body) => return Err(Lost::Refused(body.to_vec())),
                 backend::ERROR_RESPONSE => Some(Heard::Failed(body.to_vec())),
                 backend::PARAMETER_STATUS
-                    if message::parameter_status(body) == Some(("in_hot_standby", "on")) =>
+                    if message::parameter_status(body) == Some((IN_HOT_STANDBY, "on")) =>
                 {
                     return Err(Lost::Standby);
                 }

@@ -10,6 +10,9 @@ use std::hash::{Hash, Hasher};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+/// What a server reports about itself: whether it is a standby. Drivers choose hosts by it (`target_session_attrs`).
+pub const IN_HOT_STANDBY: &str = "in_hot_standby";
+
 /// Parameters that a server reports by ParameterStatus and that a client may set. The rest of what it reports
 /// (`server_version`, `is_superuser`, ...) cannot be set.
 pub const REPORTED: [&str; 9] = [

@@ -9,9 +9,9 @@ use crate::config::Arguments;
 
 /// A PostgreSQL connection pooler and router that applications need not know about.
 ///
-/// hawser postgres://app:secret@db1,db2/app     no file needed
-/// hawser hawser.toml                           a file; `hawser reference` lists its settings
-/// hawser pgbouncer.ini                         a PgBouncer installation as it stands
+///   hawser postgres://app:secret@db1,db2/app     no file needed
+///   hawser hawser.toml                           a file; `hawser reference` lists its settings
+///   hawser pgbouncer.ini                         a PgBouncer installation as it stands
 #[derive(Debug, Parser)]
 #[command(name = "hawser", version, verbatim_doc_comment, args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
@@ -77,6 +77,9 @@ pub enum Command {
         /// What
         #[arg(value_name = "KIND", value_enum, default_value_t = Manual::Man)]
         kind: Manual,
+        /// Write everything into this folder instead: a page for each command, completions for each shell
+        #[arg(long, value_name = "FOLDER", conflicts_with = "kind")]
+        into: Option<PathBuf>,
     },
     /// Print every setting, as Markdown; or all of the console, or every metric
     Reference {

@@ -91,6 +91,7 @@ struct Demo {
     primary: Cluster,
     password: String,
     port: u16,
+    http: u16,
 }
 
 impl Demo {
@@ -101,13 +102,14 @@ impl Demo {
         primary.psql(&format!("CREATE DATABASE {APP} OWNER {APP}"))?;
         let standbys = vec![primary.standby()?, primary.standby()?];
         let config = primary.certificates().folder().join("hawser.toml");
-        write_private(&config, &configuration(port, &password, &primary, &standbys))?;
+        let http = free_port()?;
+        write_private(&config, &configuration(port, http, &password, &primary, &standbys))?;
         let hawser = Running::start(&config, port)?;
-        Ok(Self { hawser, standbys, primary, password, port })
+        Ok(Self { hawser, standbys, primary, password, port, http })
     }
 
     fn print_lines(&self) {
-        let Self { password, port, .. } = self;
+        let Self { password, port, http, .. } = self;
         let ca = self.primary.certificates().ca();
         let ports: Vec<String> = self.standbys.iter().map(|standby| standby.port().to_string()).collect();
         println!(
@@ -117,7 +119,9 @@ impl Demo {
              \x20 psql -h localhost -p {port} -U {APP} {APP}\n\
              \x20 psql \"host=localhost port={port} user={APP} dbname={APP} sslmode=verify-full sslrootcert={}\"\n\
              \x20 pgbench -h localhost -p {port} -U {APP} -i -s 10 {APP}\n\
-             \x20 pgbench -h localhost -p {port} -U {APP} -S -M prepared -c 32 -j 2 -T 10 {APP}\n\n\
+             \x20 pgbench -h localhost -p {port} -U {APP} -S -M prepared -c 32 -j 2 -T 10 {APP}\n\
+             \x20 psql -h localhost -p {port} -U {APP} hawser -c 'SHOW HOSTS'\n\
+             \x20 curl http://127.0.0.1:{http}/metrics\n\n\
              Ctrl-C ends Hawser and removes the clusters.",
             self.primary.port(),
             ports.join(" and "),
@@ -174,6 +178,8 @@ impl Demo {
             }
         }
         report("both standbys stream", self.standbys_stream());
+        report("the console knows three hosts", self.console());
+        report("it says by HTTP that it is ready", self.readiness());
         report("Hawser still runs", if self.hawser.has_ended() { Err(String::new()) } else { Ok(()) });
         println!("{}", if failures == 0 { "The demo works." } else { "The demo does not work." });
         Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -183,6 +189,26 @@ impl Demo {
     fn psql(&self, leg: Leg, sql: &str, wanted: &str) -> Result<(), String> {
         let got = self.program("psql", leg, &["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql])?;
         if got.trim() == wanted { Ok(()) } else { Err(format!("{sql} gave {got:?}, not {wanted:?}")) }
+    }
+
+    fn console(&self) -> Result<(), String> {
+        let sql = "SELECT count(*) FROM hawser.hosts WHERE usable = 'yes'";
+        match self.program("psql", Leg::Clear, &["-XAtqc", sql, "hawser"])?.trim() {
+            "3" => Ok(()),
+            other => Err(format!("{other} usable hosts")),
+        }
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.http);
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let output = Command::new(program).args(["health", &url]).output();
+        let output = output.map_err(|error| error.to_string())?;
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 
     fn wrong_password(&self) -> Result<(), String> {
@@ -292,14 +318,14 @@ impl Drop for Running {
     }
 }
 
-fn configuration(port: u16, password: &str, primary: &Cluster, standbys: &[Cluster]) -> String {
+fn configuration(port: u16, http: u16, password: &str, primary: &Cluster, standbys: &[Cluster]) -> String {
     let hosts: Vec<String> = std::iter::once(primary)
         .chain(standbys)
         .map(|cluster| format!("\"127.0.0.1:{}\"", cluster.port()))
         .collect();
     let certificates = primary.certificates();
     format!(
-        "listen.address = \"127.0.0.1:{port}\"\n\n\
+        "listen.address = \"127.0.0.1:{port}\"\nhttp.address = \"127.0.0.1:{http}\"\nadmin.users = [\"{APP}\"]\n\n\
          [client_tls]\nmode = \"allow\"\ncert_file = \"{}\"\nkey_file = \"{}\"\n\n\
          [server_tls]\nmode = \"verify-full\"\nca_file = \"{}\"\n\n\
          [log]\nlevel = \"warn\"\n\n\

@@ -4,7 +4,7 @@ use super::gate::{self, Look, REVALIDATE};
 use super::outbox::Outbox;
 use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
 use crate::ids::{SessionId, StatementId};
-use crate::parameters;
+use crate::parameters::{self, IN_HOT_STANDBY};
 use crate::server::connection::{Effect, ServerConnection};
 use crate::server::exchange;
 use crate::server::identity::Identity;
@@ -263,10 +263,13 @@ impl Relay {
         match header.tag {
             backend::READY_FOR_QUERY => self.take_ready(body, fate, client, server, shared)?,
             backend::PARAMETER_STATUS if fate == Fate::Forward => {
-                if let Some((name, value)) = message::parameter_status(body)
-                    && parameters::reported(name).is_some()
-                {
-                    return Ok(state::reported(name, value, client, server, shared));
+                match message::parameter_status(body) {
+                    // A host is promoted; what the client is connected to is the cluster.
+                    Some((IN_HOT_STANDBY, _)) if self.confined => return Ok(true),
+                    Some((name, value)) if parameters::reported(name).is_some() => {
+                        return Ok(state::reported(name, value, client, server, shared));
+                    }
+                    _ => {}
                 }
             }
             backend::COMMAND_COMPLETE if fate == Fate::Forward => {

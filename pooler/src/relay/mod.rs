@@ -11,6 +11,7 @@ mod gist;
 mod listening;
 mod naming;
 mod outbox;
+mod own;
 mod plan;
 mod question;
 mod replay;
@@ -42,6 +43,7 @@ use thiserror::Error;
 pub use commit::{Commit, Resolve};
 pub(crate) use gate::is_lasting;
 pub use gist::{Gist, Harmless};
+pub use own::OwnDefaults;
 pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
@@ -209,6 +211,8 @@ pub struct Relay {
     pub acknowledged: u64,
     /// The first batch surely writes nothing.
     pub reads: bool,
+    /// What a `SHOW` of our own settings says to a session that has set nothing.
+    pub own: OwnDefaults,
     /// Which commits must be known if they fail to be answered.
     pub resolve: Resolve,
     up: upstream::Upstream,
@@ -331,6 +335,7 @@ impl Relay {
             clock: None,
             acknowledged: 0,
             reads: false,
+            own: OwnDefaults { route: "auto", consistency: "session" },
             resolve: Resolve::default(),
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),

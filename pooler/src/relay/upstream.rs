@@ -1,6 +1,7 @@
 //! Client to server: takes whole messages, or pieces of long ones, and sends what `plan` makes of them.
 
 use super::outbox::Outbox;
+use super::own;
 use super::plan::Planned;
 use super::{ClientSide, Commit, MOST_OWED, Relay, Shared, Stop, Violation};
 use crate::notify::Gate;
@@ -202,6 +203,11 @@ impl Relay {
             let Some(header) = first_message(rest, self.limits.max_message)? else { break };
             self.up.beyond |= self.up.ended > 0;
             let body = rest.get(HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
+            if let Some(message) = own::instead(header.tag, body, self.own) {
+                let put = exchanged(input, at, header.total(), &message);
+                shared.buffers.give(std::mem::replace(input, put));
+                continue;
+            }
             if self.is_barred(header.tag, server) {
                 break;
             }
@@ -262,6 +268,15 @@ impl Relay {
         }
         client.input = Some(again);
     }
+}
+
+/// `input` with `message` in the place of the `length` bytes at `at`.
+#[cold]
+fn exchanged(input: &Buffer, at: usize, length: usize, message: &[u8]) -> Buffer {
+    let mut put = Buffer::holding(input.data().get(..at).unwrap_or_default());
+    put.append(message);
+    put.append(input.data().get(at + length..).unwrap_or_default());
+    put
 }
 
 /// The first message in `data`, once enough of it is there to be planned.

@@ -7,7 +7,7 @@ use super::identity::Identity;
 use crate::auth::key_cache::KeyCache;
 use crate::auth::server_login::{Credential, ServerLogin, ServerLoginError, ServerStep, ServerTransport};
 use crate::config::settings::{HostAddress, HostOrder, Keepalive, Target, TlsMode};
-use crate::parameters::Interner;
+use crate::parameters::{IN_HOT_STANDBY, Interner};
 use crate::statements::ServerStatements;
 use crate::stream::tls::Connector;
 use crate::stream::{Buffer, Socket, SocketAddress, Stream, apply_keepalive};
@@ -395,7 +395,7 @@ async fn dial_replication_host(
 }
 
 fn reports_standby(welcome: &[(String, String)]) -> Option<bool> {
-    welcome.iter().find(|(name, _)| name == "in_hot_standby").map(|(_, value)| value == "on")
+    welcome.iter().find(|(name, _)| name == IN_HOT_STANDBY).map(|(_, value)| value == "on")
 }
 
 /// Whether the server takes writes: servers from version 14 on say so at login, older ones are asked.

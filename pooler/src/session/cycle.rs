@@ -287,8 +287,9 @@ impl Session {
         relay.reads = errand.only_reads();
         relay.parts = errand.is_early();
         relay.resolve = resolve(plan.commit_outcome, errand);
-        if let Some(routing) = self.routing.as_ref().filter(|_| errand.standby.is_none()) {
-            relay.clock = Some(routing.write_clock());
+        if let Some(routing) = &self.routing {
+            relay.own = routing.own_defaults();
+            relay.clock = errand.standby.is_none().then(|| routing.write_clock());
         }
         self.begin_errand(errand, since);
         let begun = self.prepare(&mut relay, &mut member, errand);

@@ -21,7 +21,7 @@ const LONGEST: usize = 200;
 const FIRST_WORDS: [&str; 6] = ["begin", "start", "commit", "end", "rollback", "abort"];
 
 /// Whether the first word of `text`, in any case, is one of `words`. Blanks before it do not count.
-pub(super) fn begins_with(text: &[u8], words: &[&str]) -> bool {
+fn begins_with(text: &[u8], words: &[&str]) -> bool {
     let text = text.trim_ascii_start();
     let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
     let first = text.get(..end).unwrap_or_default();

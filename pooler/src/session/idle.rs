@@ -4,7 +4,6 @@ use super::deferral::{self, Control};
 use super::end::End;
 use super::handle::{Signal, Timer};
 use super::refusal::Refusal;
-use super::routing::shown;
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::relay::{Violation, first_message, give_empty};
 use hawser_sql_router::ending::{self, Ending};
@@ -125,10 +124,6 @@ impl Session {
                     return Ok(Some(Idle::Answer(encode::ready_for_query(self.status()).to_vec())));
                 }
                 frontend::QUERY => {
-                    if let Some(question) = body.and_then(shown) {
-                        self.ask_instead(question, header);
-                        continue;
-                    }
                     let control = body.and_then(|body| deferral::control(body.strip_suffix(b"\0")?));
                     return Ok(Some(match control.and_then(|control| self.defer(control, header)) {
                         Some(answer) => Idle::Answer(answer),

@@ -16,6 +16,7 @@ use crate::auth::server_login::Credential;
 use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
 use crate::ids::{PoolHost, PoolKey};
 use crate::mailbox::Operator;
+use crate::parameters::IN_HOT_STANDBY;
 use crate::pins::PinReasons;
 use crate::pool::lease;
 use crate::pool::{Pool, Welcome};
@@ -124,12 +125,14 @@ impl Candidate {
 
     /// Leaves this worker for the control thread.
     fn hand_over(self, greeting: Vec<u8>, is_admin: bool) -> Result<Outcome, End> {
+        let about = self.about();
+        let application_name = self.startup.get("application_name").unwrap_or_default().to_owned();
         Ok(Outcome::Operator(Box::new(Operator {
             stream: self.stream.park().map_err(|error| End::ClientLost(error.kind()))?,
             greeting,
             input: self.input.data().to_vec(),
-            user: self.startup.user().to_owned(),
-            database: self.startup.database().to_owned(),
+            about,
+            application_name,
             is_admin,
         })))
     }
@@ -357,9 +360,15 @@ impl Candidate {
         let handle = registration.handle.clone();
         handle.introduce(self.about());
         let mut settings = welcome.settings.clone();
+        let mut routing = Routing::new(services, &pool, self.startup.user());
+        let only_reads = routing.as_mut().is_some_and(|routing| routing.only_reads(&settings, &pool.key));
         greeting.reserve(GREETING);
         for (reported, value) in &welcome.reported {
-            let value = name.as_deref().filter(|_| reported == "application_name").unwrap_or(value);
+            let value = match reported.as_str() {
+                "application_name" => name.as_deref().unwrap_or(value),
+                IN_HOT_STANDBY if only_reads => "on",
+                _ => value,
+            };
             encode::parameter_status(&mut greeting, reported, value);
         }
         if let Some(name) = &name {
@@ -381,7 +390,7 @@ impl Candidate {
         };
         let session = Session {
             client,
-            routing: Routing::new(services, &pool, self.startup.user()),
+            routing,
             _presence: Presence::new(pool.clone()),
             pool,
             shared: services.shared.clone(),

@@ -2,13 +2,12 @@
 
 use super::Session;
 use super::batch::{Batch, Defaults, Tie, first_batch};
-use super::deferral::begins_with;
 use super::services::Services;
 use crate::config::settings::{Consistency, PoolMode, Route, RoutingSettings};
 use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::parameters::ParameterSet;
 use crate::pool::Pool;
-use crate::relay::{self, Relay, WriteClock};
+use crate::relay::{self, OwnDefaults, Relay, WriteClock};
 use crate::route::decide::{Decision, Nature, Seen, Why};
 use crate::route::wishes::Wishes;
 use crate::route::{Attempt, Router, Scope};
@@ -133,6 +132,12 @@ impl Routing {
         }
     }
 
+    /// Whether everything that the session does goes to standbys, as it began.
+    pub(super) fn only_reads(&mut self, parameters: &Rc<ParameterSet>, key: &PoolKey) -> bool {
+        self.renew(parameters, key);
+        self.wishes.as_ref().is_some_and(|(_, wishes)| wishes.route == Route::Standby)
+    }
+
     /// The pool of a standby.
     fn standby(&mut self, host: HostId, primary: &Pool) -> Option<Rc<Pool>> {
         if let Some((_, pool)) = self.standbys.iter().find(|(known, _)| *known == host) {
@@ -164,6 +169,12 @@ impl Routing {
                 "transaction_reads = \"standby\" is for READ COMMITTED, which is not the default here"
             );
         }
+    }
+
+    /// What holds for a session that has set nothing.
+    pub(super) const fn own_defaults(&self) -> OwnDefaults {
+        let settings = &self.scope.settings;
+        OwnDefaults { route: settings.route.word(), consistency: settings.consistency.word() }
     }
 
     /// What stamps the moment at which writes are acknowledged.
@@ -417,90 +428,9 @@ impl Session {
     }
 }
 
-/// What a session can be asked about its routing, with `SHOW`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
-    /// `hawser.route`
-    Route,
-    /// `hawser.consistency`
-    Consistency,
-    /// `hawser.min_lsn`
-    MinLsn,
-    /// `hawser.write_lsn`: what another process must see to see this session's writes.
-    WriteLsn,
-}
-
-impl Shown {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Route => "hawser.route",
-            Self::Consistency => "hawser.consistency",
-            Self::MinLsn => "hawser.min_lsn",
-            Self::WriteLsn => "hawser.write_lsn",
-        }
-    }
-}
-
-/// Reads the body of a simple query that is a `SHOW` of ours and nothing else.
-pub(super) fn shown(body: &[u8]) -> Option<Shown> {
-    const LONGEST: usize = 60;
-    if body.len() > LONGEST || !begins_with(body, &["show"]) {
-        return None;
-    }
-    let text = std::str::from_utf8(body.strip_suffix(b"\0")?).ok()?.trim();
-    let mut words = text.strip_suffix(';').unwrap_or(text).split_ascii_whitespace();
-    let (show, name) = (words.next()?, words.next()?);
-    if !show.eq_ignore_ascii_case("show") || words.next().is_some() {
-        return None;
-    }
-    [Shown::Route, Shown::Consistency, Shown::MinLsn, Shown::WriteLsn]
-        .into_iter()
-        .find(|known| name.eq_ignore_ascii_case(known.name()))
-}
-
-impl Session {
-    /// Puts a query in the place of a `SHOW` that only we can answer.
-    pub(super) fn ask_instead(&mut self, shown: Shown, header: hawser_wire::frame::Header) {
-        let wishes = self.routing.as_mut().and_then(|routing| {
-            routing.renew(&self.client.state.settings, &self.pool.key);
-            routing.wishes.as_ref().map(|(_, wishes)| wishes.clone())
-        });
-        let wishes = wishes
-            .unwrap_or_else(|| Wishes::of(&self.client.state.settings, &RoutingSettings::default(), ""));
-        let value = match shown {
-            Shown::Route => format!("'{}'", wishes.route.word()),
-            Shown::Consistency => format!("'{}'", wishes.consistency.word()),
-            Shown::MinLsn => wishes.min_lsn.map_or_else(|| "''".to_owned(), |lsn| format!("'{lsn}'")),
-            // Whatever was written before now is before this position.
-            Shown::WriteLsn => "pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text".to_owned(),
-        };
-        let mut query = Vec::new();
-        hawser_wire::encode::query(&mut query, &format!("SELECT {value} AS \"{}\"", shown.name()));
-        if let Some(input) = &mut self.client.input {
-            input.consume(header.total());
-        }
-        self.put_back(&query);
-    }
-}
-
 /// The length of a simple query that is there as a whole.
 fn simple_query_length(input: &[u8]) -> Option<usize> {
     let header = hawser_wire::frame::header(input).ok()??;
     let whole = header.tag == hawser_wire::tag::frontend::QUERY && input.len() >= header.total();
     whole.then(|| header.total())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_show_of_ours_and_nothing_else_is_answered_by_us() {
-        assert_eq!(shown(b"SHOW hawser.write_lsn;\0"), Some(Shown::WriteLsn));
-        assert_eq!(shown(b" show HAWSER.route \0"), Some(Shown::Route));
-        for text in ["SHOW search_path", "SHOW hawser.route; SELECT 1", "SELECT 1", "", "SHOW hawser.routes"]
-        {
-            assert_eq!(shown(format!("{text}\0").as_bytes()), None, "{text}");
-        }
-    }
 }
