@@ -324,3 +324,19 @@ fn a_database_to_which_only_the_pool_is_connected_can_be_dropped_renamed_and_cop
     Client::login(site.port, &into(&first)).execute("SELECT 1");
     owner.execute(&format!("DROP DATABASE \"{first}\""));
 }
+
+#[test]
+fn who_logs_in_as_a_role_that_was_dropped_and_made_anew_is_the_new_one() {
+    let account = Account::new(cluster());
+    let (worker, superuser) = (account.second_user(cluster()), account.superuser(cluster()));
+    let config = Config::new(cluster(), &account).user(&worker).user(&superuser).set("pool.size", 2);
+    let site = Site::of(account, &config);
+    let (user, password) = (&worker.user, &worker.password);
+    let mut boss = Client::login(site.port, &superuser);
+    for _ in 0..2 {
+        Client::login(site.port, &worker).execute("SELECT 1");
+        boss.execute(&format!("DROP ROLE \"{user}\""));
+        boss.execute(&format!("CREATE ROLE \"{user}\" LOGIN PASSWORD '{password}'"));
+        assert_eq!(Client::login(site.port, &worker).value("SELECT current_user"), *user);
+    }
+}
