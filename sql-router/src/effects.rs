@@ -81,6 +81,8 @@ pub enum Effect {
     /// Nobody else may be connected to this database: DROP DATABASE, ALTER DATABASE that renames or moves it, and CREATE
     /// DATABASE of which it is the template.
     NeedsAlone(String),
+    /// DROP ROLE, or ALTER ROLE that renames: who logged in under these names is somebody else from now on.
+    Renames(Vec<String>),
 }
 
 impl Effects {
@@ -291,6 +293,18 @@ fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
         {
             alone(verb, rest).map_or(Effect::None, Effect::NeedsAlone)
         }
+        [verb, kind, rest @ ..]
+            if ["role", "user", "group"].iter().any(|known| kind.is(known)) && verb.is("drop") =>
+        {
+            Effect::Renames(names(without(without(rest, &["if"]), &["exists"])))
+        }
+        [verb, kind, user, rename, ..]
+            if ["role", "user", "group"].iter().any(|known| kind.is(known))
+                && verb.is("alter")
+                && rename.is("rename") =>
+        {
+            Effect::Renames(names(std::slice::from_ref(user)))
+        }
         [first, ..] if first.is("execute") => named(words, places, 1).map_or(Effect::None, Effect::Execute),
         [first, ..] if first.is("explain") || first.is("create") && is_as_execute(words).is_some() => {
             executed(words, places)
@@ -319,6 +333,11 @@ fn of_statement(words: &[Word<'_>], places: &[Place]) -> Effect {
         [first, rest @ ..] if first.is("select") => of_select(rest),
         _ => Effect::None,
     }
+}
+
+/// The names in a list.
+fn names(words: &[Word<'_>]) -> Vec<String> {
+    words.iter().filter_map(|word| name(std::slice::from_ref(word))).collect()
 }
 
 /// The database to which nobody else may be connected, from what follows the word DATABASE.

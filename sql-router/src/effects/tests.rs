@@ -72,6 +72,19 @@ fn a_database_that_is_dropped_renamed_or_copied_must_be_empty() {
 }
 
 #[test]
+fn roles_that_are_somebody_else_from_now_on_are_told() {
+    for (text, roles) in [
+        ("DROP ROLE app", &["app"][..]),
+        ("drop user if exists \"App\", other", &["App", "other"]),
+        ("ALTER USER App RENAME TO other", &["app"]),
+    ] {
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        assert_eq!(one(text), Effect::Renames(roles), "{text}");
+    }
+    assert_eq!(all("ALTER ROLE app SET work_mem TO '1MB'").statements, [Effect::None]);
+}
+
+#[test]
 fn a_function_in_c_loads_its_library() {
     for text in [
         "CREATE FUNCTION f(int) RETURNS int AS '/lib/f' LANGUAGE C STRICT",

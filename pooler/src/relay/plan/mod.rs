@@ -181,8 +181,10 @@ impl Relay {
         }
         for effect in &deed.effects.statements {
             self.up.barrier |= decides_what_follows(effect);
-            if let SqlEffect::NeedsAlone(database) = effect {
-                self.outward.push(Outward::NeedsAlone(database.clone()));
+            match effect {
+                SqlEffect::NeedsAlone(database) => self.outward.push(Outward::NeedsAlone(database.clone())),
+                SqlEffect::Renames(roles) => self.outward.extend(roles.iter().cloned().map(Outward::Renames)),
+                _ => {}
             }
         }
         client.state.begin(deed, shared)

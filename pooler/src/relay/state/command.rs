@@ -146,7 +146,8 @@ pub(super) fn apply(
         | Effect::Unlisten(_)
         | Effect::UnlistenAll
         | Effect::Notify
-        | Effect::NeedsAlone(_) => {}
+        | Effect::NeedsAlone(_)
+        | Effect::Renames(_) => {}
     }
 }
 
