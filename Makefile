@@ -12,7 +12,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := postgresql postgresql-contrib pgbouncer libpq-dev libpostgresql-jdbc-java default-jdk-headless \
 	nodejs npm python3-venv openssl procps gcc bzip2 curl prometheus prometheus-pgbouncer-exporter docker-compose
 # Tools that promote standbys: scenarios beside them are left out where they cannot be had.
-TOOLS := pg-auto-failover-cli postgresql-15-auto-failover patroni python3-pysyncobj
+TOOLS := pg-auto-failover-cli postgresql-15-auto-failover patroni python3-pysyncobj postgresql-15-repmgr
 # What proves that a package is there, in the same order of thought.
 PROOFS := /usr/lib/postgresql/*/bin/postgres /usr/sbin/pgbouncer /usr/share/java/postgresql.jar \
 	/usr/bin/promtool /usr/bin/prometheus-pgbouncer-exporter /usr/bin/docker-compose
@@ -51,7 +51,7 @@ packages:
 	fi
 
 tools:
-	@if command -v apt-get >/dev/null && ! { command -v pg_autoctl && command -v patroni; } >/dev/null; then \
+	@if command -v apt-get >/dev/null && ! { command -v pg_autoctl && command -v patroni && command -v repmgr; } >/dev/null; then \
 		$(SUDO) apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(TOOLS) \
 			|| echo "no $(TOOLS) here: scenarios beside them are left out"; \

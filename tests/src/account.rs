@@ -34,6 +34,12 @@ impl Account {
         Self { user: name.to_owned(), database: name.to_owned(), password }
     }
 
+    /// The superuser of a cluster that lets anybody in.
+    pub fn postgres() -> Self {
+        let name = || "postgres".to_owned();
+        Self { user: name(), database: name(), password: String::new() }
+    }
+
     /// A second user, who may use the database too.
     pub fn second_user(&self, cluster: &Cluster) -> Self {
         let other = Self { user: format!("{}_b", self.user), password: password(), ..self.clone() };

@@ -5,7 +5,7 @@ use std::process::Command;
 use ::hawser::scratch::{Packages, free_port};
 use rustix::process::Signal;
 
-use crate::{Config, Programs, wait_until};
+use crate::{Config, Programs, wait_for, wait_until};
 
 /// Debian's name of its program.
 const PG_AUTOCTL: &str = "/usr/bin/pg_autoctl";
@@ -123,6 +123,17 @@ impl AutoFailover {
     pub fn psql(&self, node: usize, sql: &str) -> String {
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.nodes[node]);
         self.programs.run(Command::new("psql").args([&url, "-AtXqc", sql])).trim().to_owned()
+    }
+
+    /// The node that takes writes.
+    #[track_caller]
+    pub fn primary(&self) -> usize {
+        let is_primary = |node: &usize| {
+            let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.nodes[*node]);
+            let asked = Command::new("psql").args([&url, "-AtXqc", "SELECT pg_is_in_recovery()"]).output();
+            asked.is_ok_and(|output| output.stdout == b"f\n")
+        };
+        wait_for("a node is the primary", || (0..self.nodes.len()).find(is_primary))
     }
 
     /// What each node has reported to be, where that is also its goal; else both.

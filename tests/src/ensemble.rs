@@ -14,6 +14,7 @@ pub struct Ensemble {
     pub hosts: Vec<Cluster>,
     /// Who connects.
     pub account: Account,
+    config: Config,
 }
 
 impl Ensemble {
@@ -36,9 +37,48 @@ impl Ensemble {
         let names: Vec<String> = hosts.iter().map(|host| format!("127.0.0.1:{}", host.port())).collect();
         let config = change(Config::new(&hosts[0], &account).hosts(&names));
         let hawser = Hawser::start(&config);
-        let ensemble = Self { hawser, hosts, account };
+        let ensemble = Self { hawser, hosts, account, config };
         ensemble.wait_for_primary(0, 1);
         ensemble
+    }
+
+    /// Commits wait for as many of the standbys from now on.
+    #[track_caller]
+    pub fn make_synchronous(&self, quorum: usize) {
+        for host in &self.hosts {
+            let names = format!("ALTER SYSTEM SET synchronous_standby_names = 'ANY {quorum} (*)'");
+            host.psql(&names).expect("a setting");
+            host.psql("ALTER SYSTEM SET synchronous_commit = on").expect("a setting");
+            host.psql("SELECT pg_reload_conf()").expect("a reload");
+        }
+        let standbys = (self.hosts.len() - 1).to_string();
+        wait_until("commits wait for standbys", || {
+            let quorum = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'";
+            self.hosts[0].psql(quorum).is_ok_and(|count| count.trim() == standbys)
+        });
+    }
+
+    /// Promotes the standby that has received the most, as tools do, and has the others follow it. Its number.
+    #[track_caller]
+    pub fn take_over(&self) -> usize {
+        let received = |host: &Cluster| {
+            let sql = "SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')";
+            host.psql(sql).expect("a position").trim().parse::<u64>().expect("a number")
+        };
+        let next = (1..self.hosts.len()).max_by_key(|host| received(&self.hosts[*host])).expect("a standby");
+        self.hosts[next].promote().expect("it is promoted");
+        for (number, host) in self.hosts.iter().enumerate().skip(1) {
+            if number != next {
+                host.follow(&self.hosts[next]).expect("it follows");
+            }
+        }
+        next
+    }
+
+    /// Starts Hawser anew, at the same port, as if the old one had never been.
+    #[track_caller]
+    pub fn restart_hawser(&mut self) {
+        self.hawser.restart(&self.config);
     }
 
     /// Waits until Hawser knows this primary.

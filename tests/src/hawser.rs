@@ -102,6 +102,14 @@ impl Hawser {
         self.port
     }
 
+    /// Kills it, and starts another one at its port.
+    #[track_caller]
+    pub fn restart(&mut self, config: &Config) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        *self = Self::start_by(config, self.port, quiet);
+    }
+
     /// Its process number.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -19,6 +19,7 @@
 mod account;
 mod auto_failover;
 mod config;
+pub mod crowd;
 mod ensemble;
 mod hawser;
 mod http;
@@ -26,11 +27,11 @@ mod patroni;
 mod program;
 mod programs;
 pub mod raw;
+mod repmgr;
 pub mod script;
 mod site;
 mod usage;
 mod wait;
-mod writer;
 
 use std::sync::OnceLock;
 
@@ -45,10 +46,10 @@ pub use http::http_get;
 pub use patroni::Patroni;
 pub use program::{Finished, Program, repository};
 pub use programs::Programs;
+pub use repmgr::Repmgr;
 pub use site::Site;
 pub use usage::{Usage, raise_file_limit};
 pub use wait::{wait_for, wait_long_until, wait_until};
-pub use writer::Writer;
 
 /// Users that have a client certificate.
 pub const CERTIFICATE_USERS: [&str; 2] = ["bob", "certified"];

@@ -69,7 +69,7 @@ impl Patroni {
             "scope: scratch\nname: n{node}\n\
              restapi: {{listen: '127.0.0.1:{api}', connect_address: '127.0.0.1:{api}'}}\n\
              raft: {{data_dir: '{folder}/raft{node}', self_addr: '127.0.0.1:{raft}', partner_addrs: [{}]}}\n\
-             bootstrap:\n  dcs: {{ttl: 20, loop_wait: 1, retry_timeout: 3, postgresql: {{use_pg_rewind: true}}}}\n\
+             bootstrap:\n  dcs: {{ttl: 20, loop_wait: 1, retry_timeout: 3, synchronous_mode: true, postgresql: {{use_pg_rewind: true}}}}\n\
              \x20 initdb: [{{auth: trust}}, {{encoding: UTF8}}]\n\
              postgresql:\n  listen: '127.0.0.1:{postgres}'\n  connect_address: '127.0.0.1:{postgres}'\n\
              \x20 data_dir: '{folder}/data{node}'\n  bin_dir: '{bin}'\n  pgpass: '{folder}/pgpass{node}'\n\
@@ -102,7 +102,7 @@ impl Patroni {
     }
 
     /// Whether a node is a standby; `None` if it does not answer.
-    fn is_standby(&self, node: usize) -> Option<bool> {
+    pub fn is_standby(&self, node: usize) -> Option<bool> {
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.nodes[node].postgres);
         let output =
             Command::new("psql").args([&url, "-AtXqc", "SELECT pg_is_in_recovery()"]).output().ok()?;
@@ -121,6 +121,17 @@ impl Patroni {
         self.programs.run(Command::new("psql").args([&url, "-AtXqc", sql])).trim().to_owned()
     }
 
+    /// Waits until commits wait for a standby, which nodes have agreed on: only that one may take over.
+    #[track_caller]
+    pub fn wait_until_settled(&self) {
+        wait_long_until("a standby is synchronous", || {
+            let output = self.ctl(&["list"]).output().expect("patronictl");
+            let list = String::from_utf8_lossy(&output.stdout);
+            let running = list.matches("running").count() + list.matches("streaming").count();
+            list.contains("Sync Standby") && running == self.nodes.len()
+        });
+    }
+
     /// Lets another node take over, and waits until that is done.
     #[track_caller]
     pub fn switch_over(&self) {
@@ -133,19 +144,20 @@ impl Patroni {
         self.programs.run(&mut self.ctl(&["switchover", "--force", "--scheduled", at]));
     }
 
-    /// Kills a node: its keeper, its server, everything.
+    /// Kills a node: Patroni, and the server, which is no child of Patroni's.
+    #[track_caller]
     pub fn kill9(&mut self, node: usize) {
+        let file = self.programs.folder().join(format!("data{node}/postmaster.pid"));
+        let text = std::fs::read_to_string(file).expect("the server runs");
+        let server = text.lines().next().and_then(|line| line.trim().parse().ok()).expect("its number");
+        self.kill_daemon(node);
+        crate::programs::signal_tree(server, Signal::KILL);
+    }
+
+    /// Kills Patroni only. Its server goes on, and knows of no other primary.
+    #[track_caller]
+    pub fn kill_daemon(&mut self, node: usize) {
         self.programs.kill9(&format!("n{node}"));
-    }
-
-    /// Freezes a node.
-    pub fn sigstop(&self, node: usize) {
-        self.programs.signal(&format!("n{node}"), Signal::STOP);
-    }
-
-    /// Lets it go on.
-    pub fn sigcont(&self, node: usize) {
-        self.programs.signal(&format!("n{node}"), Signal::CONT);
     }
 
     /// What a node's Patroni has logged.

@@ -89,12 +89,7 @@ impl Programs {
     #[track_caller]
     pub fn signal(&self, name: &str, signal: Signal) {
         let (_, child) = self.running.iter().find(|(other, _)| other == name).expect("it was started");
-        // The parent first, so that it starts nothing anew.
-        for pid in tree(child.id()) {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, signal);
-            }
-        }
+        signal_tree(child.id(), signal);
     }
 
     /// Kills a program and everything that it has started.
@@ -110,6 +105,16 @@ impl Programs {
 impl Default for Programs {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Sends a signal to a process and everything that it has started.
+pub(crate) fn signal_tree(root: u32, signal: Signal) {
+    // The parent first, so that it starts nothing anew.
+    for pid in tree(root) {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! How long Hawser takes to let work go on after a promotion: the first write through it, minus the first write that the
-//! new primary takes directly.
+//! new primary takes directly. And how long the longest read takes from before the crash until then.
 //!
-//! A measurement, not a check: `cargo test -p hawser-tests --test failover_delay --release -- --ignored --nocapture`, and
-//! `HAWSER_CRASHES=10` says how often.
+//! A measurement, not a check: `HAWSER_TEST_BINARY=target/release/hawser cargo test -p hawser-tests --test failover_delay
+//! -- --ignored --nocapture`, and `HAWSER_CRASHES=10` says how often.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hawser_tests::Ensemble;
@@ -22,14 +24,30 @@ fn first_write(client: &mut Client, number: i32) -> Instant {
     }
 }
 
-/// One crash: what Hawser adds, in milliseconds; below zero if its client was first.
-fn crash() -> f64 {
+/// Reads from a standby until it is over, and returns how long the longest read took.
+fn longest_read(client: &mut Client, over: &AtomicBool) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !over.load(Ordering::Relaxed) {
+        let since = Instant::now();
+        client.value("/* hawser: standby */ SELECT 1");
+        longest = longest.max(since.elapsed());
+    }
+    longest
+}
+
+/// One crash: what Hawser adds, in milliseconds, below zero if its client was first; and the longest read.
+fn crash() -> (f64, f64) {
     let mut ensemble = Ensemble::with_conf(2, &["synchronous_commit = on"], |config| config);
     let mut through = ensemble.client();
     through.execute("CREATE TABLE t (i int)");
     ensemble.wait_for_replay();
     through.set_patience(Duration::from_secs(60));
     let mut direct = Client::login(ensemble.hosts[1].port(), &ensemble.account);
+    let mut reader = ensemble.client();
+    reader.value("/* hawser: standby */ SELECT 1");
+    let over = Arc::new(AtomicBool::new(false));
+    let told = over.clone();
+    let reads = std::thread::spawn(move || longest_read(&mut reader, &told));
     ensemble.hosts[0].kill9().expect("it is killed");
     ensemble.hawser.wait_for_log("no primary: host 0 is down");
     let held = std::thread::spawn(move || {
@@ -41,17 +59,25 @@ fn crash() -> f64 {
     let taken = std::thread::spawn(move || first_write(&mut direct, 2));
     ensemble.hosts[1].promote().expect("it is promoted");
     let (held, taken) = (held.join().expect("it is written"), taken.join().expect("it is written"));
+    over.store(true, Ordering::Relaxed);
+    let read = reads.join().expect("it reads");
     let milliseconds = |span: Duration| span.as_secs_f64() * 1000.0;
-    if held >= taken { milliseconds(held - taken) } else { -milliseconds(taken - held) }
+    let delay = if held >= taken { milliseconds(held - taken) } else { -milliseconds(taken - held) };
+    (delay, milliseconds(read))
+}
+
+/// All of them, in order, and the median.
+fn told(mut figures: Vec<f64>) -> String {
+    figures.sort_by(f64::total_cmp);
+    let words: Vec<String> = figures.iter().map(|figure| format!("{figure:.1}")).collect();
+    format!("{} (median {:.1})", words.join(" "), figures[figures.len() / 2])
 }
 
 #[test]
 #[ignore = "it measures, and takes a minute"]
 fn work_goes_on_soon_after_a_promotion() {
     let crashes = std::env::var("HAWSER_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let mut delays: Vec<f64> = (0..crashes).map(|_| crash()).collect();
-    delays.sort_by(f64::total_cmp);
-    let words: Vec<String> = delays.iter().map(|delay| format!("{delay:.1}")).collect();
-    println!("milliseconds that Hawser adds: {}", words.join(" "));
-    println!("median {:.1}, worst {:.1}", delays[delays.len() / 2], delays[delays.len() - 1]);
+    let (delays, reads) = (0..crashes).map(|_| crash()).unzip();
+    println!("milliseconds that Hawser adds: {}", told(delays));
+    println!("milliseconds of the longest read: {}", told(reads));
 }

@@ -2,7 +2,7 @@
 
 use crate::config::settings::HostAddress;
 use crate::ids::{HostId, PoolHost};
-use crate::topology::{HostState, PrimaryView, Role, Snapshot};
+use crate::topology::{HostState, PrimaryView, Snapshot};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Lead {
             PoolHost::Primary => Self::to_primary(snapshot),
             PoolHost::Standby(id) => match snapshot.host(id) {
                 Some(view)
-                    if view.role == Role::Standby
+                    if snapshot.only_reads(view)
                         && matches!(view.state, HostState::Up | HostState::Suspect) =>
                 {
                     Self::Host(Origin { host: id, timeline: 0, moves: view.moves }, view.address.clone())

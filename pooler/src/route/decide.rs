@@ -164,6 +164,7 @@ fn is_fresh(host: &HostView, circumstances: &Circumstances<'_>) -> bool {
 fn is_near(host: &HostView, circumstances: &Circumstances<'_>) -> bool {
     let settings = circumstances.settings;
     let bytes = settings.max_lag_bytes.is_none_or(|limit| host.gauge.lag_bytes() <= limit as u64);
-    let behind = host.gauge.lag_time(circumstances.now).unwrap_or(Duration::MAX);
+    let now = circumstances.snapshot.latest_write(circumstances.now);
+    let behind = host.gauge.lag_time(now).unwrap_or(Duration::MAX);
     bytes && settings.max_lag.is_none_or(|limit| behind <= limit)
 }

@@ -100,11 +100,7 @@ impl Cluster {
     pub fn standby(&self) -> Result<Self, ScratchError> {
         let (folder, keeper) = new_folder(self.account)?;
         let name = folder.file_name().and_then(OsStr::to_str).unwrap_or("standby");
-        let source = format!(
-            "host={} port={} user={SUPERUSER} application_name={name}",
-            self.socket_folder(),
-            self.port
-        );
+        let source = self.source(name);
         let mut command = Command::new(self.packages.program("pg_basebackup"));
         command.args(["-X", "stream", "-R", "-c", "fast", "--no-sync", "-d"]).arg(&source);
         command.arg("-D").arg(folder.join("data"));
@@ -195,6 +191,22 @@ impl Cluster {
                 Err(ScratchError::Failed { program: "pg_promote".to_owned(), message: answer.to_owned() })
             }
         }
+    }
+
+    /// Has a running standby stream from another primary.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn follow(&self, primary: &Self) -> Result<(), ScratchError> {
+        let name = self.folder.file_name().and_then(OsStr::to_str).unwrap_or("standby");
+        let source = primary.source(name);
+        self.psql(&format!("ALTER SYSTEM SET primary_conninfo = '{source}'"))?;
+        self.psql("SELECT pg_reload_conf()").map(drop)
+    }
+
+    /// How a standby with this name connects.
+    fn source(&self, name: &str) -> String {
+        format!("host={} port={} user={SUPERUSER} application_name={name}", self.socket_folder(), self.port)
     }
 
     /// Stops the server and waits for its end.

@@ -34,6 +34,9 @@ const FAILS: &str = "ROLLBACK TO SAVEPOINT hawser_refused";
 /// How long a client that read its notifications too slowly may take to read why it is closed.
 const SLOW_READER: Duration = Duration::from_secs(30);
 
+/// A read that waits for a primary looks this often whether a standby can serve it by now.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Why a session let go of its server connection.
 enum Release {
     /// Everything is answered.
@@ -68,7 +71,7 @@ impl Session {
                 Box::pin(self.wait_for_host(proof, &mut errand, since)).await;
             }
             self.handle.trace.reason.set(errand.reason);
-            let mut served = match self.link(&errand.pool, since).await? {
+            let mut served = match self.link(&mut errand, since).await? {
                 Linked::Here(member) => self.relay(member, &mut errand, since).await?,
                 Linked::Refused => return Ok(()),
                 Linked::Elsewhere => Served::Again,
@@ -146,7 +149,8 @@ impl Session {
     }
 
     /// Gets a server connection.
-    async fn link(&mut self, pool: &Rc<Pool>, since: Instant) -> Result<Linked, End> {
+    async fn link(&mut self, errand: &mut Errand, since: Instant) -> Result<Linked, End> {
+        let pool = &errand.pool.clone();
         if self.client.state.home.is_some()
             && Rc::ptr_eq(pool, &self.pool)
             && let Some(member) = Box::pin(self.go_home()).await
@@ -163,7 +167,7 @@ impl Session {
             }
         };
         self.handle.set_place(Place::Waiting);
-        let outcome = self.wait(pool, &ticket, since).await;
+        let outcome = self.wait(errand, &ticket, since).await;
         self.handle.set_place(Place::Detached);
         self.handle.set_deadline(None);
         self.note_wait(pool, since.elapsed());
@@ -173,8 +177,15 @@ impl Session {
         outcome
     }
 
-    async fn wait(&mut self, pool: &Rc<Pool>, ticket: &Rc<Ticket>, since: Instant) -> Result<Linked, End> {
-        self.set_queue_deadline(pool, since, false);
+    async fn wait(
+        &mut self,
+        errand: &mut Errand,
+        ticket: &Rc<Ticket>,
+        since: Instant,
+    ) -> Result<Linked, End> {
+        let pool = &errand.pool.clone();
+        let mut notified = false;
+        self.set_queue_deadline(errand, since, notified);
         loop {
             let refusal = match poll_fn(|cx| self.poll_wait(ticket, cx)).await {
                 Waited::Granted(member) => return Ok(Linked::Here(member)),
@@ -182,7 +193,8 @@ impl Session {
                 Waited::Refused(refusal) => refusal,
                 Waited::Left(end) => return Err(end),
                 Waited::Signal(Signal::TimeOut(Timer::QueueNotice)) => {
-                    self.set_queue_deadline(pool, since, true);
+                    notified = true;
+                    self.set_queue_deadline(errand, since, notified);
                     let mut notice = Vec::new();
                     let words = if pool.is_held() {
                         "no server connection available, still waiting (there is no primary)"
@@ -200,14 +212,17 @@ impl Session {
                     continue;
                 }
                 Waited::Signal(Signal::Cut) => continue,
-                Waited::Signal(Signal::TimeOut(_)) if pool.is_held() => {
-                    if self.timeouts.hold.is_none_or(|limit| since.elapsed() < limit) {
-                        self.set_queue_deadline(pool, since, true);
+                Waited::Signal(Signal::TimeOut(_)) => {
+                    if pool.is_held() && self.finds_standby(errand, since) {
+                        return Ok(Linked::Elsewhere);
+                    }
+                    // What it waits for may have changed since the deadline was set.
+                    if self.queue_limit(pool).is_none_or(|limit| since.elapsed() < limit) {
+                        self.set_queue_deadline(errand, since, notified);
                         continue;
                     }
-                    Refusal::NoPrimary
+                    if pool.is_held() { Refusal::NoPrimary } else { Refusal::WaitedTooLong }
                 }
-                Waited::Signal(Signal::TimeOut(_)) => Refusal::WaitedTooLong,
                 Waited::Signal(Signal::Cancelled) => Refusal::CancelledInQueue,
                 Waited::Signal(Signal::Drain(drain)) => {
                     pool.leave(ticket);
@@ -224,12 +239,19 @@ impl Session {
         }
     }
 
-    fn set_queue_deadline(&self, pool: &Pool, since: Instant, notified: bool) {
-        let limit = if pool.is_held() { self.timeouts.hold } else { self.timeouts.query_wait };
-        let limit = limit.map(|limit| (since + limit, Timer::QueryWait));
+    /// How long a client waits for a connection.
+    fn queue_limit(&self, pool: &Pool) -> Option<Duration> {
+        if pool.is_held() { self.timeouts.hold } else { self.timeouts.query_wait }
+    }
+
+    fn set_queue_deadline(&self, errand: &Errand, since: Instant, notified: bool) {
+        let limit = self.queue_limit(&errand.pool).map(|limit| (since + limit, Timer::QueryWait));
         let notice = self.timeouts.query_wait_notify.filter(|_| !notified);
         let notice = notice.map(|after| (since + after, Timer::QueueNotice));
-        self.handle.set_deadline(notice.into_iter().chain(limit).min_by_key(|(at, _)| *at));
+        let look = (errand.pool.is_held() && errand.misses_standby())
+            .then(|| (Instant::now() + LOOK_AGAIN, Timer::QueryWait));
+        let deadlines = notice.into_iter().chain(limit).chain(look);
+        self.handle.set_deadline(deadlines.min_by_key(|(at, _)| *at));
     }
 
     pub(super) fn poll_wait(&mut self, ticket: &Rc<Ticket>, cx: &mut Context<'_>) -> Poll<Waited> {

@@ -239,6 +239,11 @@ impl Errand {
         self.early.is_some() && self.standby.is_some()
     }
 
+    /// Whether it goes to the primary only because no standby could serve it.
+    pub(super) const fn misses_standby(&self) -> bool {
+        matches!(self.reason, Some(Why::NoStandby | Why::Lag | Why::NotFresh))
+    }
+
     /// Whether it is sure that nothing was written.
     pub(super) const fn only_reads(&self) -> bool {
         matches!(self.nature, Some(Nature::Read | Nature::ReadOnlyTransaction | Nature::Session))
@@ -269,7 +274,11 @@ impl Session {
             }
         }
         let mut proof = None;
-        match self.choose(&routing, errand, since, now) {
+        let decision = self.choose(&routing, errand, since, now);
+        if let Some(decision) = decision {
+            routing.services.router.count(decision);
+        }
+        match decision {
             Some(Decision::Standby(host)) => {
                 if let Some(pool) = routing.standby(host, &self.pool) {
                     errand.pool = pool;
@@ -384,9 +393,18 @@ impl Session {
             now,
             is_late: now.duration_since(since) >= scope.settings.wait,
         };
-        let decision = router.decide(nature, wishes, scope, &snapshot, attempt);
-        router.count(decision);
-        Some(decision)
+        Some(router.decide(nature, wishes, scope, &snapshot, attempt))
+    }
+
+    /// Whether a batch that waits for a primary can be read from a standby by now, one that failed before included.
+    pub(super) fn finds_standby(&self, errand: &mut Errand, since: Instant) -> bool {
+        if !errand.misses_standby() {
+            return false;
+        }
+        (errand.attempts, errand.avoid) = (0, None);
+        let decision =
+            self.routing.as_ref().and_then(|routing| self.choose(routing, errand, since, Instant::now()));
+        matches!(decision, Some(Decision::Standby(_)))
     }
 
     /// Puts the batch back where it came from: it runs again.

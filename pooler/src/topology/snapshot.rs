@@ -52,10 +52,28 @@ impl Snapshot {
         }
     }
 
-    /// Standbys that can be read from, whatever they have replayed; one with two addresses counts once.
+    /// Hosts beside the primary that can be read from, whatever they have replayed; one with two addresses counts once.
     pub fn standbys(&self) -> impl Iterator<Item = &HostView> {
-        let serves = |host: &&HostView| host.role == Role::Standby && host.state.is_usable();
+        let serves = |host: &&HostView| self.only_reads(host) && host.state.is_usable();
         self.hosts.iter().filter(serves).filter(|host| host.same_as.is_none())
+    }
+
+    /// A standby, or a host that was promoted and takes no writes yet.
+    #[must_use]
+    pub fn only_reads(&self, host: &HostView) -> bool {
+        let promoted =
+            matches!(self.primary, PrimaryView::Lost { why: LostReason::ReadOnly(id), .. } if id == host.id);
+        host.role == Role::Standby || promoted
+    }
+
+    /// The time to hold against what standbys have proven: while there is no primary nothing is written that they could
+    /// fall behind.
+    #[must_use]
+    pub fn latest_write(&self, now: Moment) -> Moment {
+        match self.primary {
+            PrimaryView::Lost { since, .. } => since.min(now),
+            PrimaryView::Known { .. } | PrimaryView::Leaving { .. } | PrimaryView::NeverSeen => now,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::names;
 use super::probe::{Common, Probe, Rein, Report};
 use super::providers::News;
 use super::pursuit::Pursuit;
-use super::snapshot::{Gauge, HostState, PrimaryView, Role, Sign, Snapshot};
+use super::snapshot::{Gauge, HostState, LostReason, PrimaryView, Role, Sign, Snapshot};
 use super::sources::Source;
 use super::survey::{self, Past};
 use crate::config::settings::{HealthSettings, HostAddress};
@@ -394,7 +394,15 @@ impl Watch {
                 return;
             }
         }
-        if answer.standby {
+        let promoted = matches!(
+            self.judge.primary(),
+            PrimaryView::Lost { why: LostReason::ReadOnly(promoted), .. } if promoted == seen.host
+        );
+        if promoted {
+            // Nobody has anything that it lacks.
+            host.gauge.set_proven(Moment(u64::MAX), answer.position);
+            host.gauge.set_lag(0);
+        } else if answer.standby {
             let proof = self.freshness.replay(seen.host, answer.instance, answer.timeline, answer.position);
             host.gauge.set_proven(proof.proven, proof.replayed);
             host.gauge.set_lag(self.freshness.lag(answer.position));
