@@ -1,6 +1,8 @@
 //! Numbers that name things across rooms. Pure.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// One worker thread, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +22,30 @@ impl SessionId {
 /// One SQL text with its parameter types, in the whole process. `StatementId(42)` is `hawser_p42` on a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatementId(pub u64);
+
+/// Something by statement.
+pub type ByStatement<T> = HashMap<StatementId, T, BuildHasherDefault<NumberHasher>>;
+
+/// Hashes a number that we have given out ourselves, so that nobody can choose numbers that collide.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The table looks at the highest bits and at the lowest.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
 
 /// One cluster: the PostgreSQL hosts that databases of the settings name together. Databases with the same hosts share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -55,7 +55,7 @@ pub enum Order {
     IsAtRest(Scope, oneshot::Sender<bool>),
     /// Drop the clients of these databases.
     Kill(Scope),
-    /// A statement needs a database for itself: close the idle connections to it.
+    /// A statement needs a database for itself, or makes a role somebody else: leave these connections.
     Vacate(Arc<Location>),
     /// A session disturbs another.
     Disturb(Box<Disturbance>),
@@ -67,13 +67,22 @@ pub enum Order {
     Leave(oneshot::Sender<()>),
 }
 
-/// A database on its servers, whatever clients call it.
+/// Connections to be left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// Where it is.
+    /// Where they lead.
     pub hosts: Vec<HostAddress>,
-    /// Its name there.
-    pub database: String,
+    /// Which of those.
+    pub of: Inhabitant,
+}
+
+/// Whose connections are left, by its name on the servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inhabitant {
+    /// Those to a database that are idle.
+    Database(String),
+    /// All of a user; those that are lent, when they come back.
+    User(String),
 }
 
 /// What one session wants done to another, and who it is.

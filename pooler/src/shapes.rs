@@ -7,12 +7,13 @@
 //! Time, rows and errors are those of a batch. They count for its shape if all statements of the batch have the same
 //! one; of a pipeline of different statements only the calls are counted.
 
+use crate::ids::StatementId;
 use crate::statements::Statement;
 use crate::stopwatch::{Stopwatch, Times, count};
 use hawser_sql_router::fingerprint;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,9 @@ const SHOWN: usize = 1024;
 
 /// How much of a text makes its shape, in bytes: what comes later is data, most likely.
 const LOOKED_AT: usize = 4096;
+
+/// A statement whose shape is remembered, and for which pool.
+type OfStatement = (PoolNumber, StatementId, Rc<Shape>);
 
 /// Candidates of which one goes.
 const PICKED: u64 = 8;
@@ -192,6 +196,7 @@ pub struct Shapes {
     hasher: RandomState,
     kept: RefCell<Kept>,
     recent: RefCell<Box<[Option<Recent>]>>,
+    of_statements: RefCell<Box<[Option<OfStatement>]>>,
 }
 
 #[derive(Debug, Default)]
@@ -211,6 +216,7 @@ impl Shapes {
             hasher: RandomState::new(),
             kept: RefCell::default(),
             recent: RefCell::new((0..RECENT).map(|_| None).collect()),
+            of_statements: RefCell::new((0..RECENT).map(|_| None).collect()),
         }
     }
 
@@ -219,6 +225,7 @@ impl Shapes {
         if self.limit.replace(limit) > limit {
             *self.kept.borrow_mut() = Kept::default();
             self.recent.borrow_mut().fill_with(|| None);
+            self.of_statements.borrow_mut().fill_with(|| None);
         }
     }
 
@@ -229,22 +236,7 @@ impl Shapes {
             return None;
         }
         let text = text.get(..LOOKED_AT).unwrap_or(text);
-        self.remembered(pool, text, text)
-    }
-
-    /// The shape of a prepared statement, by its number.
-    #[must_use]
-    pub fn of_statement(&self, pool: PoolNumber, statement: &Statement) -> Option<Rc<Shape>> {
-        if self.limit.get() == 0 {
-            return None;
-        }
-        let text = statement.text.get(..LOOKED_AT).unwrap_or(&statement.text);
-        self.remembered(pool, statement.id, text)
-    }
-
-    /// The shape that was remembered under `key`, or that of the text.
-    fn remembered(&self, pool: PoolNumber, key: impl Hash, text: &[u8]) -> Option<Rc<Shape>> {
-        let hash = self.hasher.hash_one((pool, key));
+        let hash = self.hasher.hash_one((pool, text));
         let place = usize::try_from(hash).unwrap_or_default() % RECENT;
         if let Some(Some((known, shape))) = self.recent.borrow().get(place)
             && *known == hash
@@ -254,6 +246,27 @@ impl Shapes {
         let shape = self.find(pool, text);
         if let Some(place) = self.recent.borrow_mut().get_mut(place) {
             *place = Some((hash, shape.clone()));
+        }
+        Some(shape)
+    }
+
+    /// The shape of a prepared statement, by its number.
+    #[must_use]
+    pub fn of_statement(&self, pool: PoolNumber, statement: &Statement) -> Option<Rc<Shape>> {
+        if self.limit.get() == 0 {
+            return None;
+        }
+        let id = statement.id;
+        let place = usize::try_from(id.0).unwrap_or_default() % RECENT;
+        if let Some(Some((known_pool, known, shape))) = self.of_statements.borrow().get(place)
+            && (*known_pool, *known) == (pool, id)
+        {
+            return Some(shape.clone());
+        }
+        let text = statement.text.get(..LOOKED_AT).unwrap_or(&statement.text);
+        let shape = self.find(pool, text);
+        if let Some(place) = self.of_statements.borrow_mut().get_mut(place) {
+            *place = Some((pool, id, shape.clone()));
         }
         Some(shape)
     }

@@ -5,7 +5,7 @@ use super::{Pool, Surroundings};
 use crate::auth::server_login::Credential;
 use crate::config::settings::DatabaseSettings;
 use crate::ids::{ClusterId, PoolKey};
-use crate::mailbox::Location;
+use crate::mailbox::{Inhabitant, Location};
 use crate::runtime::Runtime;
 use crate::topology::{Snapshot, is_watched};
 use std::cell::{Cell, RefCell};
@@ -145,13 +145,19 @@ impl Pools {
         }
     }
 
-    /// Closes all idle connections to a database.
+    /// Leaves connections as a statement of a client's demands.
     pub fn vacate(&self, location: &Location) {
         for pool in self.all() {
             let plan = pool.plan();
-            if plan.dial.dbname == location.database && plan.dial.hosts == location.hosts {
-                pool.evict(usize::MAX);
+            if plan.dial.hosts != location.hosts {
+                continue;
             }
+            match &location.of {
+                Inhabitant::Database(name) if *name == plan.dial.dbname => {}
+                Inhabitant::User(name) if *name == plan.dial.user => pool.budget().reconnect(),
+                _ => continue,
+            }
+            pool.evict(usize::MAX);
         }
     }
 

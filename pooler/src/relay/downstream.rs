@@ -292,17 +292,7 @@ impl Relay {
                     server.identity = Identity::Unknown;
                 }
             }
-            backend::NOTICE_RESPONSE => {
-                let how = disturbs(server);
-                if how != Disturbs::Nobody
-                    && let Some(session) = session_meant(body)
-                {
-                    if session == client.session && how != Disturbs::Cancels {
-                        return Err(Stop::EndedItself(None));
-                    }
-                    self.outward.push(Outward::Disturb(session, how));
-                }
-            }
+            backend::NOTICE_RESPONSE => self.note_disturbed(body, client, server)?,
             _ => {}
         }
         if header.tag == backend::NOTIFICATION_RESPONSE {
@@ -343,6 +333,27 @@ impl Relay {
         }
         if let Some(listener) = client.listener.as_deref().filter(|_| idle) {
             self.pass_ready(listener, server);
+        }
+        Ok(())
+    }
+
+    /// A notice may say that the client has called for the end of a session, which is no process.
+    fn note_disturbed(
+        &mut self,
+        body: &[u8],
+        client: &ClientSide,
+        server: &ServerConnection,
+    ) -> Result<(), Stop> {
+        let how = disturbs(server);
+        if how == Disturbs::Nobody {
+            return Ok(());
+        }
+        match session_meant(body) {
+            Some(session) if session == client.session && how != Disturbs::Cancels => {
+                return Err(Stop::EndedItself(None));
+            }
+            Some(session) => self.outward.push(Outward::Disturb(session, how)),
+            None => {}
         }
         Ok(())
     }

@@ -247,6 +247,8 @@ pub enum Outward {
     Disturb(SessionId, Disturbs),
     /// It needs this database for itself.
     NeedsAlone(String),
+    /// It makes this role somebody else.
+    Renames(String),
 }
 
 /// Where the moment is kept at which the last write of any session was acknowledged.

@@ -14,6 +14,9 @@ pub(super) const FULL: usize = 256;
 /// Above this many bytes of ours, too: a client's few bytes can call for the text of a long statement.
 const HELD: usize = 64 * 1024;
 
+/// Room for bytes of ours: most often it is the head of a Bind.
+const OURS: usize = 64;
+
 #[derive(Debug)]
 enum Segment {
     /// `start..end` of the data of the buffer that the bytes came in.
@@ -89,7 +92,7 @@ impl Outbox {
             self.held += bytes.len() - before;
             return;
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(OURS);
         write(&mut bytes);
         self.held += bytes.len();
         if !bytes.is_empty() {

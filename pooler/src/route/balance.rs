@@ -3,8 +3,7 @@
 //! Expected is the latency of late (peaks count at once and fade), times the statements that wait there already, over
 //! the host's weight. A host that is not asked fades too, so that it is tried again.
 
-use crate::ids::{ClusterId, HostId};
-use std::collections::HashMap;
+use crate::ids::HostId;
 use std::time::{Duration, Instant};
 
 /// Time in which a measured latency counts half.
@@ -23,6 +22,10 @@ struct Load {
 
 impl Load {
     fn latency(&self, now: Instant) -> f64 {
+        // What counts as nothing need not fade.
+        if self.latency <= QUICK {
+            return self.latency;
+        }
         let age = now.duration_since(self.at).as_secs_f64() / HALF_LIFE.as_secs_f64();
         self.latency * 0.5f64.powf(age)
     }
@@ -32,10 +35,11 @@ impl Load {
     }
 }
 
-/// How busy the standbys are with what one worker sends them.
+/// How busy the standbys of one cluster are with what one worker sends them.
 #[derive(Debug, Default)]
 pub struct Balance {
-    loads: HashMap<(ClusterId, HostId), Load>,
+    /// A handful: looking through them costs less than a hash.
+    loads: Vec<(HostId, Load)>,
     turn: usize,
 }
 
@@ -43,15 +47,13 @@ impl Balance {
     /// The best of `hosts`; those that are equally good take turns.
     pub fn choose(
         &mut self,
-        cluster: ClusterId,
         hosts: &[HostId],
         weight: impl Fn(HostId) -> f64,
         now: Instant,
     ) -> Option<HostId> {
         self.turn = self.turn.wrapping_add(1);
         let cost = |host: HostId| {
-            let load = self.loads.get(&(cluster, host));
-            load.map_or(QUICK, |load| load.cost(now)) / weight(host).max(f64::MIN_POSITIVE)
+            self.load(host).map_or(QUICK, |load| load.cost(now)) / weight(host).max(f64::MIN_POSITIVE)
         };
         let count = hosts.len();
         let turned = (0..count).filter_map(|at| hosts.get((at + self.turn) % count).copied());
@@ -59,14 +61,16 @@ impl Balance {
     }
 
     /// Something was sent to a host.
-    pub fn begin(&mut self, cluster: ClusterId, host: HostId, now: Instant) {
-        let fresh = Load { outstanding: 0, latency: 0.0, at: now };
-        self.loads.entry((cluster, host)).or_insert(fresh).outstanding += 1;
+    pub fn begin(&mut self, host: HostId, now: Instant) {
+        match self.loads.iter_mut().find(|(known, _)| *known == host) {
+            Some((_, load)) => load.outstanding += 1,
+            None => self.loads.push((host, Load { outstanding: 1, latency: 0.0, at: now })),
+        }
     }
 
     /// It was answered, or will not be. `took`: how long the host took, where nothing else is in that time.
-    pub fn end(&mut self, cluster: ClusterId, host: HostId, took: Option<Duration>, now: Instant) {
-        let Some(load) = self.loads.get_mut(&(cluster, host)) else { return };
+    pub fn end(&mut self, host: HostId, took: Option<Duration>, now: Instant) {
+        let Some((_, load)) = self.loads.iter_mut().find(|(known, _)| *known == host) else { return };
         load.outstanding = load.outstanding.saturating_sub(1);
         let Some(took) = took else { return };
         let known = load.latency(now);
@@ -74,17 +78,20 @@ impl Balance {
         load.latency = if took > known { took } else { known * 0.9 + took * 0.1 };
         load.at = now;
     }
+
+    fn load(&self, host: HostId) -> Option<&Load> {
+        self.loads.iter().find(|(known, _)| *known == host).map(|(_, load)| load)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HERE: ClusterId = ClusterId(0);
     const BOTH: [HostId; 2] = [HostId(1), HostId(2)];
 
     fn choose(balance: &mut Balance, now: Instant) -> HostId {
-        balance.choose(HERE, &BOTH, |_| 1.0, now).unwrap()
+        balance.choose(&BOTH, |_| 1.0, now).unwrap()
     }
 
     #[test]
@@ -97,17 +104,17 @@ mod tests {
     #[test]
     fn the_busier_and_the_slower_host_is_left_alone() {
         let (mut balance, now) = (Balance::default(), Instant::now());
-        balance.begin(HERE, HostId(1), now);
+        balance.begin(HostId(1), now);
         assert!((0..4).all(|_| choose(&mut balance, now) == HostId(2)));
-        balance.end(HERE, HostId(1), Some(Duration::from_millis(50)), now);
+        balance.end(HostId(1), Some(Duration::from_millis(50)), now);
         assert!((0..4).all(|_| choose(&mut balance, now) == HostId(2)));
     }
 
     #[test]
     fn a_slow_host_is_tried_again_later() {
         let (mut balance, now) = (Balance::default(), Instant::now());
-        balance.begin(HERE, HostId(1), now);
-        balance.end(HERE, HostId(1), Some(Duration::from_millis(50)), now);
+        balance.begin(HostId(1), now);
+        balance.end(HostId(1), Some(Duration::from_millis(50)), now);
         let later = now + Duration::from_secs(20);
         let chosen: Vec<_> = (0..4).map(|_| choose(&mut balance, later)).collect();
         assert!(chosen.contains(&HostId(1)));
@@ -116,9 +123,9 @@ mod tests {
     #[test]
     fn weights_count() {
         let (mut balance, now) = (Balance::default(), Instant::now());
-        balance.begin(HERE, HostId(1), now);
+        balance.begin(HostId(1), now);
         let heavy = |host| if host == HostId(1) { 3.0 } else { 1.0 };
-        assert!((0..4).all(|_| balance.choose(HERE, &BOTH, heavy, now) == Some(HostId(1))));
-        assert_eq!(balance.choose(HERE, &[], heavy, now), None);
+        assert!((0..4).all(|_| balance.choose(&BOTH, heavy, now) == Some(HostId(1))));
+        assert_eq!(balance.choose(&[], heavy, now), None);
     }
 }

@@ -7,6 +7,7 @@ use super::wishes::Wishes;
 use crate::config::settings::{Consistency, Route, RoutingSettings};
 use crate::ids::HostId;
 use crate::topology::{HostState, HostView, Moment, Snapshot};
+use smallvec::SmallVec;
 use std::time::Duration;
 
 /// What a batch is, before anybody has chosen a host for it.
@@ -120,19 +121,20 @@ pub fn decide(
     if wishes.serializable {
         return Decision::Primary(Why::Serializable);
     }
-    let usable: Vec<&HostView> = snapshot
-        .standbys()
-        .filter(|host| host.state != HostState::Unknown && Some(host.id) != circumstances.avoid)
-        .collect();
-    if usable.is_empty() {
-        return Decision::Primary(Why::NoStandby);
+    let (mut instead, mut fresh) = (Why::NoStandby, SmallVec::<[HostId; 8]>::new());
+    let can_read =
+        |host: &&HostView| host.state != HostState::Unknown && Some(host.id) != circumstances.avoid;
+    for host in snapshot.standbys().filter(can_read) {
+        if is_near(host, circumstances) {
+            instead = Why::NotFresh;
+            fresh.extend(is_fresh(host, circumstances).then_some(host.id));
+        } else if instead == Why::NoStandby {
+            instead = Why::Lag;
+        }
     }
-    let near: Vec<&HostView> = usable.into_iter().filter(|host| is_near(host, circumstances)).collect();
-    if near.is_empty() {
-        return Decision::Primary(Why::Lag);
+    if instead != Why::NotFresh {
+        return Decision::Primary(instead);
     }
-    let fresh: Vec<HostId> =
-        near.iter().filter(|host| is_fresh(host, circumstances)).map(|host| host.id).collect();
     match prefer(&fresh) {
         Some(host) => Decision::Standby(host),
         None => {

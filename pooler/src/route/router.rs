@@ -15,7 +15,7 @@ use hawser_sql_router::knowledge::{Knowledge, Nothing, SearchPath};
 use hawser_sql_router::statement::Verdicts;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,7 +85,8 @@ pub struct Router {
     worker: WorkerId,
     common: Arc<Common>,
     cache: RefCell<Cache>,
-    balance: RefCell<Balance>,
+    /// How busy the standbys of each cluster are.
+    balances: RefCell<HashMap<ClusterId, Rc<RefCell<Balance>>>>,
     learned: RefCell<HashSet<u64>>,
     hopeless: Cell<Moment>,
     /// Told whenever a standby of some cluster has proven more.
@@ -107,6 +108,8 @@ pub struct Scope {
     due: Arc<Due>,
     /// The catalogue, as of the last time that anybody asked.
     known: RefCell<Known>,
+    /// How busy its standbys are.
+    balance: Rc<RefCell<Balance>>,
     /// What the settings say for this session.
     pub settings: RoutingSettings,
 }
@@ -124,6 +127,16 @@ impl Scope {
         &self.writes
     }
 
+    /// Something is sent to a standby.
+    pub fn begin(&self, host: HostId, now: Instant) {
+        self.balance.borrow_mut().begin(host, now);
+    }
+
+    /// It was answered. `took`: how long that took, if nobody but the host had to be waited for.
+    pub fn end(&self, host: HostId, took: Option<Duration>, now: Instant) {
+        self.balance.borrow_mut().end(host, took, now);
+    }
+
     /// Those of `hosts` that are in the zone that is preferred, if one is.
     fn in_zone(&self, snapshot: &Snapshot, hosts: &[HostId]) -> SmallVec<[HostId; 4]> {
         let Some(zone) = &self.settings.prefer_zone else { return SmallVec::new() };
@@ -135,6 +148,9 @@ impl Scope {
     }
 
     fn weight(&self, snapshot: &Snapshot, host: HostId) -> f64 {
+        if self.settings.weights.is_empty() {
+            return 1.0;
+        }
         let address = snapshot.host(host).map(|host| &host.address);
         let named = self.settings.weights.iter().find(|(known, _)| Some(known) == address);
         named.map_or(1.0, |(_, weight)| *weight)
@@ -149,7 +165,7 @@ impl Router {
             worker,
             common,
             cache: RefCell::new(Cache::new(TEXTS)),
-            balance: RefCell::default(),
+            balances: RefCell::default(),
             learned: RefCell::default(),
             hopeless: Cell::new(Moment::NEVER),
             proven: tokio::sync::Notify::new(),
@@ -164,7 +180,8 @@ impl Router {
             DatabaseKey { cluster: cluster.to_string().into(), database: database.to_owned().into() };
         let writes = self.common.writes.entry(cluster).or_default().clone();
         let due = self.common.rounds.entry(database.clone()).or_default().clone();
-        Scope { cluster, database, writes, due, known: RefCell::default(), settings }
+        let balance = self.balances.borrow_mut().entry(cluster).or_default().clone();
+        Scope { cluster, database, writes, due, known: RefCell::default(), balance, settings }
     }
 
     /// What each statement of `text` does.
@@ -199,7 +216,7 @@ impl Router {
         snapshot: &Snapshot,
         attempt: Attempt,
     ) -> Decision {
-        let now = Moment::now();
+        let now = Moment::at(attempt.now);
         let settings = &scope.settings;
         let circumstances = Circumstances {
             nature,
@@ -214,7 +231,7 @@ impl Router {
             let weight = |host| scope.weight(snapshot, host);
             let near = scope.in_zone(snapshot, hosts);
             let hosts = if near.is_empty() { hosts } else { &near };
-            self.balance.borrow_mut().choose(scope.cluster, hosts, weight, Instant::now())
+            scope.balance.borrow_mut().choose(hosts, weight, attempt.now)
         });
         let Decision::Wait(moment) = decision else { return decision };
         let has_hope = self.hopeless.get() <= now || is_close(snapshot, settings.wait, now);
@@ -234,18 +251,6 @@ impl Router {
         let proven = self.proven.notified();
         snapshot.bell.want_proof(self.worker, moment);
         let _ = tokio::time::timeout_at(until.into(), proven).await;
-    }
-
-    /// Something is sent to a standby.
-    pub fn begin(&self, scope: &Scope, host: HostId, now: Instant) {
-        self.balance.borrow_mut().begin(scope.cluster, host, now);
-    }
-
-    /// It was answered. `since`: when it was sent, if nobody but the host had to be waited for since then.
-    pub fn end(&self, scope: &Scope, host: HostId, since: Option<Instant>) {
-        let now = Instant::now();
-        let took = since.map(|since| now.duration_since(since));
-        self.balance.borrow_mut().end(scope.cluster, host, took, now);
     }
 
     /// A standby refused this batch: the next time it goes to the primary at once.
@@ -292,6 +297,8 @@ pub struct Attempt {
     pub seen: Seen,
     /// A host that has just failed to serve it.
     pub avoid: Option<HostId>,
+    /// The time.
+    pub now: Instant,
     /// It has waited for a standby long enough.
     pub is_late: bool,
 }

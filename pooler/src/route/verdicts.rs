@@ -127,6 +127,7 @@ fn effects(verdict: &Verdict) -> Vec<String> {
         Effect::UnlistenAll => all.push("unlisten all".to_owned()),
         Effect::Notify => all.push("notifies".to_owned()),
         Effect::LoadLibrary => all.push("loads a library".to_owned()),
+        Effect::Renames(roles) => all.push(format!("makes {} somebody else", roles.join(", "))),
         Effect::NeedsAlone(database) => all.push(format!("needs {database} for itself")),
         // Told by what the statement has to do with prepared statements, below.
         Effect::Prepare { .. } | Effect::Execute(_) | Effect::Deallocate(_) | Effect::DeallocateAll => {}

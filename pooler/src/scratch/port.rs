@@ -1,16 +1,32 @@
 //! Free ports on loopback.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use super::ScratchError;
+use dashmap::DashSet;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::LazyLock;
 
-/// A port of 127.0.0.1 that nobody listens on at this moment.
+/// Below the ports that systems give to outgoing connections: what is free now stays free until it is used.
+const PORTS: std::ops::Range<u16> = 10_240..32_000;
+
+/// Ports that this process has given out.
+static GIVEN: LazyLock<DashSet<u16>> = LazyLock::new(DashSet::new);
+
+/// A port that nobody listens on at this moment, and that no other call has yielded.
 ///
 /// # Errors
-/// When the system gives none.
+/// When none of a thousand that were picked blindly is free.
 pub fn free_port() -> Result<u16, ScratchError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ScratchError::NoPort)?;
-    Ok(listener.local_addr().map_err(ScratchError::NoPort)?.port())
+    let mut last = io::ErrorKind::AddrInUse.into();
+    for _ in 0..1000 {
+        let port = rand::random_range(PORTS);
+        match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+            Ok(_) if GIVEN.insert(port) => return Ok(port),
+            Ok(_) => {}
+            Err(error) => last = error,
+        }
+    }
+    Err(ScratchError::NoPort(last))
 }
 
 /// Whether nobody listens on this port of 127.0.0.1.

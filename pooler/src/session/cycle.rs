@@ -82,16 +82,15 @@ impl Session {
                         errand = Errand::new(self.pool.clone());
                         self.relay(member, &mut errand, since).await?
                     }
-                    Served::Parted(member) => match self.goes_on(&errand) {
-                        Some(next) => {
-                            errand = next;
-                            self.relay(member, &mut errand, Instant::now()).await?
-                        }
-                        None => {
+                    Served::Parted(member) => {
+                        let now = Instant::now();
+                        let Some(next) = self.goes_on(&errand, now) else {
                             errand = self.leave_standby(member, &errand);
                             break;
-                        }
-                    },
+                        };
+                        errand = next;
+                        self.relay(member, &mut errand, now).await?
+                    }
                     Served::Done => return Ok(()),
                     Served::Again => {
                         errand.fail();
@@ -329,8 +328,9 @@ impl Session {
         let release =
             poll_fn(|cx| self.poll_relay(cx, &mut relay, &mut member, &pool, &plan, &mut watch)).await;
         self.handle.set_place(Place::Detached);
-        self.note_end(&pool, &mut relay, &member, &mut watch);
-        self.end_errand(errand, since, &relay);
+        let now = Instant::now();
+        self.note_end(&pool, &mut relay, &member, &mut watch, now);
+        self.end_errand(errand, since, now, &relay);
         if relay.acknowledged > 0 {
             pool.note_write();
         }

@@ -101,8 +101,14 @@ impl Session {
     }
 
     /// The session has let go of its server connection.
-    pub(super) fn note_end(&self, pool: &Pool, relay: &mut Relay, member: &Member, watch: &mut Watch) {
-        let now = Instant::now();
+    pub(super) fn note_end(
+        &self,
+        pool: &Pool,
+        relay: &mut Relay,
+        member: &Member,
+        watch: &mut Watch,
+        now: Instant,
+    ) {
         count(&pool.counters.transactions, 1);
         pool.counters.transaction_time.record(now.duration_since(watch.lent));
         let pinned = self.note_pins(pool);

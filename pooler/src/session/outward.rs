@@ -1,5 +1,5 @@
-//! What a session's statements mean for others: sessions that it ends or cancels, and databases that it wants for
-//! itself.
+//! What a session's statements mean for others: sessions that it ends or cancels, databases that it wants for itself,
+//! and roles that it makes somebody else.
 //!
 //! `pg_terminate_backend` and `pg_cancel_backend` are given the number that the other's client was told at login, which
 //! on a connection of its own is the number of its server process.
@@ -8,7 +8,7 @@ use super::Session;
 use super::handle::Signal;
 use super::services::Services;
 use crate::ids::WorkerId;
-use crate::mailbox::{Disturbance, Location, Order};
+use crate::mailbox::{Disturbance, Inhabitant, Location, Order};
 use crate::pool::PoolPlan;
 use crate::relay::{Outward, Relay};
 use crate::server::connection::ServerConnection;
@@ -36,13 +36,18 @@ impl Session {
                     mailboxes.send(mailboxes.worker_of(session), Order::Disturb(Box::new(disturbance)));
                 }
                 // The server waits five seconds for the others to leave.
-                Outward::NeedsAlone(database) => {
-                    let location = Arc::new(Location { hosts: plan.dial.hosts.clone(), database });
-                    for worker in 0..mailboxes.workers() {
-                        mailboxes.send(WorkerId(worker), Order::Vacate(location.clone()));
-                    }
-                }
+                Outward::NeedsAlone(database) => self.vacate(plan, Inhabitant::Database(database)),
+                Outward::Renames(role) => self.vacate(plan, Inhabitant::User(role)),
             }
+        }
+    }
+
+    /// Tells the workers to leave connections that lead where this session's do.
+    fn vacate(&self, plan: &PoolPlan, of: Inhabitant) {
+        let mailboxes = self.pool.mailboxes();
+        let location = Arc::new(Location { hosts: plan.dial.hosts.clone(), of });
+        for worker in 0..mailboxes.workers() {
+            mailboxes.send(WorkerId(worker), Order::Vacate(location.clone()));
         }
     }
 }

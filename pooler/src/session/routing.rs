@@ -253,6 +253,8 @@ impl Errand {
 impl Session {
     /// Finds out where the first batch in the input goes, or what has to be waited for first.
     pub(super) fn route(&mut self, errand: &mut Errand, since: Instant) -> Option<Proof> {
+        // It has just come; or it has waited, or been somewhere in vain.
+        let now = if errand.any_write.is_none() { since } else { Instant::now() };
         errand.pool = self.pool.clone();
         errand.standby = None;
         (errand.nature, errand.reason, errand.kept, errand.early) = (None, None, None, None);
@@ -265,14 +267,14 @@ impl Session {
             }
             return None;
         };
-        if let Some(batch) = self.look(&mut routing, errand) {
+        if let Some(batch) = self.look(&mut routing, errand, now) {
             errand.nature = Some(self.in_transaction(batch, &routing, errand, since));
             if errand.only_reads() || self.has_begun() {
                 errand.kept = self.keep(batch.length);
             }
         }
         let mut proof = None;
-        let decision = self.choose(&routing, errand, since);
+        let decision = self.choose(&routing, errand, since, now);
         if let Some(decision) = decision {
             routing.services.router.count(decision);
         }
@@ -296,11 +298,11 @@ impl Session {
     }
 
     /// Looks at the batch.
-    fn look(&self, routing: &mut Routing, errand: &mut Errand) -> Option<Batch> {
+    fn look(&self, routing: &mut Routing, errand: &mut Errand, now: Instant) -> Option<Batch> {
         routing.renew(&self.client.state.settings, &self.pool.key);
         let (_, wishes) = routing.wishes.as_ref()?;
         let router = &routing.services.router;
-        router.refresh_catalog(&self.pool, &routing.scope, Moment::now());
+        router.refresh_catalog(&self.pool, &routing.scope, Moment::at(now));
         let refused = Cell::new(false);
         let defaults = Defaults { read_only: wishes.read_only };
         let mut batch = first_batch(&self.client, defaults, |text, knows_names| {
@@ -341,10 +343,10 @@ impl Session {
     }
 
     /// Whether a transaction that is on a standby goes on there with the next batch. If so, what that is.
-    pub(super) fn goes_on(&mut self, before: &Errand) -> Option<Errand> {
+    pub(super) fn goes_on(&mut self, before: &Errand, now: Instant) -> Option<Errand> {
         let mut routing = self.routing.take()?;
         let mut errand = Errand::new(before.pool.clone());
-        let batch = self.look(&mut routing, &mut errand);
+        let batch = self.look(&mut routing, &mut errand, now);
         self.routing = Some(routing);
         let batch = batch.filter(|batch| batch.tie != Tie::Firm)?;
         errand.nature = Some(Nature::Read);
@@ -368,7 +370,13 @@ impl Session {
     }
 
     /// Where the batch goes, if there is a choice.
-    fn choose(&self, routing: &Routing, errand: &mut Errand, since: Instant) -> Option<Decision> {
+    fn choose(
+        &self,
+        routing: &Routing,
+        errand: &mut Errand,
+        since: Instant,
+        now: Instant,
+    ) -> Option<Decision> {
         let nature = errand.nature?;
         let (_, wishes) = routing.wishes.as_ref()?;
         let router = &routing.services.router;
@@ -382,7 +390,8 @@ impl Session {
         let attempt = Attempt {
             seen: Seen { own_write: routing.last_write, any_write },
             avoid: errand.avoid,
-            is_late: since.elapsed() >= scope.settings.wait,
+            now,
+            is_late: now.duration_since(since) >= scope.settings.wait,
         };
         Some(router.decide(nature, wishes, scope, &snapshot, attempt))
     }
@@ -393,7 +402,8 @@ impl Session {
             return false;
         }
         (errand.attempts, errand.avoid) = (0, None);
-        let decision = self.routing.as_ref().and_then(|routing| self.choose(routing, errand, since));
+        let decision =
+            self.routing.as_ref().and_then(|routing| self.choose(routing, errand, since, Instant::now()));
         matches!(decision, Some(Decision::Standby(_)))
     }
 
@@ -424,18 +434,18 @@ impl Session {
     /// Something was sent for an errand.
     pub(super) fn begin_errand(&self, errand: &Errand, now: Instant) {
         if let (Some(routing), Some(host)) = (&self.routing, errand.standby) {
-            routing.services.router.begin(&routing.scope, host, now);
+            routing.scope.begin(host, now);
         }
     }
 
     /// It was answered, or will not be.
-    pub(super) fn end_errand(&mut self, errand: &Errand, since: Instant, relay: &Relay) {
+    pub(super) fn end_errand(&mut self, errand: &Errand, since: Instant, now: Instant, relay: &Relay) {
         let Some(routing) = &mut self.routing else { return };
         match errand.standby {
             Some(host) => {
                 // Between two batches the client thinks.
                 let alone = !relay.is_beyond() && !relay.has_parted();
-                routing.services.router.end(&routing.scope, host, alone.then_some(since));
+                routing.scope.end(host, alone.then(|| now.duration_since(since)), now);
             }
             None => routing.last_write = routing.last_write.max(Moment(relay.acknowledged)),
         }

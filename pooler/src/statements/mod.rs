@@ -4,7 +4,7 @@
 //! A client's name never reaches a server. Two clients that prepare the same text with the same parameter types
 //! share a [`StatementId`], and so the statement on each server.
 
-use crate::ids::StatementId;
+use crate::ids::{ByStatement, StatementId};
 use dashmap::DashMap;
 use hawser_sql_router::calls::Ask;
 use hawser_sql_router::effects::{self, Effect, Effects};
@@ -360,7 +360,7 @@ pub enum Presence {
 /// A statement counts from the moment when its Parse is sent; [`Self::forget`] when that fails.
 #[derive(Debug, Default)]
 pub struct ServerStatements {
-    prepared: HashMap<StatementId, Prepared>,
+    prepared: ByStatement<Prepared>,
     clock: u64,
 }
 

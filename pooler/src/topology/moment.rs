@@ -16,10 +16,16 @@ impl Moment {
     /// The present.
     #[must_use]
     pub fn now() -> Self {
+        Self::at(Instant::now())
+    }
+
+    /// The moment at which a clock was read.
+    #[must_use]
+    pub fn at(time: Instant) -> Self {
         static EPOCH: OnceLock<Instant> = OnceLock::new();
-        let epoch = *EPOCH.get_or_init(Instant::now);
+        let epoch = *EPOCH.get_or_init(|| time);
         // The first moment is later than `NEVER`.
-        Self(nanoseconds(epoch.elapsed()).saturating_add(1))
+        Self(nanoseconds(time.saturating_duration_since(epoch)).saturating_add(1))
     }
 
     /// How long after `earlier` it is; zero if it is not.

@@ -1,0 +1,299 @@
+//! One client message: what is sent for it, and what is owed for it.
+//!
+//! Names of statements are replaced here; nothing else of a message is copied. Where a server cannot have what
+//! the message needs, it is made to answer with its own error rather than with another client's statement.
+
+mod name;
+mod open;
+mod prepare;
+
+use super::gist::Gist;
+use super::naming::{self, Renamed};
+use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, undo};
+use crate::server::connection::{Doubt, Effect, ServerConnection};
+use crate::statements::{Deed, Presence, Statement};
+use hawser_sql_router::calls::{Ask, Sequences};
+use hawser_sql_router::effects::{self, Effect as SqlEffect, Effects};
+use hawser_sql_router::ending::Ending;
+use hawser_wire::backend::TransactionStatus;
+use hawser_wire::encode;
+use hawser_wire::frame::{HEADER_LENGTH, Header, c_string};
+use hawser_wire::reply_queue::{Fate, Request};
+use hawser_wire::tag::frontend;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Planned {
+    /// It is in the outbox.
+    Yes,
+    /// It has to wait until the server has answered what came before.
+    NotYet,
+}
+
+impl Relay {
+    /// Plans one message. `body` is what has arrived of it: all of it where [`super::upstream`] says so.
+    pub(super) fn plan_message(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Result<Planned, Stop> {
+        match header.tag {
+            frontend::QUERY => return Ok(self.plan_query(header, body, client, server, shared)),
+            frontend::PARSE => return self.plan_parse(header, body, client, server, shared),
+            frontend::BIND => return self.plan_bind(header, body, client, server, shared),
+            frontend::DESCRIBE => return self.plan_describe(header, body, client, server, shared),
+            frontend::CLOSE => self.plan_close(header, body, client, server)?,
+            frontend::EXECUTE => return Ok(self.plan_execute(header, body, client, server, shared)),
+            frontend::SYNC => return Ok(self.plan_sync(header, body, client, server, shared)),
+            frontend::FUNCTION_CALL => {
+                self.forward(header, body, Some(Request::FunctionCall), None, client, server);
+            }
+            frontend::COPY_DONE | frontend::COPY_FAIL => {
+                self.forward(header, body, Some(Request::CopyEnd), None, client, server);
+            }
+            frontend::COPY_DATA | frontend::FLUSH => self.forward(header, body, None, None, client, server),
+            frontend::TERMINATE => return Err(Stop::ClientLeft),
+            unknown => return Err(Violation::UnknownTag(unknown).into()),
+        }
+        Ok(Planned::Yes)
+    }
+
+    /// Passes the message on as it is; what has not arrived yet follows in pieces.
+    fn forward(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        request: Option<Request>,
+        effect: Option<Effect>,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+    ) {
+        self.up.out.pass(HEADER_LENGTH + body.len());
+        self.up.piece = header.body - body.len();
+        if let Some(request) = request {
+            owe(request, Fate::Forward, effect, client, server);
+        }
+    }
+
+    /// Something that may end the transaction is sent. A commit is not forgotten for a later rollback.
+    fn note_ending(&mut self, ending: Option<Ending>) {
+        if !self.ending.is_some_and(Ending::may_commit) && ending.is_some() {
+            self.ending = ending;
+        }
+    }
+
+    fn plan_query(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Planned {
+        let text = body.strip_suffix(b"\0").unwrap_or(body);
+        let whole = body.len() == header.body;
+        let harmless = if whole { shared.harmless.gist(self.pool, text, &shared.shapes) } else { None };
+        let effects = if harmless.is_some() { None } else { effects::of_text(text) };
+        let gist = harmless.unwrap_or_else(|| Gist::of(self.pool, text, &shared.shapes));
+        if self.resolve != Resolve::Nothing
+            && gist.ending == Some(Ending::Commit)
+            && self.holds_commit(true, client, server, shared)
+        {
+            return Planned::NotYet;
+        }
+        if let Some(effects) = &effects {
+            self.lay_open(effects, client, server);
+        }
+        match effects {
+            Some(effects) if whole && effects.names_statements() => {
+                let renamed = naming::rename(text, effects, client, shared);
+                if renamed.deed.needs().any(|needed| is_undecided(needed, server))
+                    || !self.is_open(Some(&renamed.deed), client, server)
+                {
+                    return Planned::NotYet;
+                }
+                self.plan_renamed_query(header, &renamed, client, server, shared);
+            }
+            effects => {
+                let deed = effects.map(|effects| Deed::new(text, effects));
+                if !self.is_open(deed.as_deref(), client, server) {
+                    return Planned::NotYet;
+                }
+                let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
+                if whole && self.opens_statement(text, server) {
+                    self.up.out.skip(header.total());
+                    self.open_statement(text, effect, client, server, shared);
+                } else {
+                    self.forward(header, body, Some(Request::Query), effect, client, server);
+                    self.ask_early(text, client, server, shared);
+                }
+            }
+        }
+        self.note_ending(gist.ending);
+        if let Some(shape) = &gist.shape {
+            self.batch.shape.call(shape);
+        }
+        client.unnamed.statement = None;
+        server.unnamed = None;
+        self.up.barrier |= client.state.is_meaning_unsettled();
+        Planned::Yes
+    }
+
+    fn plan_renamed_query(
+        &mut self,
+        header: Header,
+        renamed: &Renamed,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) {
+        self.up.out.skip(header.total());
+        self.make_way(&renamed.deed, true, server);
+        let effect = self.begin(&renamed.deed, client, server, shared);
+        self.up.out.ours(|out| {
+            encode::message(out, frontend::QUERY, |out| encode::c_string(out, &renamed.text));
+        });
+        owe(Request::Query, Fate::Forward, Some(effect), client, server);
+    }
+
+    /// A text is about to be run that does something to the session.
+    fn begin(
+        &mut self,
+        deed: &Arc<Deed>,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Effect {
+        self.guard_sequences(&deed.effects, client, server);
+        if deed.effects.ask != Ask::No {
+            server.doubt = Doubt::Of(client.session);
+        }
+        if deed.effects.sequences == Sequences::Advanced && !is_begun(server) {
+            client.state.linger();
+        }
+        if deed.effects.sequences == Sequences::Advanced || deed.effects.ask == Ask::Sampled {
+            server.sequences = Some(client.session);
+            client.state.home = NonZeroU32::new(server.cancel_key.pid);
+        }
+        for effect in &deed.effects.statements {
+            self.up.barrier |= decides_what_follows(effect);
+            match effect {
+                SqlEffect::NeedsAlone(database) => self.outward.push(Outward::NeedsAlone(database.clone())),
+                SqlEffect::Renames(roles) => self.outward.extend(roles.iter().cloned().map(Outward::Renames)),
+                _ => {}
+            }
+        }
+        client.state.begin(deed, shared)
+    }
+
+    /// Nobody is told what another session's `nextval` yielded.
+    fn guard_sequences(&mut self, effects: &Effects, client: &ClientSide, server: &mut ServerConnection) {
+        if effects.sequences == Sequences::Read
+            && server.sequences != Some(client.session)
+            && !server.queue.is_batch_open()
+            && server.status != TransactionStatus::Failed
+        {
+            self.prepend(server, "DISCARD SEQUENCES", Effect::Ours);
+            server.sequences = Some(client.session);
+        }
+    }
+
+    fn plan_sync(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Planned {
+        if self.resolve != Resolve::Nothing && self.holds_sync(client, server, shared) {
+            return Planned::NotYet;
+        }
+        self.forward(header, body, Some(Request::Sync), None, client, server);
+        Planned::Yes
+    }
+
+    fn plan_execute(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Planned {
+        if self.commits
+            && self.resolve != Resolve::Nothing
+            && self.holds_commit(false, client, server, shared)
+        {
+            return Planned::NotYet;
+        }
+        let portal = c_string(body).map(|(portal, _)| portal).unwrap_or_default();
+        let deed = client.state.of_portal(portal).cloned();
+        if let Some(deed) = &deed {
+            if deed.needs().any(|needed| is_undecided(needed, server))
+                || !self.is_open(Some(deed), client, server)
+            {
+                return Planned::NotYet;
+            }
+            self.make_way(deed, false, server);
+        }
+        let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
+        if let Some(shape) = &self.batch.bound {
+            self.batch.shape.call(shape);
+        }
+        self.forward(header, body, Some(Request::Execute), effect, client, server);
+        self.up.barrier |= client.state.is_meaning_unsettled();
+        Planned::Yes
+    }
+}
+
+/// Notes what is owed; if the server will skip the request, its effect is undone at once.
+pub(super) fn owe(
+    request: Request,
+    fate: Fate,
+    effect: Option<Effect>,
+    client: &mut ClientSide,
+    server: &mut ServerConnection,
+) {
+    if let Some(skipped) = server.queue.push(request, fate, effect) {
+        undo(skipped, client, server);
+    }
+}
+
+/// Whether the server has a statement, or will have it when it comes to what is sent next.
+fn is_there(statement: &Statement, server: &mut ServerConnection) -> bool {
+    matches!(server.statements.touch(statement.id), Presence::Here | Presence::Sent(_))
+}
+
+/// Whether a transaction has begun, or will have when the server comes to what is sent next.
+pub(super) fn is_begun(server: &ServerConnection) -> bool {
+    server.status != TransactionStatus::Idle
+        || server.queue.iter().any(|entry| matches!(entry.effect, Some(Effect::Ours)))
+}
+
+/// Whether the Parse of a statement was sent in an earlier batch, and nobody knows yet whether it succeeds.
+fn is_undecided(statement: &Statement, server: &mut ServerConnection) -> bool {
+    let batch = server.queue.batch();
+    matches!(server.statements.touch(statement.id), Presence::Sent(other) if other != batch)
+        && !server.queue.is_empty()
+}
+
+/// Whether what is planned next depends on how a statement ends.
+fn decides_what_follows(effect: &SqlEffect) -> bool {
+    match effect {
+        SqlEffect::Prepare { .. }
+        | SqlEffect::Deallocate(_)
+        | SqlEffect::DeallocateAll
+        | SqlEffect::DiscardAll
+        | SqlEffect::Reset(_)
+        | SqlEffect::ResetAll => true,
+        SqlEffect::Set(name, _) | SqlEffect::SetLocal(Some((name, _))) => {
+            !crate::parameters::is_meaningless(name)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,45 @@
+//! What the server has told of what a client left behind.
+
+use crate::pins::PinReason;
+use crate::relay::question;
+use crate::relay::{ClientSide, Shared};
+use crate::server::connection::{Doubt, ServerConnection};
+use std::rc::Rc;
+
+/// The server has said what the client left behind: what can be carried becomes the session's, what cannot pins it.
+pub(in crate::relay) fn answered(
+    rows: &[Vec<Option<String>>],
+    client: &mut ClientSide,
+    server: &mut ServerConnection,
+    shared: &Shared,
+) {
+    let Some(question) = client.state.take_asked() else { return };
+    let before = client.state.settings.clone();
+    let mut findings = question::read(rows);
+    let by_hub = |channel: &String| client.listener.as_ref().is_some_and(|listener| listener.has(channel));
+    if !findings.channels.iter().all(by_hub) {
+        findings.things.add(PinReason::Listen);
+    }
+    let settings = findings.settings(&before, &server.base.settings);
+    let state = &mut client.state;
+    state.set(if settings == *before { before.clone() } else { shared.local.interner.intern(settings) });
+    state.committed = state.settings.clone();
+    server.settings = state.settings.clone();
+    let clean = Rc::ptr_eq(&before, &state.settings) && findings.things == state.pins.that_can_be_asked();
+    state.pins = state.pins.with_answer(findings.things);
+    state.committed_pins = state.pins;
+    state.literal &= state.pins.has(PinReason::SqlPrepared);
+    question.judge(clean, &shared.proven);
+    // A setting of an application's that no function names is not in any view.
+    server.doubt = Doubt::Of(client.session);
+    if question.may_advance_sequences() {
+        server.sequences = Some(client.session);
+    }
+}
+
+/// The server could not be asked: the client stays where it is.
+pub(in crate::relay) fn unanswered(client: &mut ClientSide) {
+    let _ = client.state.take_asked();
+    client.state.pins.add(PinReason::Unverified);
+    client.state.committed_pins = client.state.pins;
+}

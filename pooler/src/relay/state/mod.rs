@@ -1,0 +1,310 @@
+//! What a client's statements do to its session: tracked settings and pins, with their transaction rules.
+//!
+//! A change is assumed when the server says that the statement succeeded, and holds when the transaction commits.
+//! While client and server are joined both have the same settings, so each change is made to both.
+
+mod answer;
+mod command;
+mod settings;
+mod transaction;
+
+pub(super) use answer::{answered, unanswered};
+pub(super) use command::command;
+pub(super) use settings::reported;
+pub(super) use transaction::{commit, ready};
+
+use super::question::Question;
+use super::{ClientSide, Shared};
+use crate::notify::subscriptions::Subscriptions;
+use crate::parameters::{self, ParameterSet};
+use crate::pins::{PinReason, PinReasons};
+use crate::server::connection::{Doing, Effect as Owed};
+use crate::statements::{About, Deed};
+use hawser_sql_router::calls::{Ask, Sequences};
+use hawser_sql_router::effects::Effect;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a client wants set, and what keeps it on its server.
+#[derive(Debug)]
+pub struct SessionState {
+    /// What is set now, as the client sees it.
+    pub settings: Rc<ParameterSet>,
+    /// Why it must keep its server connection.
+    pub pins: PinReasons,
+    /// As of the last commit.
+    committed: Rc<ParameterSet>,
+    committed_pins: PinReasons,
+    /// What the client asked for at login: the values that RESET goes back to.
+    defaults: Rc<ParameterSet>,
+    /// What ends with the transaction; none for most.
+    passing: Option<Box<Passing>>,
+    /// All settings on which the meaning of statements depends.
+    meaning: Arc<str>,
+    /// What the server is to tell.
+    questions: Option<Box<Questions>>,
+    /// Its statements of SQL have their own names on its server, because it may look for them there.
+    pub(super) literal: bool,
+    /// It has read what its own `nextval` yielded.
+    reads_sequences: bool,
+    /// It has just called `nextval` outside a transaction: most likely it asks for the value next.
+    lingers: bool,
+    /// It has changed the catalog in this transaction.
+    changes_catalog: bool,
+    /// Where it last advanced a sequence: the process number of the server.
+    pub home: Option<NonZeroU32>,
+    /// Something failed since the last ReadyForQuery.
+    failed: bool,
+    /// A RESET went by since the last ReadyForQuery: what the server reports are its defaults, not the client's.
+    resetting: bool,
+}
+
+/// What the server is to tell of what was left behind.
+#[derive(Debug, Default)]
+struct Questions {
+    /// To be asked once the transaction is over.
+    next: Option<Question>,
+    /// Asked, and not answered yet.
+    asked: Option<Question>,
+}
+
+/// What ends with a transaction.
+#[derive(Debug, Default)]
+struct Passing {
+    savepoints: Vec<Savepoint>,
+    /// What SET LOCAL has made of settings on which the meaning of statements depends.
+    local: Vec<(String, String)>,
+    /// Portals whose statements have effects.
+    portals: Vec<Portal>,
+}
+
+/// What ROLLBACK TO goes back to.
+#[derive(Debug)]
+struct Savepoint {
+    name: String,
+    settings: Rc<ParameterSet>,
+    local: Vec<(String, String)>,
+}
+
+/// A portal's name, and what its statement does.
+type Portal = (Box<[u8]>, Arc<Deed>);
+
+impl SessionState {
+    /// A session that wants `settings` from the start.
+    #[must_use]
+    pub fn new(settings: Rc<ParameterSet>) -> Self {
+        Self {
+            committed: settings.clone(),
+            defaults: settings.clone(),
+            meaning: settings.meaning().clone(),
+            settings,
+            pins: PinReasons::default(),
+            committed_pins: PinReasons::default(),
+            passing: None,
+            questions: None,
+            literal: false,
+            reads_sequences: false,
+            home: None,
+            lingers: false,
+            changes_catalog: false,
+            failed: false,
+            resetting: false,
+        }
+    }
+
+    /// Settings on which the meaning of the client's statements depends.
+    pub(super) const fn meaning(&self) -> &Arc<str> {
+        &self.meaning
+    }
+
+    /// Whether something must be found out from the server before anybody else gets it.
+    #[must_use]
+    pub const fn has_question(&self) -> bool {
+        self.questions.is_some()
+    }
+
+    /// A command has succeeded. Whether texts may mean something else from now on.
+    pub(super) fn note_change(&mut self, tag: &[u8], deed: Option<&Deed>) -> bool {
+        let changes = [&b"CREATE"[..], b"ALTER", b"DROP", b"IMPORT"].iter().any(|word| tag.starts_with(word));
+        let own =
+            || deed.is_some_and(|deed| deed.effects.temporary) || self.pins.has(PinReason::TemporaryObject);
+        let changes = changes && !own();
+        self.changes_catalog |= changes;
+        changes
+    }
+
+    /// The transaction is over. Whether what it did to the catalog has come to pass, or is undone, by that.
+    pub(super) const fn end_change(&mut self) -> bool {
+        std::mem::replace(&mut self.changes_catalog, false)
+    }
+
+    /// The session has just called `nextval`.
+    pub(super) const fn linger(&mut self) {
+        self.lingers = true;
+    }
+
+    /// Whether the session should keep its server connection for a moment, since what it says next most likely needs
+    /// this one.
+    #[must_use]
+    pub const fn lingers(&self) -> bool {
+        self.lingers
+    }
+
+    /// The session has let go of its server connection.
+    pub const fn leave(&mut self) {
+        self.lingers = false;
+    }
+
+    /// What is to be asked now, as SQL.
+    pub(super) fn put_question(&mut self, shared: &Shared) -> Option<String> {
+        let questions = self.questions.as_mut()?;
+        questions.asked = questions.next.take();
+        let text = questions.asked.as_ref().map(|question| question.text(&self.settings, &shared.proven));
+        self.tidy_questions();
+        text
+    }
+
+    /// A portal was bound to a statement that does this.
+    pub(super) fn bind(&mut self, portal: &[u8], deed: Option<&Arc<Deed>>) {
+        if let Some(passing) = &mut self.passing {
+            passing.portals.retain(|(name, _)| **name != *portal);
+        }
+        if let Some(deed) = deed {
+            self.passing.get_or_insert_default().portals.push((portal.into(), deed.clone()));
+        }
+    }
+
+    /// What running a portal does, if it does anything.
+    pub(super) fn of_portal(&self, portal: &[u8]) -> Option<&Arc<Deed>> {
+        let (_, deed) = self.passing.as_ref()?.portals.iter().find(|(name, _)| **name == *portal)?;
+        Some(deed)
+    }
+
+    /// A text is about to be run: whatever becomes of it, it may leave something behind.
+    pub(super) fn begin(&mut self, deed: &Arc<Deed>, shared: &Shared) -> Owed {
+        let effects = &deed.effects;
+        if effects.ask != Ask::No {
+            let questions = self.questions.get_or_insert_default();
+            let question = questions.next.get_or_insert_default();
+            question.note(deed.fingerprint, effects, &shared.proven);
+            if question.is_idle() {
+                questions.next = None;
+            }
+            self.tidy_questions();
+        }
+        let executed = effects.statements.iter().zip(&deed.about);
+        for (effect, about) in executed {
+            if let (Effect::Execute(_), About::Uses(statement)) = (effect, about)
+                && let Some(deed) = &statement.deed
+            {
+                let _ = self.begin(deed, shared);
+            }
+        }
+        if effects.seeds {
+            self.pins.add(PinReason::RandomSeed);
+        }
+        self.reads_sequences |= effects.sequences == Sequences::Read;
+        if self.reads_sequences && effects.sequences != Sequences::Untouched {
+            self.pins.add(PinReason::SequenceValue);
+        }
+        Owed::Does(Doing { deed: deed.clone(), done: 0 })
+    }
+
+    fn take_asked(&mut self) -> Option<Question> {
+        let asked = self.questions.as_mut()?.asked.take();
+        self.tidy_questions();
+        asked
+    }
+
+    fn tidy_questions(&mut self) {
+        if self.questions.as_ref().is_some_and(|all| all.next.is_none() && all.asked.is_none()) {
+            self.questions = None;
+        }
+    }
+
+    /// The server must be asked, whatever it was.
+    fn ask(&mut self) {
+        self.questions.get_or_insert_default().next.get_or_insert_default().insist();
+    }
+
+    /// What is sent now may mean something else once the replies that are owed have come.
+    pub(super) fn is_meaning_unsettled(&self) -> bool {
+        !self.local().is_empty() || *self.meaning != **self.committed.meaning()
+    }
+
+    /// The server connection is lost, and with it everything that was not committed and all that pinned the session:
+    /// what the client relies on of that is returned.
+    pub(super) fn lose(&mut self) -> PinReasons {
+        self.passing = None;
+        self.questions = None;
+        self.set(self.committed.clone());
+        self.pins = PinReasons::default();
+        (self.literal, self.home) = (false, None);
+        (self.failed, self.resetting) = (false, false);
+        std::mem::take(&mut self.committed_pins)
+    }
+
+    /// Something failed.
+    pub(super) const fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    /// Settings have changed.
+    fn set(&mut self, settings: Rc<ParameterSet>) {
+        self.settings = settings;
+        self.renew_meaning();
+    }
+
+    fn set_local(&mut self, name: String, value: String) {
+        if parameters::is_meaningless(&name) {
+            return;
+        }
+        let local = &mut self.passing.get_or_insert_default().local;
+        local.retain(|(known, _)| *known != name);
+        local.push((name, value));
+        self.renew_meaning();
+    }
+
+    fn local(&self) -> &[(String, String)] {
+        self.passing.as_ref().map_or(&[], |passing| &passing.local)
+    }
+
+    fn renew_meaning(&mut self) {
+        if self.local().is_empty() {
+            self.meaning = self.settings.meaning().clone();
+            return;
+        }
+        let mut all = ParameterSet::clone(&self.settings);
+        for (name, value) in self.local() {
+            all.put(name, value);
+        }
+        self.meaning = all.meaning().clone();
+    }
+
+    /// The transaction is over; its portals may be closed later, with the batch.
+    fn forget_local(&mut self) {
+        let Some(passing) = &mut self.passing else { return };
+        passing.savepoints.clear();
+        let had_local = !std::mem::take(&mut passing.local).is_empty();
+        if passing.portals.is_empty() {
+            self.passing = None;
+        }
+        if had_local {
+            self.renew_meaning();
+        }
+    }
+
+    fn forget_portals(&mut self) {
+        if let Some(passing) = &mut self.passing {
+            passing.portals.clear();
+        }
+    }
+}
+
+/// Tells the book of what the session listens on, if it has one.
+fn book(client: &ClientSide, tell: impl FnOnce(&mut Subscriptions)) {
+    if let Some(listener) = &client.listener {
+        listener.book(tell);
+    }
+}
