@@ -113,7 +113,7 @@ bench: packages ## pgbench against direct, Hawser and PgBouncer; criterion bench
 # The same, of a site with 10,000 clients: what a scrape costs, and whether pgbench notices (SCRAPE_SECONDS).
 scrape: packages ## a scrape of 10,000 clients, 200 pools and 5,000 fingerprints beside pgbench
 	$(CARGO) build --release -p hawser
-	HAWSER_TEST_BINARY=$(abspath $(TARGET)/release/hawser) HAWSER_SCRAPE_SECONDS=$(or $(SCRAPE_SECONDS),120) \
+	HAWSER_TEST_BINARY=$(abspath $(TARGET)/release/hawser) HAWSER_SCRAPE_SECONDS=$(or $(SCRAPE_SECONDS),100) \
 		$(CARGO) test -p hawser-tests --test scrape --locked -- --ignored --nocapture
 
 dist: ## manual pages and completions of the release build, in packaging/out

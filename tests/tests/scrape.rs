@@ -22,7 +22,7 @@ const WINDOW: Duration = Duration::from_secs(2);
 
 /// How long pgbench runs; the scrapes are one in each second window.
 fn seconds() -> u64 {
-    std::env::var("HAWSER_SCRAPE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(120)
+    std::env::var("HAWSER_SCRAPE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
 }
 
 /// Two hundred databases on one server, and one for pgbench.
