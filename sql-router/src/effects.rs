@@ -112,7 +112,13 @@ const LONGEST: usize = 64 * 1024;
 /// What `text` does, statement by statement; `None` when it leaves nothing behind.
 #[must_use]
 pub fn of_text(text: &[u8]) -> Option<Effects> {
-    if text.len() > LONGEST || are_surely_none(text) {
+    if text.len() > LONGEST || are_surely_none(text) { None } else { of_words(text) }
+}
+
+/// As [`of_text`], where the quick answer ([`are_surely_none`]) was no.
+#[must_use]
+pub fn of_words(text: &[u8]) -> Option<Effects> {
+    if text.len() > LONGEST {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?;

@@ -60,6 +60,21 @@ impl Scene {
         wait_until("reads go to the host", || client.value(PORT) == self.port(host));
     }
 
+    /// A client in a transaction on the first standby.
+    #[track_caller]
+    fn reader_in_transaction(&self) -> Client {
+        let mut reader = self.ensemble.client();
+        wait_until("a transaction runs on the standby", || {
+            reader.execute("BEGIN READ ONLY");
+            let there = reader.value(PORT) == self.port(1);
+            if !there {
+                reader.execute("COMMIT");
+            }
+            there
+        });
+        reader
+    }
+
     /// Columns of SHOW HOSTS for one host.
     fn host(&self, console: &mut Client, host: usize, columns: &str) -> Vec<String> {
         let sql = format!("SELECT {columns} FROM hawser.hosts WHERE host = '{}'", self.address(host));
@@ -157,15 +172,7 @@ fn a_banned_standby_gets_no_reads_until_its_ban_is_lifted() {
 fn a_drained_standby_is_left_by_everybody_and_what_is_under_way_there_ends_in_peace() {
     let scene = Scene::new(1, |config| config);
     let mut console = scene.console();
-    let mut reader = scene.ensemble.client();
-    wait_until("a transaction runs on the standby", || {
-        reader.execute("BEGIN READ ONLY");
-        let there = reader.value(PORT) == scene.port(1);
-        if !there {
-            reader.execute("COMMIT");
-        }
-        there
-    });
+    let mut reader = scene.reader_in_transaction();
     console.send(&query(&format!("DRAIN {}", scene.address(1))));
     let mut other = scene.console();
     wait_until("only the transaction is left", || {
@@ -187,15 +194,7 @@ fn a_drained_standby_is_left_by_everybody_and_what_is_under_way_there_ends_in_pe
 fn a_drain_does_not_wait_for_ever() {
     let scene = Scene::new(1, |config| config.set("timeouts.shutdown", "\"300ms\""));
     let mut console = scene.console();
-    let mut reader = scene.ensemble.client();
-    wait_until("a transaction runs on the standby", || {
-        reader.execute("BEGIN READ ONLY");
-        let there = reader.value(PORT) == scene.port(1);
-        if !there {
-            reader.execute("COMMIT");
-        }
-        there
-    });
+    let mut reader = scene.reader_in_transaction();
     let error = console.error(&format!("DRAIN {}", scene.address(1)));
     assert_eq!(error.sqlstate(), "55000");
     assert!(error.text().ends_with("still has 1 server connections; it stays banned"), "{}", error.text());

@@ -4,7 +4,7 @@
 //! its session holds for all of its template, so that the next one is neither cut into words nor searched.
 
 use crate::shapes::{PoolNumber, Shape, Shapes};
-use hawser_sql_router::effects;
+use hawser_sql_router::effects::{self, Effects};
 use hawser_sql_router::ending::{self, Ending};
 use hawser_sql_router::template::Table;
 use std::cell::RefCell;
@@ -41,19 +41,19 @@ impl Default for Harmless {
 }
 
 impl Harmless {
-    /// The gist of a whole text that surely does nothing to its session; of others, `None`.
+    /// The gist of a whole text, and what it does to its session.
     #[must_use]
-    pub fn gist(&self, pool: PoolNumber, text: &[u8], shapes: &Shapes) -> Option<Gist> {
+    pub fn look(&self, pool: PoolNumber, text: &[u8], shapes: &Shapes) -> (Gist, Option<Effects>) {
         let mut known = self.0.borrow_mut();
         if let Some(gist) = known.find(pool, text) {
-            return Some(gist.clone());
-        }
-        if !effects::are_surely_none(text) {
-            return None;
+            return (gist.clone(), None);
         }
         let gist = Gist::of(pool, text, shapes);
+        if !effects::are_surely_none(text) {
+            return (gist, effects::of_words(text));
+        }
         known.insert(pool, text, gist.clone());
-        Some(gist)
+        (gist, None)
     }
 
     /// Forgets all: shapes are counted from the start.

@@ -22,6 +22,7 @@ use hawser_wire::reply_queue::{Fate, Request};
 use hawser_wire::tag::frontend;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Planned {
@@ -96,9 +97,11 @@ impl Relay {
     ) -> Planned {
         let text = body.strip_suffix(b"\0").unwrap_or(body);
         let whole = body.len() == header.body;
-        let harmless = if whole { shared.harmless.gist(self.pool, text, &shared.shapes) } else { None };
-        let effects = if harmless.is_some() { None } else { effects::of_text(text) };
-        let gist = harmless.unwrap_or_else(|| Gist::of(self.pool, text, &shared.shapes));
+        let (gist, effects) = if whole {
+            shared.harmless.look(self.pool, text, &shared.shapes)
+        } else {
+            (Gist::of(self.pool, text, &shared.shapes), effects::of_text(text))
+        };
         if self.resolve != Resolve::Nothing
             && gist.ending == Some(Ending::Commit)
             && self.holds_commit(true, client, server, shared)

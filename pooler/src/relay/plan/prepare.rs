@@ -34,9 +34,8 @@ impl Relay {
         let text = renamed.as_ref().map_or(parse.text, |renamed| &renamed.text);
         if parse.name.is_empty() {
             let Some(renamed) = &renamed else {
-                let harmless = shared.harmless.gist(self.pool, text, &shared.shapes);
-                let deed = if harmless.is_some() { None } else { Deed::of_text(text) };
-                let gist = harmless.unwrap_or_else(|| Gist::of(self.pool, text, &shared.shapes));
+                let (gist, effects) = shared.harmless.look(self.pool, text, &shared.shapes);
+                let deed = effects.map(|effects| Deed::new(text, effects));
                 self.remember_unnamed(text, parse.types, deed, gist, client, server);
                 self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
                 return Ok(Planned::Yes);
