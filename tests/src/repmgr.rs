@@ -35,7 +35,8 @@ impl Repmgr {
             let source = format!("host=127.0.0.1 port={} user=repmgr dbname=repmgr", tool.nodes[0]);
             tool.repmgr(node, &["-d", &source, "standby", "clone", "--fast-checkpoint"]);
             tool.start_server(node);
-            tool.repmgr(node, &["standby", "register"]);
+            // A daemon ends if its server does not know its node: the record comes by replication.
+            tool.repmgr(node, &["standby", "register", "--wait-sync=60"]);
         }
         for node in 0..count {
             let mut daemon = tool.programs.command(tool.packages.program("repmgrd"));
