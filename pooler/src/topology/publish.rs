@@ -123,6 +123,7 @@ impl Watch {
             same_as: self.judge.same_as(id),
             moves: host.moves,
             since,
+            assured: host.assured,
             gauge: host.gauge.clone(),
         }
     }

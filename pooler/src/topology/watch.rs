@@ -59,6 +59,10 @@ pub(super) struct Host {
     pub(super) found: bool,
     /// How often its name has been moved.
     pub(super) moves: u32,
+    /// Workers suspect since then that it stops.
+    pub(super) suspected: Option<Moment>,
+    /// What they were told last: a connection that was begun then was answered.
+    pub(super) assured: Moment,
     /// Looks its name up.
     pub(super) resolver: Option<AbortHandle>,
 }
@@ -210,6 +214,8 @@ impl Watch {
             words: None,
             found,
             moves: 0,
+            suspected: None,
+            assured: Moment::NEVER,
             resolver,
         });
     }
@@ -353,8 +359,20 @@ impl Watch {
         let changes = self.judge.observe(&report.seen);
         self.measure(report);
         self.act_on(&changes, before);
+        self.assure(host, report.begun);
         self.set_paces();
         self.pursue(host, proven);
+    }
+
+    /// Tells the workers that a host answers which they suspect to stop.
+    fn assure(&mut self, host: HostId, begun: Option<Moment>) {
+        let Some(host) = self.hosts.get_mut(usize::from(host.0)) else { return };
+        if let (Some(suspected), Some(begun)) = (host.suspected, begun)
+            && begun > suspected
+        {
+            (host.suspected, host.assured) = (None, begun);
+            self.publish();
+        }
     }
 
     /// Why a probe failed, once for each reason.

@@ -113,6 +113,7 @@ async fn obey(
             Order::Evict(database) => services.pools.evict(&database),
             Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Topology(snapshot) => services.follow(snapshot),
+            Order::Suspect { cluster, host, since } => services.pools.suspect(cluster, host, since),
             Order::Proven(_) => services.router.proven.notify_waiters(),
             Order::Apply(runtime) => services.apply(&runtime),
             Order::Report(wanted, reply) => {
