@@ -62,6 +62,8 @@ pub enum Order {
     Halt(Scope, Stance),
     /// Say whether the pools of these databases are at rest.
     IsAtRest(Scope, oneshot::Sender<bool>),
+    /// Say whether a session has something under way on the primary of this cluster.
+    IsBusy(ClusterId, oneshot::Sender<bool>),
     /// Drop the clients of these databases.
     Kill(Scope),
     /// A statement needs a database for itself, or makes a role somebody else: leave these connections.

@@ -47,7 +47,9 @@ impl Pool {
         *self.snapshot.borrow_mut() = Some(snapshot.clone());
         self.take_lead(Lead::of(self.key.host, snapshot));
         let host = self.lead.borrow().origin().and_then(|origin| snapshot.host(origin.host));
-        if let Some(host) = host && self.settle_suspicion(host.assured) {
+        if let Some(host) = host
+            && self.settle_suspicion(host.assured)
+        {
             self.reopen();
         }
         self.offer_credential();

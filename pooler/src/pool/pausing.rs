@@ -23,7 +23,8 @@ impl Pool {
             return;
         }
         // What has ended meanwhile is granted to nobody.
-        let ended = self.ledger.borrow_mut().take_idle(usize::MAX, |member| member.server.stream.has_arrivals());
+        let ended =
+            self.ledger.borrow_mut().take_idle(usize::MAX, |member| member.server.stream.has_arrivals());
         for mut member in ended {
             self.hear_out(&mut member);
             self.close(member);

@@ -121,6 +121,11 @@ async fn obey(
             }
             Order::Halt(scope, stance) => services.pools.halt(&scope, stance),
             Order::IsAtRest(scope, reply) => drop(reply.send(services.pools.are_at_rest(&scope))),
+            Order::IsBusy(cluster, reply) => {
+                let mut busy = false;
+                services.each_session(|session| busy |= session.works_on_primary(cluster));
+                let _ = reply.send(busy);
+            }
             Order::Kill(scope) => services.each_session(|session| {
                 if session.about().is_some_and(|about| scope.has(&about.database)) {
                     session.raise(Signal::Kill);
