@@ -209,10 +209,9 @@ fn comment_length(bytes: &[u8]) -> usize {
 #[must_use]
 pub fn contains(text: &[u8], needle: &[u8]) -> bool {
     let Some(&first) = needle.first() else { return true };
-    text.windows(needle.len()).any(|window| {
-        window.first().is_some_and(|byte| byte.to_ascii_lowercase() == first)
-            && window.eq_ignore_ascii_case(needle)
-    })
+    memchr::memchr2_iter(first, first.to_ascii_uppercase(), text)
+        .filter_map(|at| text.get(at..at + needle.len()))
+        .any(|window| window.eq_ignore_ascii_case(needle))
 }
 
 #[cfg(test)]

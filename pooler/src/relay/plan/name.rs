@@ -88,7 +88,7 @@ impl Relay {
                 there.bound(&statement)
             }
             Meant::Nothing => {
-                let unknown = harmless(name);
+                let unknown = unknown_to_servers(name);
                 self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, &unknown));
                 None
             }
@@ -127,7 +127,7 @@ impl Relay {
                 there.bound(&statement)
             }
             Meant::Nothing => {
-                let unknown = harmless(name);
+                let unknown = unknown_to_servers(name);
                 self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, &unknown));
                 None
             }
@@ -192,7 +192,7 @@ impl Relay {
 }
 
 /// A client's name that it never defined, in a form that no server of ours can know.
-fn harmless(name: &[u8]) -> Vec<u8> {
+fn unknown_to_servers(name: &[u8]) -> Vec<u8> {
     let mut safe = name.to_vec();
     if name.starts_with(SERVER_NAME_PREFIX) {
         safe.insert(0, b'?');
