@@ -196,6 +196,25 @@ fn a_host_that_was_promoted_and_takes_no_writes_yet_is_read() {
 }
 
 #[test]
+fn a_read_that_has_tried_every_host_in_vain_is_served_by_a_standby_that_comes_back() {
+    // No host is given up, so that the read goes from one to the other.
+    let mut ensemble =
+        Ensemble::new(2, |config| config.set("timeouts.hold", "\"1m\"").set("health.failures", 1000));
+    let mut client = ensemble.client();
+    wait_until("reads go to a standby", || client.value(WHERE) == "standby");
+    for host in [1, 2, 0] {
+        ensemble.hosts[host].kill9().unwrap();
+    }
+    client.set_patience(Duration::from_secs(60));
+    client.send(&query(WHERE));
+    client.expect_silence(Duration::from_millis(300));
+    ensemble.hosts[1].start_again().unwrap();
+    let said = client.read_until_ready();
+    let row = said.iter().find(|message| message.tag == b'D').map(Backend::first);
+    assert_eq!(row.as_deref(), Some("standby"), "{said:?}");
+}
+
+#[test]
 fn a_read_that_waits_for_a_primary_is_served_by_a_standby_that_comes_back() {
     let change = |config: Config| config.set("timeouts.hold", "\"1m\"").set("routing.max_lag", "\"0\"");
     let (mut ensemble, mut client) = read_ensemble(change);

@@ -140,7 +140,7 @@ impl Session {
                 Idle::Left(end) => return Err(end),
                 Idle::NotifyQueueFull => return Err(self.fail(&Stop::NotifyQueueFull).await),
                 Idle::Violation(violation) => return Err(self.fail(&violation.into()).await),
-                Idle::Signal(Signal::Cancelled | Signal::Cut) => {}
+                Idle::Signal(Signal::Cancelled | Signal::Cut | Signal::News) => {}
                 Idle::Signal(Signal::TimeOut(timer)) => return Err(Box::pin(self.time_out(timer)).await),
                 Idle::Signal(Signal::Drain(drain)) => return Err(Box::pin(self.drain(drain)).await),
                 Idle::Signal(Signal::Kill) => return Err(Box::pin(self.killed()).await),
@@ -212,6 +212,12 @@ impl Session {
                     continue;
                 }
                 Waited::Signal(Signal::Cut) => continue,
+                Waited::Signal(Signal::News) => {
+                    if pool.is_held() && self.finds_standby(errand, since) {
+                        return Ok(Linked::Elsewhere);
+                    }
+                    continue;
+                }
                 Waited::Signal(Signal::TimeOut(_)) => {
                     if pool.is_held() && self.finds_standby(errand, since) {
                         return Ok(Linked::Elsewhere);
@@ -507,7 +513,7 @@ impl Session {
     ) -> Poll<Release> {
         if let Some(signal) = self.handle.take_signal(cx.waker()) {
             match signal {
-                Signal::Cancelled => {}
+                Signal::Cancelled | Signal::News => {}
                 Signal::Cut => return Poll::Ready(Release::Stopped(Stop::ServerCut)),
                 Signal::Drain(drain) if drain != Drain::Immediately => self.handle.postpone(drain),
                 signal => return Poll::Ready(Release::Signal(signal)),
@@ -615,7 +621,7 @@ impl Session {
             Release::Signal(Signal::TimeOut(timer)) => (End::TimeOut(timer), Some(Refusal::TimeOut(timer))),
             Release::Signal(Signal::Drain(drain)) => (End::Drained(drain), Some(Refusal::ShuttingDown)),
             Release::Signal(Signal::Kill) => (End::Killed, Some(Refusal::ShuttingDown)),
-            Release::Signal(Signal::Cancelled | Signal::Cut) => (End::ClientLeft, None),
+            Release::Signal(Signal::Cancelled | Signal::Cut | Signal::News) => (End::ClientLeft, None),
             Release::Stopped(stop) => (end_of(&stop), refusal::of_stop(&stop)),
         };
         if let Some(refusal) = refusal.filter(|_| can_speak) {
@@ -778,7 +784,7 @@ const fn ended_by(signal: Option<Signal>) -> Poll<Result<(), End>> {
         Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
         Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
         Some(Signal::Kill) => Poll::Ready(Err(End::Killed)),
-        Some(Signal::Cancelled | Signal::Cut) | None => Poll::Pending,
+        Some(Signal::Cancelled | Signal::Cut | Signal::News) | None => Poll::Pending,
     }
 }
 

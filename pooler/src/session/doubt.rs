@@ -79,7 +79,7 @@ impl Session {
                 Waited::Granted(member) => return Ok(Some(member)),
                 Waited::Elsewhere | Waited::Refused(_) => Ok(None),
                 Waited::Left(end) => Err(end),
-                Waited::Signal(Signal::Cut) => continue,
+                Waited::Signal(Signal::Cut | Signal::News) => continue,
                 Waited::Signal(Signal::TimeOut(_) | Signal::Cancelled) => Ok(None),
                 Waited::Signal(Signal::Drain(drain)) => Err(Box::pin(self.drain(drain)).await),
                 Waited::Signal(Signal::Kill) => Err(Box::pin(self.killed()).await),

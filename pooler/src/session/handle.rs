@@ -43,6 +43,8 @@ pub enum Signal {
     Cancelled,
     /// The host of its server connection is lost, and nothing may be said to it any more.
     Cut,
+    /// Something changed in a cluster: one that waits may be served elsewhere.
+    News,
     /// The process ends.
     Drain(Drain),
     /// An operator wants it gone.
@@ -177,16 +179,20 @@ impl Handle {
         }
     }
 
-    /// Cuts the session's server connection if its host is lost: frozen, fenced, or no longer the primary that it was.
-    pub fn cut_off(&self, snapshot: &Snapshot) {
-        let lost = match &*self.place.borrow() {
+    /// Something changed in a cluster. Cuts the session's server connection if its host is lost: frozen, fenced, or no
+    /// longer the primary that it was. One that waits looks again where it can be served.
+    pub fn follow(&self, snapshot: &Snapshot) {
+        let signal = match &*self.place.borrow() {
             Place::Linked(CancelTarget { origin: Some((cluster, origin)), .. }) => {
-                *cluster == snapshot.cluster && is_lost(snapshot, *origin)
+                let lost = *cluster == snapshot.cluster && is_lost(snapshot, *origin);
+                lost.then_some(Signal::Cut)
             }
-            _ => false,
+            // Whatever else it was told counts more.
+            Place::Waiting => self.signal.get().is_none().then_some(Signal::News),
+            _ => None,
         };
-        if lost {
-            self.raise(Signal::Cut);
+        if let Some(signal) = signal {
+            self.raise(signal);
         }
     }
 

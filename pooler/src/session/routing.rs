@@ -381,8 +381,11 @@ impl Session {
         let (_, wishes) = routing.wishes.as_ref()?;
         let router = &routing.services.router;
         let snapshot = self.pool.snapshot()?;
-        if snapshot.hosts.len() < 2 || !errand.may_try_again() {
+        if snapshot.hosts.len() < 2 {
             return None;
+        }
+        if !errand.may_try_again() {
+            return nature.fits_standby().then_some(Decision::Primary(Why::NoStandby));
         }
         let scope = &routing.scope;
         // What is written from now on need not be seen: else a read might wait for ever while others write.

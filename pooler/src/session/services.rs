@@ -84,7 +84,7 @@ impl Services {
         let (kept, _) = self.pools.surroundings().topology.keep(snapshot.clone());
         if kept {
             self.pools.follow(&snapshot);
-            self.each_session(|session| session.cut_off(&snapshot));
+            self.each_session(|session| session.follow(&snapshot));
         }
     }
 
