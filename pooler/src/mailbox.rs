@@ -2,7 +2,7 @@
 
 use crate::config::settings::HostAddress;
 use crate::ids::{ClusterId, PoolKey, SessionId, WorkerId};
-use crate::notify::{HubOrder, News};
+use crate::notify::{Audience, HubOrder, News};
 use crate::pool::budget::{Cap, Permit};
 use crate::pool::halt::{Scope, Stance};
 use crate::pool::lead::Origin;
@@ -168,6 +168,7 @@ pub struct Operator {
 pub struct Mailboxes {
     senders: Arc<[mpsc::UnboundedSender<Order>]>,
     hub: Option<mpsc::UnboundedSender<HubOrder>>,
+    audience: Audience,
     operators: Option<mpsc::UnboundedSender<Box<Operator>>>,
 }
 
@@ -175,7 +176,7 @@ impl Mailboxes {
     /// One sender for each worker, in order.
     #[must_use]
     pub fn new(senders: Vec<mpsc::UnboundedSender<Order>>) -> Self {
-        Self { senders: senders.into(), hub: None, operators: None }
+        Self { senders: senders.into(), hub: None, audience: Audience::default(), operators: None }
     }
 
     /// The same, with a hub.
@@ -188,6 +189,12 @@ impl Mailboxes {
     #[must_use]
     pub fn worker_of(&self, session: SessionId) -> WorkerId {
         WorkerId(session.0 as usize % self.workers().max(1))
+    }
+
+    /// Where anybody listens, as the hub knows it.
+    #[must_use]
+    pub const fn audience(&self) -> &Audience {
+        &self.audience
     }
 
     /// Sends an order to the hub, if there is one.
