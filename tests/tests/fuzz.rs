@@ -7,6 +7,7 @@ use hawser::config::{pgbouncer, toml_file, url};
 use hawser_wire::{backend, frame, frontend, reply_queue, scram, startup};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -187,6 +188,7 @@ fn sql() {
 #[test]
 #[ignore = "run by make fuzz"]
 fn verdicts() {
+    use hawser_sql_router::cache::Cache;
     use hawser_sql_router::classify::classify;
     use hawser_sql_router::knowledge::{Nothing, SearchPath};
     use hawser_sql_router::statement::{Host, Reason, Verdict};
@@ -206,8 +208,11 @@ fn verdicts() {
         b"SELECT pg_catalog.set_config('transaction_read_only', 'off', false), current_setting('in_hot_standby')",
     ];
     let path = SearchPath::parse("a, pg_catalog", "u");
+    let cache = RefCell::new(Cache::new(1024));
     fuzz(&corpus, |input| {
         let verdicts = classify(input, &Nothing, &path);
+        // What holds for the template of a text holds for the text.
+        assert_eq!(*cache.borrow_mut().classify(input, &Nothing, &path), verdicts, "{}", text(input));
         let _ = (verdicts.host(), verdicts.access(), verdicts.decisive().map(|one| one.reason.to_string()));
         let _ = hawser::route::verdicts::as_json(&verdicts);
         assert!(

@@ -186,6 +186,25 @@ fn a_name_that_a_batch_has_changed_the_meaning_of_is_not_trusted() {
 }
 
 #[test]
+fn what_a_session_has_just_changed_in_the_catalogue_is_not_trusted() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    let (stable, volatile) = (
+        "CREATE FUNCTION f() RETURNS int STABLE LANGUAGE sql AS 'SELECT pg_is_in_recovery()::int'",
+        "CREATE OR REPLACE FUNCTION f() RETURNS int VOLATILE LANGUAGE sql AS 'INSERT INTO t VALUES (1) RETURNING 2'",
+    );
+    client.execute(stable);
+    wait_until("the function is known", || client.value("SELECT f()") == "1");
+    for statement in ["BEGIN", "SELECT 1", volatile, "COMMIT"] {
+        client.query(statement);
+    }
+    // The answer to the first statement leaves before the second can be refused.
+    client.send(&[extended("SELECT 1", &[]), extended("SELECT f()", &[]), sync()].concat());
+    assert_eq!(sqlstates(&client.read_until_ready()), Vec::<String>::new());
+    assert_eq!(client.value(COUNT), "1");
+}
+
+#[test]
 fn a_name_for_the_database_or_an_option_at_login_makes_a_session_that_only_reads() {
     let ensemble = reads_and_writes();
     let account = Account { database: "reads".to_owned(), ..ensemble.account.clone() };

@@ -344,6 +344,7 @@ impl Relay {
         let idle = server.status == TransactionStatus::Idle;
         state::ready(idle, client, server);
         if idle && client.state.end_change() {
+            self.changed_catalog = true;
             shared.registry.note_change();
         }
         if let Some(listener) = client.listener.as_deref().filter(|_| idle) {

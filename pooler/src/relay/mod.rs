@@ -213,6 +213,8 @@ pub struct Relay {
     pub clock: Option<WriteClock>,
     /// When that was last.
     pub acknowledged: u64,
+    /// A transaction is over that changed the catalogue, temporary objects aside.
+    pub changed_catalog: bool,
     /// The first batch surely writes nothing.
     pub reads: bool,
     /// What a `SHOW` of our own settings says to a session that has set nothing.
@@ -344,6 +346,7 @@ impl Relay {
             guess: false,
             clock: None,
             acknowledged: 0,
+            changed_catalog: false,
             reads: false,
             own: OwnDefaults { route: "auto", consistency: "session" },
             resolve: Resolve::default(),

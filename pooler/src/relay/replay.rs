@@ -10,6 +10,9 @@ use hawser_wire::tag::frontend;
 /// Longest batch that is kept.
 const LONGEST: usize = 16 * 1024;
 
+/// Room for a usual batch: a Bind, a Describe, an Execute and a Sync.
+const USUAL: usize = 256;
+
 /// So often is one batch sent again: each time another of its statements may be stale.
 const MOST_TIMES: u8 = 4;
 
@@ -54,6 +57,9 @@ impl Replay {
                 frontend::QUERY if self.keeps_query => Stage::Recording,
                 _ => Stage::Off,
             };
+            if self.stage == Stage::Recording {
+                self.bytes.reserve(USUAL);
+            }
         }
         self.keeps_query = false;
         self.describes |= tag == frontend::DESCRIBE;

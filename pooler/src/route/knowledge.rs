@@ -16,22 +16,37 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// How soon it is asked again after a statement that may have changed it.
 const SOON: Duration = Duration::from_millis(20);
 
-/// When the catalogue of one database is to be looked at next; shared by all workers, so that one of them does it, and
-/// asked for each batch, so that it is one load.
+/// The looks at the catalogue of one database; shared by all workers, so that one of them does it, and asked for each
+/// batch, so that it is one load.
 #[derive(Debug, Default)]
-pub(super) struct Due(AtomicU64);
+pub(super) struct Looks {
+    /// When the next one is due.
+    due: AtomicU64,
+    /// When the last one began of those that are over.
+    begun: AtomicU64,
+}
 
-impl Due {
+impl Looks {
     /// Whether it is time, and nobody else has taken it.
     pub(super) fn take(&self, now: Moment) -> bool {
-        let due = self.0.load(Ordering::Relaxed);
+        let due = self.due.load(Ordering::Relaxed);
         let next = now.plus(PERIOD).0;
-        due <= now.0 && self.0.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        due <= now.0 && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Something may have changed.
+    /// Something may have changed. A look that is due is not put off: changes may go on for ever.
     pub(super) fn hurry(&self, now: Moment) {
-        self.0.store(now.plus(SOON).0, Ordering::Relaxed);
+        self.due.fetch_min(now.plus(SOON).0, Ordering::Relaxed);
+    }
+
+    /// What a look found that began then can be had.
+    fn end(&self, began: Moment) {
+        self.begun.fetch_max(began.0, Ordering::Release);
+    }
+
+    /// Whether what was so at this moment is known.
+    pub(super) fn have_seen(&self, moment: Moment) -> bool {
+        self.begun.load(Ordering::Acquire) > moment.0
     }
 }
 
@@ -54,7 +69,8 @@ impl Known {
 }
 
 /// Looks whether the catalogue has changed, and loads it if so.
-pub(super) async fn refresh(pool: Rc<Pool>, key: DatabaseKey, catalogs: Catalogs) {
+pub(super) async fn refresh(pool: Rc<Pool>, key: DatabaseKey, catalogs: Catalogs, looks: Arc<Looks>) {
+    let began = Moment::now();
     let Ok(mut lease) = lease::borrow(&pool).await else { return };
     let Some(member) = lease.member() else { return };
     let outcome = async {
@@ -72,6 +88,7 @@ pub(super) async fn refresh(pool: Rc<Pool>, key: DatabaseKey, catalogs: Catalogs
                 tracing::debug!(database = %key.database, "catalogue loaded");
                 let _: Arc<_> = catalogs.publish(key, catalog);
             }
+            looks.end(began);
         }
         Err(error) => {
             tracing::warn!(database = %key.database, %error, "functions of the database are unknown")
@@ -84,13 +101,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_is_taken_once_and_comes_again_sooner_after_a_change() {
-        let due = Due::default();
+    fn a_look_is_taken_once_and_comes_again_sooner_after_a_change() {
+        let looks = Looks::default();
         let now = Moment(1);
-        assert!(due.take(now) && !due.take(now));
-        assert!(due.take(now.plus(PERIOD)));
-        due.hurry(now.plus(PERIOD));
-        assert!(!due.take(now.plus(PERIOD)) && due.take(now.plus(PERIOD).plus(SOON)));
+        assert!(looks.take(now) && !looks.take(now));
+        assert!(looks.take(now.plus(PERIOD)));
+        looks.hurry(now.plus(PERIOD));
+        looks.hurry(now.plus(PERIOD).plus(SOON));
+        assert!(!looks.take(now.plus(PERIOD)) && looks.take(now.plus(PERIOD).plus(SOON)));
+    }
+
+    #[test]
+    fn a_change_is_known_once_a_look_is_over_that_began_after_it() {
+        let looks = Looks::default();
+        let change = Moment(5);
+        assert!(!looks.have_seen(change));
+        looks.end(change);
+        assert!(!looks.have_seen(change));
+        looks.end(Moment(6));
+        looks.end(change);
+        assert!(looks.have_seen(change));
     }
 
     #[test]

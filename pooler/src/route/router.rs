@@ -2,7 +2,7 @@
 
 use super::balance::Balance;
 use super::decide::{Circumstances, Decision, Nature, Seen, Why, decide};
-use super::knowledge::{Due, Known, refresh};
+use super::knowledge::{Known, Looks, refresh};
 use super::wishes::Wishes;
 use crate::catalog::{Catalogs, DatabaseKey};
 use crate::config::settings::RoutingSettings;
@@ -35,7 +35,7 @@ const HOPELESS: Duration = Duration::from_millis(500);
 pub struct Common {
     /// What databases know.
     pub catalogs: Catalogs,
-    rounds: DashMap<DatabaseKey, Arc<Due>>,
+    looks: DashMap<DatabaseKey, Arc<Looks>>,
     writes: DashMap<ClusterId, Arc<AtomicU64>>,
 }
 
@@ -104,8 +104,10 @@ pub struct Scope {
     pub database: DatabaseKey,
     /// When any session of the process was last told of a write; see [`Router::scope`].
     writes: Arc<AtomicU64>,
-    /// When the catalogue of the database is to be looked at next.
-    due: Arc<Due>,
+    /// When the catalogue of the database is and was looked at.
+    looks: Arc<Looks>,
+    /// When the session itself may have changed it last.
+    changed: Cell<Moment>,
     /// The catalogue, as of the last time that anybody asked.
     known: RefCell<Known>,
     /// How busy its standbys are.
@@ -125,6 +127,19 @@ impl Scope {
     #[must_use]
     pub const fn writes(&self) -> &Arc<AtomicU64> {
         &self.writes
+    }
+
+    /// The session has run a statement that may have changed the catalogue.
+    pub fn note_catalog_change(&self, now: Moment) {
+        self.changed.set(now);
+        self.looks.hurry(now);
+    }
+
+    /// Whether the session may have given names a meaning that nobody knows yet.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        let changed = self.changed.get();
+        changed != Moment::NEVER && !self.looks.have_seen(changed)
     }
 
     /// Something is sent to a standby.
@@ -179,9 +194,10 @@ impl Router {
         let database =
             DatabaseKey { cluster: cluster.to_string().into(), database: database.to_owned().into() };
         let writes = self.common.writes.entry(cluster).or_default().clone();
-        let due = self.common.rounds.entry(database.clone()).or_default().clone();
+        let looks = self.common.looks.entry(database.clone()).or_default().clone();
         let balance = self.balances.borrow_mut().entry(cluster).or_default().clone();
-        Scope { cluster, database, writes, due, known: RefCell::default(), balance, settings }
+        let changed = Cell::new(Moment::NEVER);
+        Scope { cluster, database, writes, looks, changed, known: RefCell::default(), balance, settings }
     }
 
     /// What each statement of `text` does.
@@ -195,15 +211,10 @@ impl Router {
 
     /// Has the catalogue looked at if it is time.
     pub fn refresh_catalog(&self, pool: &Rc<Pool>, scope: &Scope, now: Moment) {
-        if scope.due.take(now) {
-            let catalogs = self.common.catalogs.clone();
-            tokio::task::spawn_local(refresh(pool.clone(), scope.database.clone(), catalogs));
+        if scope.looks.take(now) {
+            let (catalogs, looks) = (self.common.catalogs.clone(), scope.looks.clone());
+            tokio::task::spawn_local(refresh(pool.clone(), scope.database.clone(), catalogs, looks));
         }
-    }
-
-    /// A statement ran that may have changed the catalogue.
-    pub fn note_catalog_change(scope: &Scope, now: Moment) {
-        scope.due.hurry(now);
     }
 
     /// Chooses a host. `Wait` is only said where waiting is worth it.

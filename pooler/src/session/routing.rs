@@ -313,7 +313,7 @@ impl Session {
                 router.classify(text, &routing.scope, &SearchPath::unknown())
             }
         })?;
-        if refused.get() {
+        if refused.get() || routing.scope.is_in_doubt() {
             (batch.nature, batch.tie) = (Nature::Write, Tie::Firm);
         }
         errand.changes_catalog = batch.changes_catalog;
@@ -449,8 +449,8 @@ impl Session {
             }
             None => routing.last_write = routing.last_write.max(Moment(relay.acknowledged)),
         }
-        if errand.changes_catalog {
-            Router::note_catalog_change(&routing.scope, Moment::now());
+        if errand.changes_catalog || relay.changed_catalog {
+            routing.scope.note_catalog_change(Moment::now());
         }
     }
 }

@@ -96,7 +96,7 @@ impl Relay {
                 there.bound(&statement)
             }
             Meant::Nothing => {
-                let unknown = harmless(name);
+                let unknown = unknown_to_servers(name);
                 self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, &unknown));
                 None
             }
@@ -147,7 +147,7 @@ impl Relay {
                 (!client.state.literal).then_some(Effect::Told(Told { statement, name, columns: None }))
             }
             Meant::Nothing | Meant::Outdated => {
-                let unknown = harmless(name);
+                let unknown = unknown_to_servers(name);
                 self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, &unknown));
                 None
             }
@@ -236,7 +236,7 @@ impl Relay {
 const OUTDATED: &[u8] = b"?outdated";
 
 /// A client's name that it never defined, in a form that no server of ours can know.
-fn harmless(name: &[u8]) -> Vec<u8> {
+fn unknown_to_servers(name: &[u8]) -> Vec<u8> {
     let mut safe = name.to_vec();
     if name.starts_with(SERVER_NAME_PREFIX) {
         safe.insert(0, b'?');

@@ -202,8 +202,8 @@ impl Relay {
         client: &ClientSide,
         server: &ServerConnection,
     ) -> bool {
-        let pending = client.statements.named(name).and_then(|named| named.pending);
-        pending.is_some_and(|batch| batch != server.queue.batch()) && !server.queue.is_empty()
+        let pending = || client.statements.named(name).and_then(|named| named.pending);
+        !server.queue.is_empty() && pending().is_some_and(|batch| batch != server.queue.batch())
     }
 
     /// What must be on the server, or must not, before a text is run that names prepared statements. `ahead`: the
