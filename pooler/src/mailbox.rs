@@ -9,10 +9,11 @@ use crate::pool::lead::Origin;
 use crate::report::{About, Wanted, WorkerReport};
 use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
-use crate::stream::{ParkedStream, Peer, StdSocket};
+use crate::stream::{ParkedStream, Peer, SocketAddress, StdSocket};
 use crate::topology::{Moment, Snapshot};
 use hawser_sql_router::calls::Disturbs;
 use hawser_wire::startup::StartupMessage;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -97,10 +98,10 @@ pub enum Inhabitant {
 }
 
 /// What one session wants done to another, and who it is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Disturbance {
     /// To whom.
-    pub session: SessionId,
+    pub whom: Whom,
     /// What.
     pub how: Disturbs,
     /// The user who wants it.
@@ -109,6 +110,15 @@ pub struct Disturbance {
     pub database: Box<str>,
     /// Whether the server says that it is a superuser.
     pub is_superuser: bool,
+}
+
+/// Another session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// By its number.
+    Session(SessionId),
+    /// The one that was told that this server process is its own: where the server is, and the number there.
+    Process(SocketAddress, NonZeroU32),
 }
 
 /// How a process ends.

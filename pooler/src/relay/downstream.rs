@@ -21,6 +21,7 @@ use hawser_wire::tag::backend;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// The pump's place in the server's stream.
 #[derive(Debug, Default)]
@@ -68,6 +69,7 @@ impl Relay {
         loop {
             if !self.down.out.is_empty() {
                 self.down.told = true;
+                self.replay.tell();
                 let drained = self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut());
                 ready!(drained).map_err(Stop::ClientLost)?;
                 return Poll::Ready(Ok(()));
@@ -224,6 +226,13 @@ impl Relay {
         }
     }
 
+    /// The batch, if the server was lost because it has ended, by its number, the very process that ran it: on a
+    /// connection of the client's own that would have been another's.
+    pub fn take_batch_that_ended_its_server(&mut self, server: &ServerConnection) -> Option<Vec<u8>> {
+        let ends = disturbs(server) == Disturbs::Ends && self.replay.is_whole() && self.is_undecided();
+        ends.then(|| self.replay.take())
+    }
+
     /// Accounts for one reply. True when the client must not see it as it is.
     fn take_reply(
         &mut self,
@@ -235,7 +244,7 @@ impl Relay {
         shared: &Shared,
     ) -> Result<bool, Stop> {
         if whole && message::is_farewell(header.tag, body) {
-            return Err(if disturbs(server) == Disturbs::EndsItself {
+            return Err(if disturbs(server) == Disturbs::EndsItself || was_meant(client, server, shared) {
                 Stop::EndedItself(Some(body.to_vec()))
             } else {
                 Stop::ServerEnds(body.to_vec())
@@ -281,6 +290,9 @@ impl Relay {
                     let said = said.flatten();
                     if client.state.note_change(tag, said.as_ref().map(|(deed, _)| &**deed)) {
                         shared.registry.note_change();
+                    }
+                    if let Some(number) = said.as_ref().and_then(|(deed, _)| deed.effects.ends) {
+                        self.outward.push(Outward::EndProcess(number));
                     }
                     let said = said.as_ref().and_then(|(deed, at)| deed.step(*at));
                     state::command(tag, said, client, server, shared);
@@ -562,6 +574,12 @@ const fn is_read(header: Header) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a client has most likely called for the end of this server process, and by that for the end of the session,
+/// which was told that the process is its own.
+fn was_meant(client: &ClientSide, server: &ServerConnection, shared: &Shared) -> bool {
+    client.state.process.as_ref() == Some(&server.cancel_key) && shared.endings.is_recent(Instant::now())
 }
 
 /// Whom the statement that runs disturbs.

@@ -19,6 +19,7 @@ mod state;
 mod upstream;
 mod wording;
 
+use crate::endings::Endings;
 use crate::ids::SessionId;
 use crate::notify::{Desk, Listener};
 use crate::pins::PinReasons;
@@ -34,6 +35,7 @@ use hawser_wire::frame::FrameError;
 use hawser_wire::frontend::Malformed;
 use hawser_wire::reply_queue::{Fate, Request, Unexpected};
 use std::io;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -98,6 +100,8 @@ pub struct Shared {
     pub local: Local,
     /// Statements of the whole process.
     pub registry: Arc<Registry>,
+    /// When clients called for the end of a server process.
+    pub endings: Arc<Endings>,
     /// Texts whose calls leave nothing behind, as far as this worker has seen.
     pub proven: Proven,
     /// Where sessions listen.
@@ -249,6 +253,8 @@ pub struct Relay {
 pub enum Outward {
     /// It ends or cancels a session.
     Disturb(SessionId, Disturbs),
+    /// It ends the server process with this number, and so the session that was told that it is its own.
+    EndProcess(NonZeroU32),
     /// It needs this database for itself.
     NeedsAlone(String),
     /// It makes this role somebody else.
@@ -493,8 +499,13 @@ impl Relay {
     /// the client has heard nothing of it.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
+        self.is_undecided() && !self.down.told && self.down.out.is_empty()
+    }
+
+    /// Whether the first batch was sent as a whole and nothing behind it, and has committed nothing.
+    fn is_undecided(&self) -> bool {
         let kept = self.reads || !self.ending.is_some_and(Ending::may_commit);
-        kept && self.up.ended == 1 && !self.up.beyond && !self.down.told && self.down.out.is_empty()
+        kept && self.up.ended == 1 && !self.up.beyond
     }
 
     /// Whether something was sent behind the first batch.

@@ -38,6 +38,8 @@ pub(super) struct Upstream {
     held: bool,
     /// The message that waits begins what could be sent again.
     start: bool,
+    /// The batch that is open has more than prepared.
+    runs: bool,
     /// What the client's next message waits for.
     pub(super) wait: Option<Wait>,
 }
@@ -214,7 +216,7 @@ impl Relay {
                 break;
             }
             let is_start = server.status == TransactionStatus::Idle
-                && !server.queue.is_batch_open()
+                && (!server.queue.is_batch_open() || server.queue.is_empty() && !self.up.runs)
                 && server.queue.head().is_none_or(|head| matches!(head.effect, Some(Effect::Settings)))
                 && server.queue.len() <= 1;
             match self.plan_message(header, body, client, server, shared)? {
@@ -228,8 +230,13 @@ impl Relay {
                     break;
                 }
             }
-            if matches!(header.tag, frontend::QUERY | frontend::SYNC | frontend::FUNCTION_CALL) {
-                self.up.ended += 1;
+            match header.tag {
+                frontend::QUERY | frontend::SYNC | frontend::FUNCTION_CALL => {
+                    self.up.ended += 1;
+                    self.up.runs = false;
+                }
+                frontend::BIND | frontend::EXECUTE => self.up.runs = true,
+                _ => {}
             }
         }
         Ok(())

@@ -198,6 +198,13 @@ impl Session {
             self.take_back(&mut relay, member, errand, begun, &release);
             return Ok(Served::Again);
         }
+        if matches!(release, Release::Stopped(Stop::ServerEnds(_)))
+            && let Some(batch) = relay.take_batch_that_ended_its_server(&member.server)
+        {
+            errand.kept = Some(batch);
+            self.take_back(&mut relay, member, errand, begun, &release);
+            return Ok(Served::Again);
+        }
         if is_loss(&release) && relay.may_part(&self.client, &member.server) {
             self.begin_anew(&mut relay, member, errand);
             return Ok(Served::Done);
