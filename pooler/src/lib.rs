@@ -8,6 +8,7 @@ pub mod auth;
 pub mod catalog;
 pub mod config;
 pub mod control;
+pub mod endings;
 pub mod ids;
 pub mod listener;
 pub mod mailbox;

@@ -2,17 +2,18 @@
 
 use crate::config::settings::HostAddress;
 use crate::ids::{ClusterId, HostId, PoolKey, SessionId, WorkerId};
-use crate::notify::{HubOrder, News};
+use crate::notify::{Audience, HubOrder, News};
 use crate::pool::budget::{Cap, Permit};
 use crate::pool::halt::{Scope, Stance};
 use crate::pool::lead::Origin;
 use crate::report::{About, Wanted, WorkerReport};
 use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
-use crate::stream::{ParkedStream, Peer, StdSocket};
+use crate::stream::{ParkedStream, Peer, SocketAddress, StdSocket};
 use crate::topology::{Moment, Snapshot};
 use hawser_sql_router::calls::Disturbs;
 use hawser_wire::startup::StartupMessage;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -97,10 +98,10 @@ pub enum Inhabitant {
 }
 
 /// What one session wants done to another, and who it is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Disturbance {
     /// To whom.
-    pub session: SessionId,
+    pub whom: Whom,
     /// What.
     pub how: Disturbs,
     /// The user who wants it.
@@ -109,6 +110,15 @@ pub struct Disturbance {
     pub database: Box<str>,
     /// Whether the server says that it is a superuser.
     pub is_superuser: bool,
+}
+
+/// Another session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// By its number.
+    Session(SessionId),
+    /// The one that was told that this server process is its own: where the server is, and the number there.
+    Process(SocketAddress, NonZeroU32),
 }
 
 /// How a process ends.
@@ -179,6 +189,7 @@ pub struct Operator {
 pub struct Mailboxes {
     senders: Arc<[mpsc::UnboundedSender<Order>]>,
     hub: Option<mpsc::UnboundedSender<HubOrder>>,
+    audience: Audience,
     operators: Option<mpsc::UnboundedSender<Box<Operator>>>,
 }
 
@@ -186,7 +197,7 @@ impl Mailboxes {
     /// One sender for each worker, in order.
     #[must_use]
     pub fn new(senders: Vec<mpsc::UnboundedSender<Order>>) -> Self {
-        Self { senders: senders.into(), hub: None, operators: None }
+        Self { senders: senders.into(), hub: None, audience: Audience::default(), operators: None }
     }
 
     /// The same, with a hub.
@@ -199,6 +210,12 @@ impl Mailboxes {
     #[must_use]
     pub fn worker_of(&self, session: SessionId) -> WorkerId {
         WorkerId(session.0 as usize % self.workers().max(1))
+    }
+
+    /// Where anybody listens, as the hub knows it.
+    #[must_use]
+    pub const fn audience(&self) -> &Audience {
+        &self.audience
     }
 
     /// Sends an order to the hub, if there is one.

@@ -10,6 +10,7 @@ use crate::config::settings::{
     AuthQuery, DatabaseSettings, HostAddress, HostSource, PoolMode, ServerTls, Settings, TimeoutOverrides,
     Timeouts, UserSettings,
 };
+use crate::endings::Endings;
 use crate::ids::{PoolHost, PoolKey};
 use crate::pool::budget::{Budget, Cap};
 use crate::pool::halt::Scope;
@@ -51,6 +52,8 @@ pub struct Runtime {
 pub struct Facilities {
     /// Prepared statements of all clients.
     pub registry: Arc<Registry>,
+    /// When clients called for the end of a server process.
+    pub endings: Arc<Endings>,
     /// Clients that are connected, whether logged in or not.
     pub clients: Arc<Cap>,
     /// Clusters by their hosts.
@@ -77,6 +80,7 @@ impl Facilities {
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self {
             registry: Arc::default(),
+            endings: Arc::default(),
             clients: Cap::new(usize::MAX),
             clusters: Clusters::default(),
             routing: Arc::default(),

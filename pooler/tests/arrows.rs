@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("ids", &["tokio", "tracing", "crate"]),
     ("pins", &["tokio", "tracing", "crate"]),
+    ("endings", &["tokio", "tracing", "crate"]),
     (
         "statements",
         &["tokio", "crate::session", "crate::server", "crate::pool", "crate::relay", "crate::stream"],

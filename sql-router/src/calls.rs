@@ -2,6 +2,7 @@
 
 use crate::clean::{is_clean, is_grammar};
 use crate::scan::Word;
+use std::num::NonZeroU32;
 
 /// Whether the server must be asked what is left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -52,6 +53,10 @@ pub struct Calls {
     pub seeds: bool,
     /// Whom it disturbs.
     pub disturbs: Disturbs,
+    /// The server process that it ends, where its number is written out.
+    pub ends: Option<NonZeroU32>,
+    /// It tells the number of the server process that runs it.
+    pub tells_process: bool,
 }
 
 /// The calls in one statement.
@@ -73,6 +78,9 @@ pub fn of_statement(words: &[Word<'_>]) -> Calls {
                 let name = name.to_lowercase();
                 if (is_dot(before) || !is_grammar(&name)) && is_call(before) {
                     calls.note(&name, qualified(words, at));
+                    if name == "pg_terminate_backend" {
+                        calls.ends = calls.ends.or_else(|| number(words.get(at + 2..).unwrap_or_default()));
+                    }
                 }
             }
             Word::Quoted(name) if is_call(before(words, at)) => calls.note(name, qualified(words, at)),
@@ -95,6 +103,14 @@ fn runs_functions(words: &[Word<'_>]) -> bool {
         | "abort" | "savepoint" | "release" | "listen" | "notify" | "unlisten" | "discard" | "deallocate"
         | "checkpoint" | "load" | "close" | "prepare" | "security" | "import" | "reassign" => false,
         _ => true,
+    }
+}
+
+/// The number that is the whole of a first argument.
+fn number(words: &[Word<'_>]) -> Option<NonZeroU32> {
+    match words {
+        [Word::Number(digits), Word::Symbol(')' | ','), ..] => digits.parse().ok(),
+        _ => None,
     }
 }
 
@@ -171,6 +187,10 @@ impl Calls {
                 "pg_notify" => Ask::No,
                 "pg_cancel_backend" => {
                     self.disturbs = self.disturbs.max(Disturbs::Cancels);
+                    Ask::No
+                }
+                "pg_backend_pid" => {
+                    self.tells_process = true;
                     Ask::No
                 }
                 "pg_terminate_backend" => {

@@ -8,6 +8,7 @@
 
 use crate::calls::{self, Ask, Disturbs, Sequences};
 use crate::scan::{Place, Word, contains, words};
+use std::num::NonZeroU32;
 
 /// What the statements of a text do to the session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +27,10 @@ pub struct Effects {
     pub looks_at_prepared: bool,
     /// Whom it disturbs by the number of a server process.
     pub disturbs: Disturbs,
+    /// The server process that it ends, where its number is written out.
+    pub ends: Option<NonZeroU32>,
+    /// It tells the number of the server process that runs it.
+    pub tells_process: bool,
     /// Settings of extensions and applications (`app.user`) that what it calls may set, as far as it names them.
     pub custom: Vec<String>,
 }
@@ -94,6 +99,7 @@ impl Effects {
             && !self.temporary
             && !self.looks_at_prepared
             && self.disturbs == Disturbs::Nobody
+            && !self.tells_process
     }
 
     /// Whether a prepared statement's name stands in the text.
@@ -179,6 +185,8 @@ impl Statement<'_> {
         effects.seeds |= calls.seeds;
         effects.temporary |= is_create_temporary(&self.words);
         effects.looks_at_prepared |= self.words.iter().any(|word| word.is("pg_prepared_statements"));
+        effects.ends = effects.ends.or(calls.ends);
+        effects.tells_process |= calls.tells_process;
         let itself = || self.words.iter().any(|word| word.is("pg_backend_pid"));
         effects.disturbs = effects.disturbs.max(match calls.disturbs {
             Disturbs::Ends if itself() => Disturbs::EndsItself,

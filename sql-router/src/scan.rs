@@ -209,9 +209,17 @@ fn comment_length(bytes: &[u8]) -> usize {
 #[must_use]
 pub fn contains(text: &[u8], needle: &[u8]) -> bool {
     let Some(&first) = needle.first() else { return true };
-    memchr::memchr2_iter(first, first.to_ascii_uppercase(), text)
-        .filter_map(|at| text.get(at..at + needle.len()))
-        .any(|window| window.eq_ignore_ascii_case(needle))
+    // Other bytes than letters may pass here, and fail below.
+    let begins = |byte: &u8| byte | 0x20 == first | 0x20;
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(begins) {
+        let Some(from) = rest.get(at..) else { return false };
+        if from.get(..needle.len()).is_some_and(|found| found.eq_ignore_ascii_case(needle)) {
+            return true;
+        }
+        rest = from.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 #
 #   tests/drivers/suites.sh DIRECT_PORT HAWSER_PORT [USER]
 #
+# SUITES="asyncpg pgjdbc" in the environment runs those only.
+#
 # Both ports are on 127.0.0.1; USER (postgres) is a superuser who needs no password. Hawser in transaction mode.
 # The tests of psycopg2, asyncpg and SQLAlchemy (its dialect, over psycopg 3) come from PyPI. Those of psycopg 3,
 # node-postgres and pgjdbc come with their sources only: a checkout of each is named by PSYCOPG_SOURCES,
@@ -45,13 +47,30 @@ only_tests() {
 	mkdir -p "$1-tests" && cp -r "$1"-[0-9]*/tests "$1-tests/"
 }
 
+# Each test of a file counts, and a file that names no tests counts as one. A test that fails ends its file otherwise.
 node_suite() {
 	local port=$1 out=$2 url=postgres://$user@127.0.0.1:$1/suite
 	cd "$NODE_POSTGRES_SOURCES/packages/pg"
-	PGPORT=$port PGDATABASE=suite node script/create-test-tables.js "$url" >/dev/null
+	cat >"$work/suite.js" <<-'END'
+		const Suite = require(process.cwd() + '/test/suite.js')
+		Suite.prototype.run = (test, next) => {
+		  let told = false
+		  const tell = (error) => {
+		    if (told) return
+		    told = true
+		    console.log(`\n${error ? 'failed' : 'passed'}: ${test.name}`)
+		    next()
+		  }
+		  setTimeout(() => tell('it takes too long'), test.timeout).unref()
+		  test.run(tell)
+		}
+	END
 	find test/integration -name '*-tests.js' | sort | while read -r file; do
-		PGTESTNOSSL=true PGPORT=$port PGDATABASE=suite timeout 60 node "$file" "$url" </dev/null >/dev/null 2>&1 &&
-			echo "passed $file" || echo "failed $file"
+		local status=passed
+		PGTESTNOSSL=true PGPORT=$port PGDATABASE=suite timeout 60 node -r "$work/suite.js" "$file" "$url" \
+			</dev/null >"$work/said" 2>&1 || status=failed
+		sed -nE "s#^(passed|failed): #\1 $file: #p" "$work/said" >"$work/tests"
+		if [ -s "$work/tests" ]; then cat "$work/tests"; else echo "$status $file"; fi
 	done >"$out"
 	cd "$work"
 }
@@ -78,6 +97,7 @@ java_suite() {
 compare() {
 	local name=$1 kind=$2
 	shift 2
+	[ -z "${SUITES:-}" ] || [[ " $SUITES " == *" $name "* ]] || return 0
 	local way
 	for way in direct hawser; do
 		fresh
@@ -85,7 +105,7 @@ compare() {
 	done
 	sed -n 's/^passed //p' "$name.direct" | sort -u >"$name.should"
 	sed -n 's/^passed //p' "$name.hawser" | sort -u >"$name.does"
-	echo "== $name: $(wc -l <"$name.should") pass directly; of these do not pass through Hawser:"
+	echo "== $name: $(wc -l <"$name.should") pass directly, $(comm -12 "$name.should" "$name.does" | wc -l) of these through Hawser, but for:"
 	comm -23 "$name.should" "$name.does"
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use hawser_tests::raw::messages::{self, V3_2, extended, query, sync};
+use hawser_tests::raw::messages::{self, V3_2, bind, describe, execute, extended, flush, parse, query, sync};
 use hawser_tests::raw::{Backend, CancelKey, Client, TlsOptions};
 use hawser_tests::{Account, Config, Site, cluster, wait_for, wait_until};
 
@@ -206,6 +206,70 @@ fn a_session_is_ended_by_the_number_that_its_client_was_told() {
     assert_eq!(error_of(&victim.expect_closed()), "57P01");
     other.execute("CREATE TABLE half_way (a int)");
     site.others_are_well();
+}
+
+#[test]
+fn a_session_is_ended_by_the_number_of_the_server_process_that_it_was_told() {
+    const ASK: &str = "SELECT pg_backend_pid()";
+    for size in [1, 2] {
+        let site = Site::with(|config| config.set("pool.size", size));
+        let mut other = site.client();
+        // It is idle, and what ends its process may run on that very process.
+        let mut victim = site.client();
+        let end = format!("SELECT pg_terminate_backend({})", victim.value(ASK));
+        assert_eq!(error_of(&other.query(&end)), "");
+        assert_eq!(error_of(&victim.expect_closed()), "57P01");
+        // It keeps its process.
+        let mut victim = site.client();
+        victim.execute("CREATE TEMP TABLE kept (a int)");
+        let end = format!("SELECT pg_terminate_backend({})", victim.value(ASK));
+        if size == 2 {
+            assert_eq!(error_of(&other.query(&end)), "");
+            assert_eq!(error_of(&victim.expect_closed()), "57P01");
+        }
+        drop(victim);
+        site.others_are_well();
+    }
+}
+
+#[test]
+fn what_runs_is_ended_by_the_number_of_its_server_process() {
+    let site = Site::with(|config| config.set("pool.size", 2));
+    let (mut victim, mut other) = (site.client(), site.client());
+    // In one transaction, so that it is the same process.
+    victim.execute("BEGIN");
+    let process = victim.value("SELECT pg_backend_pid()");
+    victim.send(&query("SELECT pg_sleep(60) /* ended */"));
+    wait_until_running(&site, "ended");
+    let call = extended("SELECT pg_terminate_backend($1::int)", &[Some(&process)]);
+    other.send(&[call, sync()].concat());
+    assert_eq!(error_of(&other.read_until_ready()), "");
+    let last = victim.expect_closed();
+    let farewell = last.iter().find(|message| message.tag == b'E').expect("its last words");
+    assert_eq!((farewell.sqlstate().as_str(), farewell.field(b'S').as_str()), ("57P01", "FATAL"));
+    site.others_are_well();
+}
+
+#[test]
+fn who_ends_its_own_server_process_as_anothers_goes_on() {
+    let site = Site::new();
+    let (mut victim, mut other) = (site.client(), site.client());
+    for flushed in [false, true] {
+        let process = victim.value("SELECT pg_backend_pid()");
+        // The only server connection serves the other now; with a Flush, the batch has been answered in part.
+        let name = format!("end_{flushed}");
+        let prepare = [parse(&name, "SELECT pg_terminate_backend($1::int)"), describe(b'S', &name)].concat();
+        if flushed {
+            other.send(&[prepare, flush()].concat());
+            other.expect("1tT");
+        } else {
+            other.send(&[prepare, sync()].concat());
+            other.expect("1tTZ");
+        }
+        other.send(&[bind("", &name, &[Some(&process)]), execute("", 0), sync()].concat());
+        assert_eq!(error_of(&other.read_until_ready()), "");
+        site.others_are_well();
+    }
 }
 
 #[test]

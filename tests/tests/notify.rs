@@ -172,16 +172,40 @@ fn a_client_hears_itself_before_it_is_told_that_the_server_is_ready() {
 }
 
 #[test]
-fn others_are_told_the_senders_process_number_on_the_server() {
+fn others_are_told_the_number_that_the_sender_was_told_at_login() {
+    let site = Site::new();
+    let (mut reader, mut writer) = (site.client(), site.client());
+    let number = |client: &Client| u32::try_from(client.key.as_ref().unwrap().process).unwrap();
+    let (reads, writes) = (number(&reader), number(&writer));
+    reader.execute("LISTEN jobs");
+    for (sql, payload) in [
+        ("NOTIFY jobs, 'simple'", "simple"),
+        ("SELECT pg_notify('jobs', 'function')", "function"),
+        ("BEGIN; NOTIFY jobs, 'transaction'; COMMIT", "transaction"),
+    ] {
+        writer.execute(sql);
+        assert_eq!(parts(&reader.read()), (writes, "jobs".into(), payload.into()));
+    }
+    writer.send(&[extended("SELECT pg_notify('jobs', $1)", &[Some("extended")]), sync()].concat());
+    writer.read_until_ready();
+    assert_eq!(parts(&reader.read()), (writes, "jobs".into(), "extended".into()));
+    // Over the same server connection, one after the other.
+    let own = reader.query("NOTIFY jobs, 'own'");
+    assert_eq!(parts(own.iter().find(|message| message.tag == b'A').unwrap()).0, reads);
+    notify(&mut writer, "jobs", "again");
+    assert_eq!(parts(&reader.read()).0, writes);
+}
+
+#[test]
+fn a_sender_that_no_text_shows_has_the_number_of_its_server_process() {
     let site = Site::new();
     let (mut reader, mut writer) = (site.client(), site.client());
     reader.execute("LISTEN jobs");
-    let pid = writer.value("SELECT pg_backend_pid() FROM pg_notify('jobs', '')");
-    assert_eq!(parts(&reader.read()), (pid.parse().unwrap(), "jobs".into(), String::new()));
-    // What comes from a server connection that the reader itself used before is not its own.
-    assert_eq!(notified(&reader.query("NOTIFY jobs, 'own'")), ["jobs own"]);
-    let pid = writer.value("SELECT pg_backend_pid() FROM pg_notify('jobs', 'other')");
-    assert_eq!(parts(&reader.read()), (pid.parse().unwrap(), "jobs".into(), "other".into()));
+    writer.execute("CREATE FUNCTION tell() RETURNS int LANGUAGE sql AS 'SELECT pg_backend_pid() FROM pg_notify(''jobs'', ''f'')'");
+    notify(&mut writer, "jobs", "seen");
+    next(&mut reader);
+    let pid = site.client().value("SELECT tell()");
+    assert_eq!(parts(&reader.read()), (pid.parse().unwrap(), "jobs".into(), "f".into()));
 }
 
 #[test]

@@ -4,12 +4,15 @@ use super::environment::Environment;
 use super::finding::{Finding, Source};
 use super::pgpass::{self, Wanted};
 use super::raw::{NamedSection, Raw, Section, Value, set_if_absent};
+use super::service::Pairs;
 use super::settings::HostAddress;
 use super::url::{self, DEFAULT_PORT, Url, UrlHost};
 
-/// Passwords that lie beside the configuration.
+/// What lies beside the configuration in files of libpq's.
 #[derive(Clone, Default)]
-pub struct Passwords {
+pub struct Beside {
+    /// The service that `cluster.url` or `PGSERVICE` names.
+    pub service: Pairs,
     /// Content of `PGPASSWORD_FILE`, if it is named.
     pub password_file: Option<zeroize::Zeroizing<String>>,
     /// Content of the password file of libpq, if there is one.
@@ -20,11 +23,11 @@ pub struct Passwords {
 const WILDCARD: &str = "*";
 
 /// Puts the parts of `cluster.url` and of each `databases.NAME.url` where they belong. What the file says beside a URL
-/// comes first; what `cluster.url` leaves out is taken from libpq's variables.
+/// comes first; what `cluster.url` leaves out is taken from libpq's service file, then from its variables.
 pub fn expand(
     raw: &mut Raw,
     environment: &Environment,
-    passwords: &Passwords,
+    beside: &Beside,
     problems: &mut Vec<Finding>,
     warnings: &mut Vec<Finding>,
 ) {
@@ -34,20 +37,20 @@ pub fn expand(
     let Some(written) = raw.settings.get("cluster.url") else { return };
     let source = written.source.clone();
     let Value::Text(text) = &written.value else { return };
-    match url::parse(text) {
+    match url::parse_over(text, &beside.service) {
         Ok(url) => {
             warn_of_ignored(&url, &source, warnings);
-            cluster(raw, url, &source, environment, passwords, problems);
+            cluster(raw, url, &source, environment, beside, problems);
         }
         Err(errors) => report(&errors, &source, problems),
     }
 }
 
 /// The password file of libpq that `cluster.url` and the environment lead to, before `~/.pgpass`.
-pub fn passfile(raw: &Raw, environment: &Environment) -> Option<std::path::PathBuf> {
+pub fn passfile(raw: &Raw, environment: &Environment, service: &Pairs) -> Option<std::path::PathBuf> {
     let written = raw.settings.get("cluster.url")?;
     let Value::Text(text) = &written.value else { return None };
-    let of_url = url::parse(text).ok().and_then(|url| url.passfile);
+    let of_url = url::parse_over(text, service).ok().and_then(|url| url.passfile);
     of_url
         .or_else(|| environment.get("PGPASSFILE").map(Into::into))
         .or_else(|| environment.home().map(|home| home.join(".pgpass")))
@@ -81,6 +84,9 @@ fn database(name: &str, section: &mut Section, problems: &mut Vec<Finding>, warn
     }
     if url.passfile.is_some() {
         refuse(format!("URL: \"passfile\" is for cluster.url; write databases.{name}.password_file"));
+    }
+    if url.service.is_some() {
+        refuse("URL: \"service\" is for cluster.url".to_owned());
     }
     if url.hosts.iter().all(|host| host.host.is_none()) {
         refuse("URL: it names no host".to_owned());
@@ -127,7 +133,7 @@ fn cluster(
     mut url: Url,
     source: &Source,
     environment: &Environment,
-    passwords: &Passwords,
+    beside: &Beside,
     problems: &mut Vec<Finding>,
 ) {
     complete(&mut url, environment, problems);
@@ -137,9 +143,9 @@ fn cluster(
         return;
     };
     let dbname = url.dbname.clone().unwrap_or_else(|| user.clone());
-    let beside = [("patroni", "cluster.patroni"), ("monitor", "cluster.monitor")];
-    let beside: Vec<_> =
-        beside.iter().filter_map(|(to, from)| Some((*to, raw.settings.get(*from)?.clone()))).collect();
+    let tools = [("patroni", "cluster.patroni"), ("monitor", "cluster.monitor")];
+    let tools: Vec<_> =
+        tools.iter().filter_map(|(to, from)| Some((*to, raw.settings.get(*from)?.clone()))).collect();
     for name in [dbname.as_str(), WILDCARD] {
         let section = raw.databases.entry(name.to_owned());
         let section = &mut section.or_insert_with(|| NamedSection::new(source.clone())).settings;
@@ -147,7 +153,7 @@ fn cluster(
         if !section.contains_key("hosts") {
             hosts(section, &url, "localhost", DEFAULT_PORT, source);
             connection(section, &url, source);
-            for (name, written) in &beside {
+            for (name, written) in &tools {
                 section.entry(name).or_insert_with(|| written.clone());
             }
         }
@@ -157,7 +163,7 @@ fn cluster(
         raw.set_if_absent("pool.server_connect_timeout", value, source.clone());
     }
     let password =
-        url.password.clone().or_else(|| password_beside(&url, &user, &dbname, environment, passwords));
+        url.password.clone().or_else(|| password_beside(&url, &user, &dbname, environment, beside));
     let proven_elsewhere = ["auth.rules", "auth.hba_file", "auth.user_file", "auth.query.user"]
         .iter()
         .any(|name| raw.settings.contains_key(name));
@@ -224,15 +230,15 @@ fn password_beside(
     user: &str,
     dbname: &str,
     environment: &Environment,
-    passwords: &Passwords,
+    beside: &Beside,
 ) -> Option<zeroize::Zeroizing<String>> {
     if let Some(password) = environment.get("PGPASSWORD") {
         return Some(zeroize::Zeroizing::new(password.to_owned()));
     }
-    if let Some(text) = &passwords.password_file {
+    if let Some(text) = &beside.password_file {
         return Some(zeroize::Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()));
     }
-    let text = passwords.pgpass.as_ref()?;
+    let text = beside.pgpass.as_ref()?;
     url.hosts.iter().find_map(|host| match host.address("localhost", DEFAULT_PORT) {
         HostAddress::Tcp(host, port) => pgpass::find(text, Wanted { host: &host, port, dbname, user }),
         HostAddress::Unix(dir, port) => {

@@ -6,11 +6,11 @@ use zeroize::Zeroizing;
 
 use super::arguments::{Arguments, LogFormat};
 use super::environment::{self, Environment};
-use super::expand::{self, Passwords};
+use super::expand::{self, Beside};
 use super::finding::{Finding, Problems, Source, closest};
 use super::raw::{Raw, Section, Value};
 use super::validate::{self, Files, Loaded};
-use super::{pgbouncer, toml_file, url};
+use super::{pgbouncer, service, toml_file, url};
 
 /// Longest file that is read; a larger one is surely not meant.
 const MAX_FILE: u64 = 64 << 20;
@@ -81,8 +81,8 @@ impl Gathered {
         if self.raw.settings.contains_key("cluster.url") {
             return;
         }
-        if environment.get("PGHOST").is_some() {
-            let source = Source::Environment("PGHOST".to_owned());
+        if let Some(name) = ["PGHOST", "PGSERVICE"].into_iter().find(|name| environment.get(name).is_some()) {
+            let source = Source::Environment(name.to_owned());
             return self.raw.set("cluster.url", Value::Text("postgres://".to_owned()), source);
         }
         let finding = Finding::new(&Source::CommandLine, "nothing says which databases to serve");
@@ -158,37 +158,64 @@ impl Gathered {
 
     /// Expands URLs, reads the files that are named, and checks everything.
     pub(super) fn check(mut self, environment: &Environment) -> Result<Loaded, Problems> {
-        let passwords = self.passwords(environment);
-        expand::expand(&mut self.raw, environment, &passwords, &mut self.problems, &mut self.warnings);
+        let beside = self.beside(environment);
+        expand::expand(&mut self.raw, environment, &beside, &mut self.problems, &mut self.warnings);
         self.look_at_certificates();
         let files: Files =
             validate::named_files(&self.raw).into_iter().map(|path| (path.clone(), read(&path))).collect();
         validate::validate(&self.raw, &files, environment.cores, self.problems, self.warnings)
     }
 
-    fn passwords(&mut self, environment: &Environment) -> Passwords {
-        let mut passwords = Passwords::default();
-        if !self.raw.settings.contains_key("cluster.url") {
-            return passwords;
+    fn beside(&mut self, environment: &Environment) -> Beside {
+        let mut beside = Beside::default();
+        let Some(url) = self.raw.settings.get("cluster.url").cloned() else { return beside };
+        if let Value::Text(text) = &url.value {
+            beside.service = self.service(text, url.source, environment);
         }
         if let Some(path) = environment.get("PGPASSWORD_FILE") {
             match read(Path::new(path)) {
-                Ok(text) => passwords.password_file = Some(text),
+                Ok(text) => beside.password_file = Some(text),
                 Err(why) => {
                     let source = Source::Environment("PGPASSWORD_FILE".to_owned());
                     self.problems.push(Finding::new(&source, format!("{path} cannot be read: {why}")));
                 }
             }
         }
-        if let Some(path) = expand::passfile(&self.raw, environment).filter(|path| path.is_file()) {
+        if let Some(path) =
+            expand::passfile(&self.raw, environment, &beside.service).filter(|path| path.is_file())
+        {
             if is_open_to_others(&path) {
                 let finding = Finding::new(&Source::WholeFile(path), "is ignored: others may read it");
                 self.warnings.push(finding.suggest("chmod 0600"));
             } else {
-                passwords.pgpass = read(&path).ok();
+                beside.pgpass = read(&path).ok();
             }
         }
-        passwords
+        beside
+    }
+
+    /// What libpq's service file says of the service that a URL or `PGSERVICE` names.
+    fn service(&mut self, url: &str, source: Source, environment: &Environment) -> service::Pairs {
+        let of_url = url::parse(url).ok().and_then(|url| url.service).map(|name| (name, source));
+        let variable = "PGSERVICE";
+        let named = of_url.or_else(|| {
+            environment.get(variable).map(|name| (name.to_owned(), Source::Environment(variable.to_owned())))
+        });
+        let Some((name, source)) = named else { return service::Pairs::new() };
+        for path in service::files(environment) {
+            let Ok(text) = read(&path) else { continue };
+            match service_in(&path, &text, &name) {
+                Ok(None) => {}
+                Ok(Some(pairs)) => return pairs,
+                Err(problems) => {
+                    self.problems.extend(problems);
+                    return service::Pairs::new();
+                }
+            }
+        }
+        let finding = Finding::new(&source, format!("there is no service {name:?}"));
+        self.problems.push(finding.suggest("describe it in ~/.pg_service.conf, or set PGSERVICEFILE"));
+        service::Pairs::new()
     }
 
     /// A certificate that cannot be read is a mistake now, not when the first client comes.
@@ -208,6 +235,21 @@ impl Gathered {
                     self.problems.push(Finding::new(&written.source, what));
                 }
             }
+        }
+    }
+}
+
+/// What a service file says of a service, or every mistake in that.
+fn service_in(path: &Path, text: &str, name: &str) -> Result<Option<service::Pairs>, Vec<Finding>> {
+    let found = service::find(text, name)
+        .map_err(|line| vec![Finding::new(&Source::line(path, line), "is not key=value")])?;
+    let Some(pairs) = found else { return Ok(None) };
+    match url::parse_over("postgres://", &pairs) {
+        Ok(_) => Ok(Some(pairs)),
+        Err(errors) => {
+            let source = Source::WholeFile(path.to_owned());
+            let finding = |error| Finding::new(&source, format!("service {name:?}: {error}"));
+            Err(errors.iter().map(finding).collect())
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod pgbouncer;
 pub mod pgpass;
 pub mod raw;
 pub mod reference;
+pub mod service;
 pub mod settings;
 pub mod toml_file;
 pub mod units;

@@ -611,8 +611,8 @@ bytes). File names are relative to the folder of the file that they stand in. Ch
 dropping a client, except where **restart** is noted. `hawser check FILE` says whether a file is right.
 
 A URL may be read from a file: `HAWSER_CLUSTER_URL_FILE` or `DATABASE_URL_FILE` names it. What a URL leaves out is taken from
-libpq's `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` (or `PGPASSWORD_FILE`), `PGDATABASE`, `PGSSLMODE`, `PGSSLROOTCERT` and `PGPASSFILE`
-(`~/.pgpass`).
+libpq's `PGSERVICE` (`~/.pg_service.conf`, or `PGSERVICEFILE`), then from `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` (or
+`PGPASSWORD_FILE`), `PGDATABASE`, `PGSSLMODE`, `PGSSLROOTCERT` and `PGPASSFILE` (`~/.pgpass`).
 ";
 
 #[cfg(test)]

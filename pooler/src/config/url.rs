@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::finding::closest;
+use super::service::Pairs;
 use super::settings::HostAddress;
 
 /// PostgreSQL's port.
@@ -34,6 +35,8 @@ pub struct Url {
     pub connect_timeout: Option<u64>,
     /// `passfile`.
     pub passfile: Option<PathBuf>,
+    /// `service`.
+    pub service: Option<String>,
     /// `application_name`, `options`, `client_encoding`.
     pub startup_parameters: Vec<(String, String)>,
     /// Known keys that change nothing here, and why.
@@ -126,7 +129,7 @@ pub enum UrlError {
 }
 
 /// Keys that may stand after the `?`.
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 25] = [
     "host",
     "hostaddr",
     "port",
@@ -151,6 +154,7 @@ const KEYS: [&str; 24] = [
     "channel_binding",
     "gssencmode",
     "replication",
+    "service",
 ];
 
 /// Whether a text claims to be such a URL.
@@ -162,6 +166,11 @@ pub fn is_url(text: &str) -> bool {
 
 /// Reads a URL; all mistakes at once.
 pub fn parse(text: &str) -> Result<Url, Vec<UrlError>> {
+    parse_over(text, &Pairs::new())
+}
+
+/// Reads a URL, and takes what it leaves out from a service.
+pub fn parse_over(text: &str, service: &Pairs) -> Result<Url, Vec<UrlError>> {
     let text = text.trim();
     let Some((_, rest)) = text.split_once("://").filter(|_| is_url(text)) else {
         return Err(vec![UrlError::Scheme]);
@@ -183,10 +192,14 @@ pub fn parse(text: &str) -> Result<Url, Vec<UrlError>> {
         }
     }
     if let Some(path) = path.filter(|path| !path.is_empty()) {
+        parser.given.push("dbname");
         parser.url.dbname = parser.decode(path, "database name").map(|name| name.to_string());
     }
     for pair in query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty()) {
         parser.pair(pair);
+    }
+    for (key, value) in service {
+        parser.beneath(key, value);
     }
     parser.finish()
 }
@@ -196,6 +209,8 @@ pub fn parse(text: &str) -> Result<Url, Vec<UrlError>> {
 struct Parser {
     url: Url,
     errors: Vec<UrlError>,
+    /// Keys that were said.
+    given: Vec<&'static str>,
     /// `host=`, and ports of `port=`.
     query_hosts: Option<Vec<String>>,
     query_ports: Option<Vec<Option<u16>>>,
@@ -214,9 +229,11 @@ impl Parser {
         let (user, password) =
             login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
         if !user.is_empty() {
+            self.given.push("user");
             self.url.user = self.decode(user, "user").map(|user| user.to_string());
         }
         if let Some(password) = password {
+            self.given.push("password");
             self.url.password = self.decode(password, "password");
         }
     }
@@ -228,6 +245,8 @@ impl Parser {
         };
         let host = self.decode(host, "host").map(|host| host.to_string()).filter(|host| !host.is_empty());
         let port = port.and_then(|port| self.port(port));
+        self.given.extend(host.as_ref().map(|_| "host"));
+        self.given.extend(port.map(|_| "port"));
         self.url.hosts.push(UrlHost { host, port });
     }
 
@@ -247,12 +266,35 @@ impl Parser {
             return self.errors.push(UrlError::NoValue);
         };
         let Some(key) = self.decode(key, "key after ?") else { return };
-        let Some(known) = KEYS.iter().find(|known| **known == key.as_str()) else {
-            let meant = closest(&key, KEYS);
-            return self.errors.push(UrlError::UnknownKey { key: key.to_string(), meant });
-        };
+        let Some(known) = self.known(&key) else { return };
         let Some(value) = self.decode(value, known) else { return };
-        if known.starts_with("ssl") { self.tls(known, &value) } else { self.key(known, value) }
+        self.given.push(known);
+        self.set(known, value);
+    }
+
+    /// What a service says where nothing was said yet. As in libpq, the first of its lines counts.
+    fn beneath(&mut self, key: &str, value: &Zeroizing<String>) {
+        let Some(known) = self.known(key) else { return };
+        if known == "service" {
+            return self.errors.push(UrlError::Refused("service", "a service cannot name another one"));
+        }
+        if !self.given.contains(&known) {
+            self.given.push(known);
+            self.set(known, value.clone());
+        }
+    }
+
+    fn known(&mut self, key: &str) -> Option<&'static str> {
+        let known = KEYS.iter().find(|known| **known == key).copied();
+        if known.is_none() {
+            let meant = closest(key, KEYS);
+            self.errors.push(UrlError::UnknownKey { key: key.to_owned(), meant });
+        }
+        known
+    }
+
+    fn set(&mut self, key: &'static str, value: Zeroizing<String>) {
+        if key.starts_with("ssl") { self.tls(key, &value) } else { self.key(key, value) }
     }
 
     fn key(&mut self, key: &'static str, value: Zeroizing<String>) {
@@ -266,6 +308,7 @@ impl Parser {
             "user" => self.url.user = Some(owned()),
             "password" => self.url.password = Some(value),
             "passfile" => self.url.passfile = Some(PathBuf::from(owned())),
+            "service" => self.url.service = Some(owned()),
             "dbname" => self.url.dbname = Some(owned()),
             "application_name" | "client_encoding" | "options" => {
                 self.url.startup_parameters.push((key.to_owned(), owned()));
@@ -456,6 +499,37 @@ mod tests {
         for (text, hosts) in cases {
             assert_eq!(parse(text).unwrap().hosts, hosts, "{text}");
         }
+    }
+
+    #[test]
+    fn a_service_says_what_the_url_leaves_out() {
+        let service: Pairs = [
+            ("host", "db1,db2"),
+            ("port", "5433"),
+            ("port", "1"),
+            ("user", "other"),
+            ("dbname", "shop"),
+            ("sslmode", "require"),
+        ]
+        .map(|(key, value)| (key.to_owned(), Zeroizing::new(value.to_owned())))
+        .to_vec();
+        let url = parse_over("postgres://app@/?service=s&sslmode=disable", &service).unwrap();
+        assert_eq!((url.user.as_deref(), url.dbname.as_deref()), (Some("app"), Some("shop")));
+        assert_eq!(url.hosts, [host("db1", Some(5433)), host("db2", Some(5433))]);
+        assert_eq!(url.tls, [("server_tls.mode", "disable".to_owned())]);
+        assert_eq!(url.service.as_deref(), Some("s"));
+        let url = parse_over("postgres://db:7/app", &service).unwrap();
+        assert_eq!((url.hosts, url.dbname.as_deref()), (vec![host("db", Some(7))], Some("app")));
+        let wrong = ["hots", "service"].map(|key| (key.to_owned(), Zeroizing::default()));
+        let told: Vec<_> =
+            parse_over("postgres://", &wrong.to_vec()).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "unknown key \"hots\"; did you mean \"host\"?",
+                "\"service\" cannot be given to Hawser: a service cannot name another one"
+            ]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::line::{Line, Lost};
 use super::news::{Token, statement};
 use super::roster::Roster;
 use crate::config::settings::HostAddress;
-use crate::ids::WorkerId;
+use crate::ids::{SessionId, WorkerId};
 use crate::server::connection::ServerConnection;
 use crate::server::dial::DialPlan;
 use std::collections::VecDeque;
@@ -28,8 +28,8 @@ pub(super) enum Purpose {
     Restore,
     /// Somebody waits for a channel.
     Channel(WorkerId, Token),
-    /// Somebody waits for what was committed before.
-    Mark(WorkerId, Token),
+    /// Somebody waits for what was committed before, and is who sends on a server process from then on.
+    Mark(WorkerId, Token, Option<u32>),
 }
 
 /// See the module.
@@ -72,6 +72,17 @@ impl Connection {
     pub(super) fn mark(&mut self, purpose: Purpose) {
         self.line.sync();
         self.purposes.push_back(purpose);
+    }
+
+    /// A mark that is under way does not make the session the sender on a server process any more.
+    pub(super) fn forget_sender(&mut self, process: u32, session: SessionId) {
+        for purpose in &mut self.purposes {
+            if let Purpose::Mark(_, token, sends) = purpose
+                && token.session == session
+            {
+                sends.take_if(|sends| *sends == process);
+            }
+        }
     }
 
     /// Whether no channel has been wanted for a while.

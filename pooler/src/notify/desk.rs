@@ -98,10 +98,15 @@ impl Desk {
         }
     }
 
+    /// Whether anybody in this process listens there.
+    pub(super) fn is_heard(&self, station: &Arc<Station>) -> bool {
+        self.mailboxes.audience().listens(station)
+    }
+
     pub(super) fn ask(&self, station: &Arc<Station>, ask: Ask) {
         let plan = match ask {
             Ask::Listen(..) => self.stations.borrow().get(station).map(|local| local.plan.clone()),
-            Ask::Forget(_) | Ask::Mark(_) => None,
+            Ask::Forget(_) | Ask::Mark(..) | Ask::Release(..) => None,
         };
         let question = Question { worker: self.worker, station: station.clone(), plan, ask };
         self.mailboxes.send_hub(HubOrder::Question(question));

@@ -31,8 +31,6 @@ enum Entry {
 #[derive(Debug)]
 struct Message {
     notification: Arc<Notification>,
-    /// The client itself sent it.
-    own: bool,
     /// The client gets it, whatever it stops to listen on.
     settled: bool,
 }
@@ -62,12 +60,12 @@ impl Inbox {
         Self { entries: VecDeque::new(), bytes: 0, limit, overrun: false }
     }
 
-    /// A notification arrived; `own` if the client itself sent it. False when it is one too many.
-    pub(super) fn push(&mut self, notification: Arc<Notification>, own: bool) -> bool {
+    /// A notification arrived. False when it is one too many.
+    pub(super) fn push(&mut self, notification: Arc<Notification>) -> bool {
         if self.overrun {
             return true;
         }
-        let message = Message { notification, own, settled: false };
+        let message = Message { notification, settled: false };
         self.bytes += message.cost();
         if self.bytes > self.limit {
             self.overrun = true;
@@ -116,9 +114,8 @@ impl Inbox {
         }
     }
 
-    /// Appends what is due, up to a portion; what is early stays, and what is unwanted goes. `pid` is what the
-    /// client takes for its own process number. True when more may be due.
-    pub(super) fn take(&mut self, out: &mut Vec<u8>, pid: u32, delivery: impl Fn(&str) -> Delivery) -> bool {
+    /// Appends what is due, up to a portion; what is early stays, and what is unwanted goes. True when more may be due.
+    pub(super) fn take(&mut self, out: &mut Vec<u8>, delivery: impl Fn(&str) -> Delivery) -> bool {
         let mut early = Vec::new();
         let start = out.len();
         while out.len() - start < PORTION
@@ -129,7 +126,7 @@ impl Inbox {
                 continue;
             };
             match message.delivery(&delivery) {
-                Delivery::Due => message.notification.write(out, message.own.then_some(pid)),
+                Delivery::Due => message.notification.write(out),
                 Delivery::Early => {
                     early.push(entry);
                     continue;
@@ -171,7 +168,7 @@ mod tests {
     fn written(messages: &[(&str, &str)]) -> Vec<u8> {
         let mut out = Vec::new();
         for (channel, payload) in messages {
-            notification(channel, payload).write(&mut out, None);
+            notification(channel, payload).write(&mut out);
         }
         out
     }
@@ -181,13 +178,13 @@ mod tests {
         let mut inbox = Inbox::new(10_000);
         for (channel, payload) in [("early", "0"), ("due", "1"), ("gone", "2"), ("early", "3"), ("due", "4")]
         {
-            inbox.push(notification(channel, payload), false);
+            inbox.push(notification(channel, payload));
         }
         let mut out = Vec::new();
-        assert!(!inbox.take(&mut out, 1, by_name));
+        assert!(!inbox.take(&mut out, by_name));
         assert_eq!(out, written(&[("due", "1"), ("due", "4")]));
         out.clear();
-        inbox.take(&mut out, 1, |_| Delivery::Due);
+        inbox.take(&mut out, |_| Delivery::Due);
         assert_eq!(out, written(&[("early", "0"), ("early", "3")]));
         assert!(inbox.is_empty());
         assert_eq!(inbox.bytes, 0);
@@ -196,11 +193,11 @@ mod tests {
     #[test]
     fn what_was_early_at_the_commit_is_dropped() {
         let mut inbox = Inbox::new(10_000);
-        inbox.push(notification("early", "0"), false);
-        inbox.push(notification("due", "1"), false);
+        inbox.push(notification("early", "0"));
+        inbox.push(notification("due", "1"));
         inbox.keep_due(by_name);
         let mut out = Vec::new();
-        inbox.take(&mut out, 1, |_| Delivery::Due);
+        inbox.take(&mut out, |_| Delivery::Due);
         assert_eq!(out, written(&[("due", "1")]));
         assert_eq!(inbox.bytes, 0);
     }
@@ -208,11 +205,11 @@ mod tests {
     #[test]
     fn what_was_due_before_an_unlisten_is_delivered_after_it() {
         let mut inbox = Inbox::new(10_000);
-        inbox.push(notification("due", "1"), false);
+        inbox.push(notification("due", "1"));
         inbox.settle_due(by_name);
-        inbox.push(notification("due", "2"), false);
+        inbox.push(notification("due", "2"));
         let mut out = Vec::new();
-        inbox.take(&mut out, 1, |_| Delivery::Unwanted);
+        inbox.take(&mut out, |_| Delivery::Unwanted);
         assert_eq!(out, written(&[("due", "1")]));
         assert!(inbox.is_empty() && inbox.bytes == 0);
     }
@@ -220,33 +217,24 @@ mod tests {
     #[test]
     fn more_than_fits_is_said_not_lost_in_silence() {
         let mut inbox = Inbox::new(200);
-        inbox.push(notification("due", "1"), false);
+        inbox.push(notification("due", "1"));
         assert!(!inbox.is_overrun());
-        assert!(!inbox.push(notification("due", &"x".repeat(100)), false));
+        assert!(!inbox.push(notification("due", &"x".repeat(100))));
         assert!(inbox.is_overrun() && inbox.is_empty());
-        inbox.push(notification("due", "2"), false);
+        inbox.push(notification("due", "2"));
         assert!(inbox.is_empty());
-    }
-
-    #[test]
-    fn the_clients_own_notifications_have_its_own_number() {
-        let mut inbox = Inbox::new(10_000);
-        inbox.push(notification("due", "1"), true);
-        let mut out = Vec::new();
-        inbox.take(&mut out, 0x01020304, by_name);
-        assert_eq!(out[5..9], [1, 2, 3, 4]);
     }
 
     #[test]
     fn many_notifications_leave_in_portions() {
         let mut inbox = Inbox::new(usize::MAX);
         for _ in 0..100 {
-            inbox.push(notification("due", &"x".repeat(1000)), false);
+            inbox.push(notification("due", &"x".repeat(1000)));
         }
         let mut out = Vec::new();
-        assert!(inbox.take(&mut out, 1, by_name));
+        assert!(inbox.take(&mut out, by_name));
         assert!(out.len() < 70_000);
-        assert!(!inbox.take(&mut out, 1, by_name));
+        assert!(!inbox.take(&mut out, by_name));
         assert!(out.len() > 100_000);
     }
 }

@@ -8,11 +8,11 @@ use super::lead::Lead;
 use super::line::{Heard, Lost};
 use super::news::{Ask, HubOrder, Item, News, Question, Station, Token, statement};
 use super::roster::Roster;
-use crate::ids::WorkerId;
+use crate::ids::{SessionId, WorkerId};
 use crate::mailbox::{Mailboxes, Order};
 use crate::server::dial::{self, DialError, DialPlan, Local};
 use crate::topology::Snapshot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -63,6 +63,8 @@ pub(super) struct Keeper {
     /// Who waits for a channel while there is no connection.
     waiting: Vec<(WorkerId, Token)>,
     outgoing: BTreeMap<WorkerId, Vec<Item>>,
+    /// Who notifies on which server process.
+    senders: HashMap<u32, SessionId>,
 }
 
 impl Keeper {
@@ -82,6 +84,7 @@ impl Keeper {
             roster: Roster::default(),
             waiting: Vec::new(),
             outgoing: BTreeMap::new(),
+            senders: HashMap::new(),
         }
     }
 
@@ -228,14 +231,15 @@ impl Keeper {
         match self.take(order) {
             None => {}
             Some((worker, Ask::Listen(channel, token))) => {
-                self.roster.add(&channel, worker);
+                self.add(&channel, worker);
                 self.waiting.push((worker, token));
             }
-            Some((worker, Ask::Forget(channel))) => _ = self.roster.remove(&channel, worker),
-            Some((worker, Ask::Mark(token))) => {
+            Some((worker, Ask::Forget(channel))) => _ = self.remove(&channel, worker),
+            Some((worker, Ask::Mark(token, _))) => {
                 self.tell(worker, Item::Refused(token));
                 self.flush();
             }
+            Some((_, Ask::Release(process, session))) => self.release(process, session),
         }
     }
 
@@ -287,7 +291,7 @@ impl Keeper {
         for purpose in connection.purposes {
             match purpose {
                 Purpose::Channel(worker, token) => self.waiting.push((worker, token)),
-                Purpose::Mark(worker, token) => self.tell(worker, Item::Refused(token)),
+                Purpose::Mark(worker, token, _) => self.tell(worker, Item::Refused(token)),
                 Purpose::Nothing | Purpose::Restore => {}
             }
         }
@@ -300,17 +304,42 @@ impl Keeper {
         match self.take(order) {
             None => {}
             Some((worker, Ask::Listen(channel, token))) => {
-                self.roster.add(&channel, worker);
+                self.add(&channel, worker);
                 connection.ask(&statement("LISTEN", &channel), Purpose::Channel(worker, token));
             }
             Some((worker, Ask::Forget(channel))) => {
-                let unwanted = self.roster.remove(&channel, worker);
+                let unwanted = self.remove(&channel, worker);
                 if unwanted {
                     connection.ask(&statement("UNLISTEN", &channel), Purpose::Nothing);
                 }
             }
-            Some((worker, Ask::Mark(token))) => connection.mark(Purpose::Mark(worker, token)),
+            Some((worker, Ask::Mark(token, process))) => {
+                connection.mark(Purpose::Mark(worker, token, process));
+            }
+            Some((_, Ask::Release(process, session))) => {
+                connection.forget_sender(process, session);
+                self.release(process, session);
+            }
         }
+    }
+
+    /// A session does not notify any more on a server process.
+    fn release(&mut self, process: u32, session: SessionId) {
+        if self.senders.get(&process) == Some(&session) {
+            self.senders.remove(&process);
+        }
+    }
+
+    fn add(&mut self, channel: &Arc<str>, worker: WorkerId) {
+        self.roster.add(channel, worker);
+        self.mailboxes.audience().note(&self.station, true);
+    }
+
+    /// A worker does not want a channel any more. True when nobody does.
+    fn remove(&mut self, channel: &str, worker: WorkerId) -> bool {
+        let unwanted = self.roster.remove(channel, worker);
+        self.mailboxes.audience().note(&self.station, !self.roster.is_empty());
+        unwanted
     }
 
     /// Deals with what has arrived.
@@ -321,7 +350,8 @@ impl Keeper {
     ) -> Result<(), Lost> {
         while let Some(heard) = connection.line.heard()? {
             match heard {
-                Heard::Notified(notification) => {
+                Heard::Notified(mut notification) => {
+                    notification.sender = self.senders.get(&notification.pid).copied();
                     let notification = Arc::new(notification);
                     for worker in self.roster.workers(&notification.channel) {
                         let items = self.outgoing.entry(worker).or_default();
@@ -332,10 +362,17 @@ impl Keeper {
                 Heard::Done => {
                     let failure = connection.failure.take();
                     match (connection.purposes.pop_front(), failure) {
-                        (Some(Purpose::Channel(worker, token) | Purpose::Mark(worker, token)), None) => {
+                        (Some(Purpose::Channel(worker, token)), None) => {
                             self.tell(worker, Item::Reached(token));
                         }
-                        (Some(Purpose::Channel(worker, token) | Purpose::Mark(worker, token)), Some(_)) => {
+                        (Some(Purpose::Mark(worker, token, process)), None) => {
+                            self.senders.extend(process.map(|process| (process, token.session)));
+                            self.tell(worker, Item::Reached(token));
+                        }
+                        (
+                            Some(Purpose::Channel(worker, token) | Purpose::Mark(worker, token, _)),
+                            Some(_),
+                        ) => {
                             self.tell(worker, Item::Refused(token));
                         }
                         (Some(Purpose::Restore), Some(body)) => return Err(Lost::Refused(body)),

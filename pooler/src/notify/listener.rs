@@ -30,7 +30,7 @@ pub enum Gate {
 enum Purpose {
     /// What arrived before it was committed before the client's message.
     Sort,
-    /// What this server process sent until then is not the client's.
+    /// What this server process sent until then is not the client's; what it sends from then on is.
     Begin(u32),
     /// What the client has sent has arrived.
     End,
@@ -41,7 +41,7 @@ enum Purpose {
 enum Sending {
     /// Nothing that was seen.
     Nothing,
-    /// It has said NOTIFY. What this server process sends is its own, if the number is known.
+    /// It has said NOTIFY. What this server process sends is its own, if the hub knows that.
     Notifying(Option<u32>),
     /// As before, and it has arrived.
     Arrived(Option<u32>),
@@ -96,15 +96,11 @@ impl Post {
 
     /// A notification on a channel that somebody on this worker listens on.
     pub(super) fn push(&self, notification: &Arc<Notification>) {
-        let State { subscriptions, inbox, sending, .. } = &mut *self.state.borrow_mut();
+        let State { subscriptions, inbox, .. } = &mut *self.state.borrow_mut();
         if subscriptions.delivery(&notification.channel) == Delivery::Unwanted {
             return;
         }
-        let sender = match *sending {
-            Sending::Notifying(pid) | Sending::Arrived(pid) => pid,
-            Sending::Nothing => None,
-        };
-        if !inbox.push(notification.clone(), sender == Some(notification.pid)) {
+        if !inbox.push(notification.clone()) {
             tracing::warn!(session = %self.session, "too many notifications wait for a client, closing it");
         }
         self.wake();
@@ -238,7 +234,8 @@ impl Listener {
     pub fn begin_notify(&self, pid: u32) -> Gate {
         {
             let state = self.post.state.borrow();
-            if state.subscriptions.is_empty() || state.sending != Sending::Nothing {
+            let heard = !state.subscriptions.is_empty() || self.desk.is_heard(&self.station);
+            if !heard || state.sending != Sending::Nothing {
                 return Gate::Open;
             }
         }
@@ -287,17 +284,34 @@ impl Listener {
     /// The client hears that the server is ready. If nothing else is under way, nothing that comes later on this
     /// server connection is its own, and channels that it does not need are let go.
     pub fn pass_ready(&self, settled: bool) {
+        if settled {
+            self.end_sending();
+        }
         let left = {
             let mut state = self.post.state.borrow_mut();
-            state.sending = match state.sending {
-                Sending::Arrived(pid) if !settled => Sending::Notifying(pid),
-                Sending::Notifying(pid) if !settled => Sending::Notifying(pid),
-                _ => Sending::Nothing,
-            };
+            if let Sending::Arrived(pid) = state.sending {
+                state.sending = Sending::Notifying(pid);
+            }
             if settled { state.subscriptions.tidy() } else { Vec::new() }
         };
         for channel in left {
             self.desk.leave(&self.station, &channel, self.post.session);
+        }
+    }
+
+    /// Others may have the server process from now on on which the client has notified.
+    fn end_sending(&self) {
+        let process = {
+            let mut state = self.post.state.borrow_mut();
+            let begun = state.mark.take_if(|(_, purpose)| matches!(purpose, Purpose::Begin(_)));
+            match (std::mem::replace(&mut state.sending, Sending::Nothing), begun) {
+                (_, Some((_, Purpose::Begin(process)))) => Some(process),
+                (Sending::Notifying(process) | Sending::Arrived(process), _) => process,
+                (Sending::Nothing, _) => None,
+            }
+        };
+        if let Some(process) = process {
+            self.ask(Ask::Release(process, self.post.session));
         }
     }
 
@@ -323,7 +337,7 @@ impl Listener {
     /// True when more may be due.
     pub fn take(&self, out: &mut Vec<u8>) -> bool {
         let State { subscriptions, inbox, .. } = &mut *self.post.state.borrow_mut();
-        !inbox.is_empty() && inbox.take(out, self.post.session.0, |channel| subscriptions.delivery(channel))
+        !inbox.is_empty() && inbox.take(out, |channel| subscriptions.delivery(channel))
     }
 
     /// Whether a notification from the client's own server connection is left to the hub.
@@ -347,7 +361,11 @@ impl Listener {
             state.mark = Some((state.next, purpose));
             state.next
         };
-        self.ask(Ask::Mark(self.token(number)));
+        let process = match purpose {
+            Purpose::Begin(process) => Some(process),
+            Purpose::Sort | Purpose::End => None,
+        };
+        self.ask(Ask::Mark(self.token(number), process));
         Gate::Mark
     }
 
@@ -362,6 +380,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        self.end_sending();
         self.leave_all();
         self.desk.dismiss(self.post.session);
     }

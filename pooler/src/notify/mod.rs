@@ -4,6 +4,7 @@
 //! its client; `roster` is which worker wants which channel. The `hub` on the control thread keeps the listening
 //! connections; each worker has a `desk` that speaks with it, and a session that listens has a `listener`.
 
+mod audience;
 mod connection;
 mod desk;
 mod hub;
@@ -16,6 +17,7 @@ mod news;
 mod roster;
 pub mod subscriptions;
 
+pub use audience::Audience;
 pub use desk::Desk;
 pub use hub::start;
 pub use listener::{Gate, Listener};

@@ -35,8 +35,11 @@ pub enum Ask {
     Listen(Arc<str>, Token),
     /// Nobody on the worker listens on this channel any more.
     Forget(Arc<str>),
-    /// Answer once everything that was committed before the question has been delivered.
-    Mark(Token),
+    /// Answer once everything that was committed before the question has been delivered. What this server process
+    /// sends from then on, if one is named, is the session's.
+    Mark(Token, Option<u32>),
+    /// This server process does not send for the session any more.
+    Release(u32, SessionId),
 }
 
 /// What the hub is told.
@@ -88,6 +91,8 @@ pub enum Item {
 pub struct Notification {
     /// Process number of the server connection that notified.
     pub pid: u32,
+    /// Whose it is, if it is a session's of this process that was seen to notify.
+    pub sender: Option<SessionId>,
     /// The channel.
     pub channel: Box<str>,
     /// The whole message: tag, length, process number, channel and payload.
@@ -100,7 +105,7 @@ impl Notification {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let (pid, channel) = message::notification(bytes.get(HEADER_LENGTH..)?)?;
         let channel = std::str::from_utf8(channel).ok()?.into();
-        Some(Self { pid, channel, bytes: bytes.into() })
+        Some(Self { pid, sender: None, channel, bytes: bytes.into() })
     }
 
     /// Bytes of the message.
@@ -115,14 +120,14 @@ impl Notification {
         self.bytes.is_empty()
     }
 
-    /// Appends the message, with another process number if one is given.
-    pub fn write(&self, out: &mut Vec<u8>, pid: Option<u32>) {
+    /// Appends the message, with the number that its sender's client was told at login, if the sender is known.
+    pub fn write(&self, out: &mut Vec<u8>) {
         let at = out.len() + HEADER_LENGTH;
         out.extend_from_slice(&self.bytes);
-        if let Some(pid) = pid
+        if let Some(SessionId(number)) = self.sender
             && let Some(field) = out.get_mut(at..at + 4)
         {
-            field.copy_from_slice(&pid.to_be_bytes());
+            field.copy_from_slice(&number.to_be_bytes());
         }
     }
 }
@@ -151,13 +156,14 @@ mod tests {
     #[test]
     fn a_notification_is_told_as_it_came_or_with_the_senders_other_number() {
         let bytes = message(77, "jobs", "one");
-        let read = Notification::read(&bytes).unwrap();
+        let mut read = Notification::read(&bytes).unwrap();
         assert_eq!((read.pid, &*read.channel), (77, "jobs"));
         let mut out = b"before".to_vec();
-        read.write(&mut out, None);
+        read.write(&mut out);
         assert_eq!(out[6..], bytes);
         out.clear();
-        read.write(&mut out, Some(9));
+        read.sender = Some(SessionId(9));
+        read.write(&mut out);
         assert_eq!(out, message(9, "jobs", "one"));
     }
 

@@ -14,21 +14,23 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// The process number that the first client was told.
+/// The number of the first client.
 const ME: u32 = 7;
 
 struct Scene {
     desk: Rc<Desk>,
     orders: UnboundedReceiver<HubOrder>,
     listener: Listener,
+    mailboxes: Mailboxes,
 }
 
 impl Scene {
     fn new() -> Self {
         let (sender, orders) = unbounded_channel();
-        let desk = Desk::new(WorkerId(0), Mailboxes::new(vec![]).with_hub(sender));
+        let mailboxes = Mailboxes::new(vec![]).with_hub(sender);
+        let desk = Desk::new(WorkerId(0), mailboxes.clone());
         let listener = desk.enlist(SessionId(ME), &plan(), 10_000);
-        Self { desk, orders, listener }
+        Self { desk, orders, listener, mailboxes }
     }
 
     /// What the hub is asked next; nothing if `None`.
@@ -41,7 +43,7 @@ impl Scene {
 
     fn token(&mut self) -> Token {
         match self.asked().map(|question| question.ask) {
-            Some(Ask::Listen(_, token) | Ask::Mark(token)) => token,
+            Some(Ask::Listen(_, token) | Ask::Mark(token, _)) => token,
             other => panic!("{other:?} has no answer"),
         }
     }
@@ -164,27 +166,46 @@ fn what_was_committed_before_the_transaction_of_a_first_listen_is_dropped() {
 }
 
 #[test]
-fn a_client_knows_its_own_notifications_and_only_those() {
+fn the_hub_learns_on_which_server_process_a_client_notifies_and_for_how_long() {
     let mut scene = Scene::new();
     scene.listen("a");
     assert_eq!(scene.listener.begin_notify(42), Gate::Mark);
-    scene.notify(42, "a", "of who had the server connection before");
-    scene.reach();
+    let begun = scene.asked().map(|question| question.ask);
+    let Some(Ask::Mark(token, Some(42))) = begun else { panic!("{begun:?}") };
+    scene.tell(Item::Reached(token));
     assert_eq!(scene.listener.begin_notify(42), Gate::Open);
-    scene.notify(43, "a", "of somebody else");
-    scene.notify(42, "a", "own");
     assert_eq!(scene.listener.end_notify(), Gate::Mark);
     scene.reach();
     assert_eq!(scene.listener.end_notify(), Gate::Open);
+    assert!(scene.asked().is_none());
     scene.commit();
-    scene.notify(42, "a", "of who has it now");
-    let wanted = [
-        heard(42, "of who had the server connection before"),
-        heard(43, "of somebody else"),
-        heard(ME, "own"),
-        heard(42, "of who has it now"),
-    ];
-    assert_eq!(scene.read(), wanted);
+    let ended = scene.asked().map(|question| question.ask);
+    assert!(matches!(ended, Some(Ask::Release(42, SessionId(ME)))), "{ended:?}");
+}
+
+#[test]
+fn a_server_process_that_is_lost_before_the_client_notifies_is_released() {
+    let mut scene = Scene::new();
+    scene.listen("a");
+    assert_eq!(scene.listener.begin_notify(42), Gate::Mark);
+    let token = scene.token();
+    scene.listener.lose_server();
+    assert!(matches!(scene.asked().map(|question| question.ask), Some(Ask::Release(42, _))));
+    scene.tell(Item::Reached(token));
+    assert_eq!(scene.listener.begin_notify(43), Gate::Mark);
+}
+
+#[test]
+fn who_notifies_waits_only_where_somebody_listens() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.listener.begin_notify(42), Gate::Open);
+    scene.mailboxes.audience().note(scene.listener.station(), true);
+    assert_eq!(scene.listener.begin_notify(42), Gate::Mark);
+    scene.reach();
+    assert_eq!(scene.listener.begin_notify(42), Gate::Open);
+    scene.commit();
+    scene.mailboxes.audience().note(scene.listener.station(), false);
+    assert_eq!(scene.listener.begin_notify(42), Gate::Open);
 }
 
 #[test]

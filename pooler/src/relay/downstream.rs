@@ -2,13 +2,13 @@
 
 use super::gate::{self, Look, REVALIDATE};
 use super::outbox::Outbox;
-use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
+use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, naming, state, undo, wording};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::{self, IN_HOT_STANDBY};
 use crate::server::connection::{Effect, ServerConnection};
 use crate::server::exchange;
 use crate::server::identity::Identity;
-use crate::statements::Statement;
+use crate::statements::{Columns, Statement};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
 use hawser_sql_router::calls::Disturbs;
@@ -21,6 +21,7 @@ use hawser_wire::tag::backend;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// The pump's place in the server's stream.
 #[derive(Debug, Default)]
@@ -68,6 +69,7 @@ impl Relay {
         loop {
             if !self.down.out.is_empty() {
                 self.down.told = true;
+                self.replay.tell();
                 let drained = self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut());
                 ready!(drained).map_err(Stop::ClientLost)?;
                 return Poll::Ready(Ok(()));
@@ -177,11 +179,11 @@ impl Relay {
             }
             let Some(header) = frame::header(rest).map_err(Stop::ServerFraming)? else { break };
             let present = rest.len().min(header.total());
-            let asked = header.tag == backend::DATA_ROW
-                && matches!(
-                    server.queue.head(),
-                    Some(head) if matches!(head.effect, Some(Effect::Asked(_) | Effect::Identity(_)))
-                );
+            let asked = match server.queue.head().and_then(|head| head.effect.as_ref()) {
+                Some(Effect::Asked(_) | Effect::Identity(_)) => header.tag == backend::DATA_ROW,
+                Some(Effect::Told(_)) => header.tag == backend::ROW_DESCRIPTION && header.total() <= BLOCK,
+                _ => false,
+            };
             if present < header.total() && (is_read(header) || asked) {
                 break;
             }
@@ -224,6 +226,13 @@ impl Relay {
         }
     }
 
+    /// The batch, if the server was lost because it has ended, by its number, the very process that ran it: on a
+    /// connection of the client's own that would have been another's.
+    pub fn take_batch_that_ended_its_server(&mut self, server: &ServerConnection) -> Option<Vec<u8>> {
+        let ends = disturbs(server) == Disturbs::Ends && self.replay.is_whole() && self.is_undecided();
+        ends.then(|| self.replay.take())
+    }
+
     /// Accounts for one reply. True when the client must not see it as it is.
     fn take_reply(
         &mut self,
@@ -235,7 +244,7 @@ impl Relay {
         shared: &Shared,
     ) -> Result<bool, Stop> {
         if whole && message::is_farewell(header.tag, body) {
-            return Err(if disturbs(server) == Disturbs::EndsItself {
+            return Err(if disturbs(server) == Disturbs::EndsItself || was_meant(client, server, shared) {
                 Stop::EndedItself(Some(body.to_vec()))
             } else {
                 Stop::ServerEnds(body.to_vec())
@@ -250,6 +259,9 @@ impl Relay {
             (backend::DATA_ROW, Some(Effect::Asked(rows))) => rows.extend(exchange::row(body)),
             (backend::DATA_ROW, Some(Effect::Identity(row))) => *row = exchange::row(body),
             (backend::NO_DATA, Some(Effect::OfQuery)) => of_query = true,
+            (backend::ROW_DESCRIPTION | backend::NO_DATA, Some(Effect::Told(told))) if whole => {
+                told.columns = Columns::read(header.tag, body);
+            }
             _ => {}
         }
         let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
@@ -278,6 +290,9 @@ impl Relay {
                     let said = said.flatten();
                     if client.state.note_change(tag, said.as_ref().map(|(deed, _)| &**deed)) {
                         shared.registry.note_change();
+                    }
+                    if let Some(number) = said.as_ref().and_then(|(deed, _)| deed.effects.ends) {
+                        self.outward.push(Outward::EndProcess(number));
                     }
                     let said = said.as_ref().and_then(|(deed, at)| deed.step(*at));
                     state::command(tag, said, client, server, shared);
@@ -420,6 +435,7 @@ impl Relay {
         {
             self.observe(header.tag, client, server, shared)?;
             stale.forget(server);
+            stale.renew(client, server, shared);
             server.queue.swallow_batch();
             self.replay.order();
             return Ok(true);
@@ -439,6 +455,7 @@ impl Relay {
         };
         let words = match self.down.ahead.take_if(|_| fate == Fate::Forward) {
             Some(held) => Some(held),
+            None if matches!(stale, Some(Stale::Outdated(_))) => Some(wording::result_type_changed()),
             None if whole => {
                 let shifts = shifts.as_ref().map_or(&[][..], |deed| &deed.shifts);
                 wording::in_clients_words(body, |id| client.statements.name_of(id), shifts)
@@ -478,6 +495,9 @@ enum Stale {
     Gone(StatementId),
     /// It has one that we do not know of.
     Stranger(Arc<Statement>),
+    /// It was not asked for the statement that has this name of the client's: none makes it any more as the client was
+    /// told.
+    Outdated(Box<[u8]>),
 }
 
 impl Stale {
@@ -486,6 +506,24 @@ impl Stale {
             Self::Outlived(id) => server.statements.spoil(*id),
             Self::Gone(id) => server.statements.forget(*id),
             Self::Stranger(statement) => server.statements.restore(statement.clone()),
+            Self::Outdated(_) => {}
+        }
+    }
+
+    /// The client asks again what the rows look like: its name means a statement of which nobody was told yet.
+    fn renew(&self, client: &mut ClientSide, server: &ServerConnection, shared: &Shared) {
+        let name = match self {
+            Self::Outlived(id) => {
+                let told = server.statements.get(*id).filter(|statement| statement.columns().is_some());
+                told.inspect(|statement| statement.outdate())
+                    .and_then(|statement| client.statements.name_of(statement.id))
+                    .map(Into::into)
+            }
+            Self::Outdated(name) => Some(name.clone()),
+            Self::Gone(_) | Self::Stranger(_) => None,
+        };
+        if let Some(name) = name {
+            naming::renewed(&name, client, shared);
         }
     }
 }
@@ -497,15 +535,31 @@ fn stale(server: &ServerConnection, body: &[u8]) -> Option<Stale> {
     let is = |sqlstate: &str| fields.sqlstate == sqlstate.as_bytes();
     let ours = || memchr::memmem::find(fields.message, SERVER_NAME_PREFIX).is_some();
     match effect {
-        Effect::Bound(id) if is(sqlstate::FEATURE_NOT_SUPPORTED) && fields.routine == REVALIDATE => {
-            Some(Stale::Outlived(*id))
+        Effect::Bound(_) | Effect::Told(_)
+            if is(sqlstate::FEATURE_NOT_SUPPORTED) && fields.routine == REVALIDATE =>
+        {
+            used(effect).map(Stale::Outlived)
         }
-        Effect::Bound(id) if is(sqlstate::INVALID_SQL_STATEMENT_NAME) && ours() => Some(Stale::Gone(*id)),
+        Effect::Bound(_) | Effect::Told(_) if is(sqlstate::INVALID_SQL_STATEMENT_NAME) && ours() => {
+            used(effect).map(Stale::Gone)
+        }
+        Effect::Outdated(name) if is(sqlstate::INVALID_SQL_STATEMENT_NAME) => {
+            Some(Stale::Outdated(name.clone()))
+        }
         Effect::Prepared(made) | Effect::PreparedAhead(made) | Effect::Named(_, made)
             if is(sqlstate::DUPLICATE_PREPARED_STATEMENT) && ours() =>
         {
             Some(Stale::Stranger(made.statement.clone()))
         }
+        _ => None,
+    }
+}
+
+/// The statement that a request uses.
+fn used(effect: &Effect) -> Option<StatementId> {
+    match effect {
+        Effect::Bound(id) => Some(*id),
+        Effect::Told(told) => Some(told.statement.id),
         _ => None,
     }
 }
@@ -520,6 +574,12 @@ const fn is_read(header: Header) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a client has most likely called for the end of this server process, and by that for the end of the session,
+/// which was told that the process is its own.
+fn was_meant(client: &ClientSide, server: &ServerConnection, shared: &Shared) -> bool {
+    client.state.process.as_ref() == Some(&server.cancel_key) && shared.endings.is_recent(Instant::now())
 }
 
 /// Whom the statement that runs disturbs.

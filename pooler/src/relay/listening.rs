@@ -49,7 +49,8 @@ impl Relay {
         }
         let by_hub = listens && is_utf8(client, server);
         let gate = match &client.listener {
-            None if by_hub => {
+            // Those who listen are told who notifies.
+            None if by_hub || notifies => {
                 self.up.wait = Some(Wait::Listener);
                 return false;
             }

@@ -19,13 +19,14 @@ mod state;
 mod upstream;
 mod wording;
 
+use crate::endings::Endings;
 use crate::ids::SessionId;
 use crate::notify::{Desk, Listener};
 use crate::pins::PinReasons;
-use crate::server::connection::{Doubt, Effect, ServerConnection};
+use crate::server::connection::{Doubt, Effect, ServerConnection, Told};
 use crate::server::dial::Local;
 use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
-use crate::statements::{ClientStatements, Deed, Registry};
+use crate::statements::{ClientStatements, Deed, Registry, Statement};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_sql_router::calls::Disturbs;
 use hawser_sql_router::ending::Ending;
@@ -34,6 +35,7 @@ use hawser_wire::frame::FrameError;
 use hawser_wire::frontend::Malformed;
 use hawser_wire::reply_queue::{Fate, Request, Unexpected};
 use std::io;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -98,6 +100,8 @@ pub struct Shared {
     pub local: Local,
     /// Statements of the whole process.
     pub registry: Arc<Registry>,
+    /// When clients called for the end of a server process.
+    pub endings: Arc<Endings>,
     /// Texts whose calls leave nothing behind, as far as this worker has seen.
     pub proven: Proven,
     /// Where sessions listen.
@@ -240,6 +244,8 @@ pub struct Relay {
     commits: bool,
     /// Something bound in this batch may change rows.
     changes_rows: bool,
+    /// What the unnamed portal was bound to, if no client has been told what its rows look like.
+    untold: Option<Arc<Statement>>,
 }
 
 /// What a statement means for others than the session that runs it.
@@ -247,6 +253,8 @@ pub struct Relay {
 pub enum Outward {
     /// It ends or cancels a session.
     Disturb(SessionId, Disturbs),
+    /// It ends the server process with this number, and so the session that was told that it is its own.
+    EndProcess(NonZeroU32),
     /// It needs this database for itself.
     NeedsAlone(String),
     /// It makes this role somebody else.
@@ -356,6 +364,7 @@ impl Relay {
             commit: Commit::default(),
             commits: false,
             changes_rows: false,
+            untold: None,
         }
     }
 
@@ -490,8 +499,13 @@ impl Relay {
     /// the client has heard nothing of it.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
+        self.is_undecided() && !self.down.told && self.down.out.is_empty()
+    }
+
+    /// Whether the first batch was sent as a whole and nothing behind it, and has committed nothing.
+    fn is_undecided(&self) -> bool {
         let kept = self.reads || !self.ending.is_some_and(Ending::may_commit);
-        kept && self.up.ended == 1 && !self.up.beyond && !self.down.told && self.down.out.is_empty()
+        kept && self.up.ended == 1 && !self.up.beyond
     }
 
     /// Whether something was sent behind the first batch.
@@ -622,7 +636,25 @@ fn confirm(effect: Effect, client: &mut ClientSide, server: &mut ServerConnectio
     match effect {
         Effect::Named(name, _) | Effect::NamedKnown(name) => client.statements.confirm(&name),
         Effect::Asked(rows) => state::answered(&rows, client, server, shared),
+        Effect::Told(told) => note_columns(&told, client, server, shared),
         _ => {}
+    }
+}
+
+/// A server has said what the rows of a statement look like. If clients were told otherwise, nobody is given rows of it
+/// any more; a client that has asked by its name is told anew by that.
+fn note_columns(told: &Told, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    let statement = &told.statement;
+    if told.columns.is_none_or(|columns| statement.looks_like(columns)) {
+        return server.statements.verify(statement.id);
+    }
+    statement.outdate();
+    server.statements.spoil(statement.id);
+    let Some(name) = &told.name else { return };
+    if client.statements.named(name).is_some_and(|named| named.statement.id == statement.id)
+        && let (Some(fresh), Some(columns)) = (naming::renewed(name, client, shared), told.columns)
+    {
+        let _ = fresh.looks_like(columns);
     }
 }
 

@@ -1,9 +1,11 @@
 //! A batch that can be sent again, unseen by the client, when the server's copy of a prepared statement turns out to be
-//! stale. Pure.
+//! stale, or when it has ended the server process that ran it. Pure.
 //!
-//! Only a batch that is alone under way, that began outside a transaction, that uses a named statement and is short is
-//! kept. It is sent again only while nothing of its answer has been passed on, and only if it asks what the rows look
-//! like: a client that relies on what it was told earlier must hear that this is so no more.
+//! Only a batch that is alone under way, that began outside a transaction and is short is kept: one that uses a named
+//! statement, what is left of one that has only prepared so far and was answered that far, or a simple query that ends
+//! server processes. It is sent again only while nothing of its answer has been passed on, and after a stale statement
+//! only if it asks what the rows look like: a client that relies on what it was told earlier must hear that this is so
+//! no more.
 
 use hawser_wire::tag::frontend;
 
@@ -25,6 +27,8 @@ enum Stage {
     Recording,
     /// All of it has been sent.
     Whole,
+    /// So it has, and something of the answer is on its way to the client.
+    Answered,
     /// It has failed, and is to be sent again once the server is ready.
     Due,
 }
@@ -38,6 +42,8 @@ pub(super) struct Replay {
     again: bool,
     /// The batch holds a Describe.
     describes: bool,
+    /// The simple query that is planned is to be kept.
+    keeps_query: bool,
 }
 
 impl Replay {
@@ -50,17 +56,19 @@ impl Replay {
             self.describes = false;
             self.stage = match tag {
                 frontend::PARSE | frontend::BIND | frontend::DESCRIBE | frontend::CLOSE => Stage::Recording,
+                frontend::QUERY if self.keeps_query => Stage::Recording,
                 _ => Stage::Off,
             };
             if self.stage == Stage::Recording {
                 self.bytes.reserve(USUAL);
             }
         }
+        self.keeps_query = false;
         self.describes |= tag == frontend::DESCRIBE;
         match (self.stage, message) {
             (Stage::Recording, Some(message)) if self.bytes.len() + message.len() <= LONGEST => {
                 self.bytes.extend_from_slice(message);
-                if tag == frontend::SYNC {
+                if matches!(tag, frontend::SYNC | frontend::QUERY) {
                     self.stage = Stage::Whole;
                 }
             }
@@ -69,9 +77,27 @@ impl Replay {
         }
     }
 
-    /// Something of the answer has been passed on.
+    /// If it is a simple query that is planned, it is kept too.
+    pub(super) const fn keep_query(&mut self) {
+        self.keeps_query = true;
+    }
+
+    /// Something of the answer is passed on.
     pub(super) const fn give_up(&mut self) {
-        self.stage = Stage::Off;
+        self.stage =
+            if matches!(self.stage, Stage::Whole | Stage::Answered) { Stage::Answered } else { Stage::Off };
+    }
+
+    /// What was passed on has left.
+    pub(super) const fn tell(&mut self) {
+        if matches!(self.stage, Stage::Answered) {
+            self.stage = Stage::Off;
+        }
+    }
+
+    /// Whether the whole batch is here, and nothing of its answer has left.
+    pub(super) const fn is_whole(&self) -> bool {
+        matches!(self.stage, Stage::Whole | Stage::Answered) && self.times < MOST_TIMES
     }
 
     /// Whether the batch could be sent again.
@@ -141,5 +167,16 @@ mod tests {
         let mut answered = bind(Some(b"bind"));
         answered.give_up();
         assert!(!answered.is_possible());
+    }
+
+    #[test]
+    fn of_simple_queries_only_one_that_is_asked_for_is_kept() {
+        let mut replay = Replay::default();
+        replay.keep_query();
+        replay.note(frontend::QUERY, Some(b"one"), true);
+        assert!(replay.is_possible());
+        assert_eq!(replay.take(), b"one");
+        replay.note(frontend::QUERY, Some(b"two"), true);
+        assert!(!replay.is_possible());
     }
 }

@@ -46,6 +46,7 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            endings: Arc::default(),
             proven: Proven::default(),
             desk: Desk::new(crate::ids::WorkerId(0), crate::mailbox::Mailboxes::new(vec![])),
             shapes: crate::shapes::Shapes::new(10),

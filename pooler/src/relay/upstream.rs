@@ -36,6 +36,10 @@ pub(super) struct Upstream {
     pub(super) awaited: bool,
     /// The next message has to wait for the server.
     held: bool,
+    /// The message that waits begins what could be sent again.
+    start: bool,
+    /// The batch that is open has more than prepared.
+    runs: bool,
     /// What the client's next message waits for.
     pub(super) wait: Option<Wait>,
 }
@@ -212,18 +216,27 @@ impl Relay {
                 break;
             }
             let is_start = server.status == TransactionStatus::Idle
-                && !server.queue.is_batch_open()
+                && (!server.queue.is_batch_open() || server.queue.is_empty() && !self.up.runs)
                 && server.queue.head().is_none_or(|head| matches!(head.effect, Some(Effect::Settings)))
                 && server.queue.len() <= 1;
             match self.plan_message(header, body, client, server, shared)? {
-                Planned::Yes => self.replay.note(header.tag, rest.get(..header.total()), is_start),
+                Planned::Yes => {
+                    let is_start = std::mem::take(&mut self.up.start) || is_start;
+                    self.replay.note(header.tag, rest.get(..header.total()), is_start);
+                }
                 Planned::NotYet => {
                     self.up.held = true;
+                    self.up.start |= is_start;
                     break;
                 }
             }
-            if matches!(header.tag, frontend::QUERY | frontend::SYNC | frontend::FUNCTION_CALL) {
-                self.up.ended += 1;
+            match header.tag {
+                frontend::QUERY | frontend::SYNC | frontend::FUNCTION_CALL => {
+                    self.up.ended += 1;
+                    self.up.runs = false;
+                }
+                frontend::BIND | frontend::EXECUTE => self.up.runs = true,
+                _ => {}
             }
         }
         Ok(())

@@ -89,6 +89,8 @@ pub struct Handle {
     pub id: SessionId,
     /// What it does, for whoever asks.
     pub trace: Trace,
+    /// The server process that it was told is its own.
+    pub process: RefCell<Option<Rc<CancelKey>>>,
     about: OnceCell<Box<About>>,
     key: Box<[u8]>,
     place: RefCell<Place>,
@@ -105,6 +107,7 @@ impl Handle {
         Rc::new(Self {
             id,
             trace: Trace::default(),
+            process: RefCell::new(None),
             about: OnceCell::new(),
             key,
             place: RefCell::default(),

@@ -152,6 +152,7 @@ impl Session {
     /// Counts reasons for a pin that came. True when one did.
     #[inline]
     pub(super) fn note_pins(&self, pool: &Pool) -> bool {
+        self.handle.process.borrow_mut().clone_from(&self.client.state.process);
         self.handle.trace.note_pins(self.client.state.pins, &pool.counters)
     }
 

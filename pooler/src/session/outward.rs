@@ -8,7 +8,7 @@ use super::Session;
 use super::handle::Signal;
 use super::services::Services;
 use crate::ids::WorkerId;
-use crate::mailbox::{Disturbance, Inhabitant, Location, Order};
+use crate::mailbox::{Disturbance, Inhabitant, Location, Order, Whom};
 use crate::pool::PoolPlan;
 use crate::relay::{Outward, Relay};
 use crate::server::connection::ServerConnection;
@@ -24,22 +24,34 @@ impl Session {
         for outward in relay.outward.drain(..) {
             match outward {
                 Outward::Disturb(session, how) => {
-                    let Some(about) = self.handle.about() else { continue };
-                    let is_superuser = ("is_superuser".to_owned(), "on".to_owned());
-                    let disturbance = Disturbance {
-                        session,
-                        how,
-                        user: about.user.clone(),
-                        database: about.database.clone(),
-                        is_superuser: server.welcome.contains(&is_superuser),
-                    };
-                    mailboxes.send(mailboxes.worker_of(session), Order::Disturb(Box::new(disturbance)));
+                    if let Some(disturbance) = self.disturbance(Whom::Session(session), how, server) {
+                        mailboxes.send(mailboxes.worker_of(session), Order::Disturb(Box::new(disturbance)));
+                    }
+                }
+                Outward::EndProcess(number) => {
+                    let whom = Whom::Process(server.cancel_key.address.clone(), number);
+                    let Some(disturbance) = self.disturbance(whom, Disturbs::Ends, server) else { continue };
+                    for worker in 0..mailboxes.workers() {
+                        mailboxes.send(WorkerId(worker), Order::Disturb(Box::new(disturbance.clone())));
+                    }
                 }
                 // The server waits five seconds for the others to leave.
                 Outward::NeedsAlone(database) => self.vacate(plan, Inhabitant::Database(database)),
                 Outward::Renames(role) => self.vacate(plan, Inhabitant::User(role)),
             }
         }
+    }
+
+    fn disturbance(&self, whom: Whom, how: Disturbs, server: &ServerConnection) -> Option<Disturbance> {
+        let about = self.handle.about()?;
+        let is_superuser = ("is_superuser".to_owned(), "on".to_owned());
+        Some(Disturbance {
+            whom,
+            how,
+            user: about.user.clone(),
+            database: about.database.clone(),
+            is_superuser: server.welcome.contains(&is_superuser),
+        })
     }
 
     /// Tells the workers to leave connections that lead where this session's do.
@@ -56,15 +68,22 @@ impl Services {
     /// Ends a session, or cancels what it runs, for another session that may do so: one of the same database whose user
     /// is the same or a superuser.
     pub fn disturb(&self, disturbance: &Disturbance) {
-        let Some(session) = self.session(disturbance.session) else { return };
-        let may = session.about().is_some_and(|about| {
-            about.database == disturbance.database
-                && (disturbance.is_superuser || about.user == disturbance.user)
-        });
-        match disturbance.how {
-            Disturbs::Ends | Disturbs::EndsItself if may => session.raise(Signal::Kill),
-            Disturbs::Cancels if may => drop(spawn_local(async move { session.cancel().await })),
-            _ => {}
+        let sessions: Vec<_> = match &disturbance.whom {
+            Whom::Session(session) => self.session(*session).into_iter().collect(),
+            Whom::Process(address, number) => self.sessions_of(address, *number),
+        };
+        for session in sessions {
+            let may = session.about().is_some_and(|about| {
+                // Numbers of sessions say nothing of where they are.
+                let near =
+                    matches!(disturbance.whom, Whom::Process(..)) || about.database == disturbance.database;
+                near && (disturbance.is_superuser || about.user == disturbance.user)
+            });
+            match disturbance.how {
+                Disturbs::Ends | Disturbs::EndsItself if may => session.raise(Signal::Kill),
+                Disturbs::Cancels if may => drop(spawn_local(async move { session.cancel().await })),
+                _ => {}
+            }
         }
     }
 }

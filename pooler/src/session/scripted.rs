@@ -97,6 +97,7 @@ impl Scene {
             buffers: Buffers::default(),
             local: Local::default(),
             registry: Arc::default(),
+            endings: Arc::default(),
             proven: Default::default(),
             desk: crate::notify::Desk::new(WorkerId(0), Mailboxes::new(vec![])),
             shapes: crate::shapes::Shapes::new(10),

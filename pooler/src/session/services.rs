@@ -7,9 +7,12 @@ use crate::pool::pools::Pools;
 use crate::relay::Shared;
 use crate::route::Router;
 use crate::runtime::Runtime;
+use crate::server::connection::CancelKey;
+use crate::stream::SocketAddress;
 use crate::topology::Snapshot;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::task::AbortHandle;
@@ -146,6 +149,15 @@ impl Services {
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<Rc<Handle>> {
         self.sessions.borrow().get(&id).cloned()
+    }
+
+    /// Those that were told that this server process is their own.
+    #[must_use]
+    pub fn sessions_of(&self, address: &SocketAddress, number: NonZeroU32) -> Vec<Rc<Handle>> {
+        let is_it = |process: &CancelKey| process.address == *address && process.pid == number.get();
+        let sessions = self.sessions.borrow();
+        let own = |session: &Rc<Handle>| session.process.borrow().as_deref().is_some_and(is_it);
+        sessions.values().filter(|session| own(session)).cloned().collect()
     }
 
     /// Ends every session, and those whose clients are still logging in as soon as they are there.

@@ -54,6 +54,7 @@ pub fn run(
             buffers: Buffers::default(),
             local: Local::default(),
             registry: runtime.facilities.registry.clone(),
+            endings: runtime.facilities.endings.clone(),
             proven: Proven::default(),
             desk: Desk::new(worker, mailboxes.clone()),
             shapes: Shapes::new(runtime.settings.stats.fingerprints),

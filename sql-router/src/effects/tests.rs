@@ -54,6 +54,18 @@ fn a_session_that_ends_itself_is_told_from_one_that_ends_others() {
 }
 
 #[test]
+fn a_number_of_a_server_process_is_told_and_called_for() {
+    assert!(all("SELECT pg_backend_pid()").tells_process);
+    assert!(!all("SELECT pg_cancel_backend(1)").tells_process);
+    let ends = |text| all(text).ends.map(std::num::NonZeroU32::get);
+    assert_eq!(ends("select pg_catalog.pg_terminate_backend( 1234 )"), Some(1234));
+    assert_eq!(ends("SELECT pg_terminate_backend(1234, 100)"), Some(1234));
+    for text in ["SELECT pg_terminate_backend($1)", "SELECT pg_terminate_backend(12 + 1)", "SELECT f(1234)"] {
+        assert_eq!(ends(text), None, "{text}");
+    }
+}
+
+#[test]
 fn a_database_that_is_dropped_renamed_or_copied_must_be_empty() {
     for (text, database) in [
         ("DROP DATABASE app", "app"),

@@ -146,6 +146,24 @@ fn passwords_and_urls_are_read_from_files() {
 }
 
 #[test]
+fn a_service_is_taken_from_the_file_of_libpq() {
+    let folder = Folder::new("service");
+    let text =
+        "[shop]\nhost=db\nport=5433\nuser=me\npassword=secret\ndbname=mine\n[odd]\nhots=db\n[bad]\nhost\n";
+    let file = folder.write("services", text);
+    let with = |name| [("PGSERVICEFILE", file.to_str().unwrap()), ("PGSERVICE", name), ("PGUSER", "you")];
+    let settings = load(&Arguments::default(), &Environment::of(with("shop"))).unwrap().settings;
+    assert_eq!(settings.databases["mine"].hosts, [HostAddress::Tcp("db".to_owned(), 5433)]);
+    assert_eq!(password(&settings.users["me"].secrets[0]), "secret");
+    let settings = of_url("postgres://other/?service=shop", &with("odd")).unwrap().settings;
+    assert_eq!(settings.databases["mine"].hosts, [HostAddress::Tcp("other".to_owned(), 5433)]);
+    let refused = |name| load(&Arguments::default(), &Environment::of(with(name))).unwrap_err().to_string();
+    assert!(refused("odd").contains("services: service \"odd\": unknown key \"hots\""), "{}", refused("odd"));
+    assert!(refused("bad").contains("services:10: is not key=value"), "{}", refused("bad"));
+    assert!(refused("none").contains("PGSERVICE: there is no service \"none\""), "{}", refused("none"));
+}
+
+#[test]
 fn a_flag_comes_before_the_environment_and_that_before_the_file() {
     let folder = Folder::new("precedence");
     let file = folder.write("hawser.toml", &format!("[pool]\nsize = 1\nmin_size = 1\n{MINIMAL}"));

@@ -12,7 +12,7 @@ use super::naming::{self, Renamed};
 use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, undo};
 use crate::server::connection::{Doubt, Effect, ServerConnection};
 use crate::statements::{Deed, Presence, Statement};
-use hawser_sql_router::calls::{Ask, Sequences};
+use hawser_sql_router::calls::{Ask, Disturbs, Sequences};
 use hawser_sql_router::effects::{self, Effect as SqlEffect, Effects};
 use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
@@ -22,6 +22,7 @@ use hawser_wire::reply_queue::{Fate, Request};
 use hawser_wire::tag::frontend;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +173,13 @@ impl Relay {
         shared: &Shared,
     ) -> Effect {
         self.guard_sequences(&deed.effects, client, server);
+        if deed.effects.tells_process {
+            client.state.process = Some(server.cancel_key.clone());
+        }
+        if deed.effects.disturbs >= Disturbs::Ends {
+            shared.endings.note(Instant::now());
+            self.replay.keep_query();
+        }
         if deed.effects.ask != Ask::No {
             server.doubt = Doubt::Of(client.session);
         }

@@ -18,7 +18,7 @@ use super::{ClientSide, Shared};
 use crate::notify::subscriptions::Subscriptions;
 use crate::parameters::{self, ParameterSet};
 use crate::pins::{PinReason, PinReasons};
-use crate::server::connection::{Doing, Effect as Owed};
+use crate::server::connection::{CancelKey, Doing, Effect as Owed};
 use crate::statements::{About, Deed};
 use hawser_sql_router::calls::{Ask, Sequences};
 use hawser_sql_router::effects::Effect;
@@ -54,6 +54,8 @@ pub struct SessionState {
     changes_catalog: bool,
     /// Where it last advanced a sequence: the process number of the server.
     pub home: Option<NonZeroU32>,
+    /// The server process whose number `pg_backend_pid()` last told it.
+    pub process: Option<Rc<CancelKey>>,
     /// Something failed since the last ReadyForQuery.
     failed: bool,
     /// A RESET went by since the last ReadyForQuery: what the server reports are its defaults, not the client's.
@@ -108,6 +110,7 @@ impl SessionState {
             home: None,
             lingers: false,
             changes_catalog: false,
+            process: None,
             failed: false,
             resetting: false,
         }
@@ -240,7 +243,7 @@ impl SessionState {
         self.questions = None;
         self.set(self.committed.clone());
         self.pins = PinReasons::default();
-        (self.literal, self.home) = (false, None);
+        (self.literal, self.home, self.process) = (false, None, None);
         (self.failed, self.resetting) = (false, false);
         std::mem::take(&mut self.committed_pins)
     }
