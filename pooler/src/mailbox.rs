@@ -1,7 +1,7 @@
 //! What threads say to each other. A worker has one mailbox; nothing is shared but what is sent.
 
 use crate::config::settings::HostAddress;
-use crate::ids::{ClusterId, PoolKey, SessionId, WorkerId};
+use crate::ids::{ClusterId, HostId, PoolKey, SessionId, WorkerId};
 use crate::notify::{Audience, HubOrder, News};
 use crate::pool::budget::{Cap, Permit};
 use crate::pool::halt::{Scope, Stance};
@@ -10,7 +10,7 @@ use crate::report::{About, Wanted, WorkerReport};
 use crate::runtime::Runtime;
 use crate::server::connection::ParkedServer;
 use crate::stream::{ParkedStream, Peer, SocketAddress, StdSocket};
-use crate::topology::Snapshot;
+use crate::topology::{Moment, Snapshot};
 use hawser_sql_router::calls::Disturbs;
 use hawser_wire::startup::StartupMessage;
 use std::num::NonZeroU32;
@@ -43,6 +43,15 @@ pub enum Order {
     Notify(Box<News>),
     /// Something changed in a cluster that matters for where statements go.
     Topology(Arc<Snapshot>),
+    /// A connection to a host of this cluster broke: begin nothing there before it is known whether it stops.
+    Suspect {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Which of its hosts.
+        host: HostId,
+        /// When that was.
+        since: Moment,
+    },
     /// A standby of this cluster has proven more, and sessions of this worker wait for that (see
     /// [`Bell::want_proof`](crate::topology::Bell::want_proof)).
     Proven(ClusterId),
@@ -54,6 +63,8 @@ pub enum Order {
     Halt(Scope, Stance),
     /// Say whether the pools of these databases are at rest.
     IsAtRest(Scope, oneshot::Sender<bool>),
+    /// Say whether a session has something under way on the primary of this cluster.
+    IsBusy(ClusterId, oneshot::Sender<bool>),
     /// Drop the clients of these databases.
     Kill(Scope),
     /// A statement needs a database for itself, or makes a role somebody else: leave these connections.

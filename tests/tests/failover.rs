@@ -82,6 +82,47 @@ fn work_that_waits_for_too_long_is_refused_and_the_session_stays() {
     assert_eq!(client.value("SELECT 2"), "2");
 }
 
+/// A host that answers nobody who is not connected yet, two clients with a server connection each, and the number of the
+/// first one's server process. No answer is awaited for a minute, and all clients are on one worker.
+fn closed_door() -> (Ensemble, Client, Client, String) {
+    let ensemble = Ensemble::new(1, |config| config.set("workers", 1).set("health.timeout", "\"1m\""));
+    let (mut one, mut other) = (ensemble.client(), ensemble.client());
+    one.execute("BEGIN");
+    let process = one.value("SELECT pg_backend_pid()");
+    other.execute("CREATE TABLE t(i int)");
+    ensemble.hosts[0].close_door();
+    (ensemble, one, other, process)
+}
+
+/// A write waits until the host lets connections in again, although there is a connection for it.
+fn waits_for_the_door(ensemble: &Ensemble, client: &mut Client) {
+    client.send(&query("INSERT INTO t VALUES (1)"));
+    client.expect_silence(Duration::from_millis(300));
+    ensemble.hosts[0].open_door();
+    let said = client.read_until_ready();
+    assert_eq!(sqlstates(&said), Vec::<String>::new(), "{said:?}");
+}
+
+#[test]
+fn when_a_connection_breaks_nothing_is_begun_before_the_host_has_answered_anew() {
+    let (ensemble, mut one, mut other, process) = closed_door();
+    other.execute(&format!("SELECT pg_terminate_backend({process})"));
+    assert_eq!(one.error("SELECT 1").sqlstate(), "40001");
+    waits_for_the_door(&ensemble, &mut other);
+}
+
+#[test]
+fn when_a_connection_ends_that_nobody_used_nothing_is_begun_before_the_host_has_answered_anew() {
+    let (ensemble, mut one, mut other, process) = closed_door();
+    other.execute("BEGIN");
+    assert_ne!(other.value("SELECT pg_backend_pid()"), process);
+    one.execute("COMMIT");
+    other.execute(&format!("SELECT pg_terminate_backend({process})"));
+    other.execute("COMMIT");
+    ensemble.hawser.wait_for_log("a connection broke");
+    waits_for_the_door(&ensemble, &mut other);
+}
+
 #[test]
 fn a_statement_on_a_frozen_primary_is_cut_and_nothing_reaches_it_when_it_wakes_up() {
     let ensemble = Ensemble::new(1, |config| config);

@@ -4,7 +4,7 @@
 
 use hawser_tests::raw::messages::{execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
-use hawser_tests::{Site, cluster, is_direct, wait_until};
+use hawser_tests::{Site, cluster, is_direct, wait_for};
 
 fn pid(client: &mut Client) -> String {
     client.value("SELECT pg_backend_pid()")
@@ -12,6 +12,17 @@ fn pid(client: &mut Client) -> String {
 
 fn terminate(pid: &str) {
     cluster().psql(&format!("SELECT pg_terminate_backend({pid}, 5000)")).unwrap();
+}
+
+/// Waits until a statement that ends like this runs: the number of its server process.
+fn running(end: &str) -> String {
+    let sql = format!(
+        "SELECT pid FROM pg_stat_activity WHERE query LIKE '%{end}' AND state = 'active' AND pid <> pg_backend_pid()"
+    );
+    wait_for("the statement runs", || {
+        let process = cluster().psql(&sql).expect("an answer").trim().to_owned();
+        (!process.is_empty()).then_some(process)
+    })
 }
 
 fn sqlstates(messages: &[Backend]) -> Vec<String> {
@@ -81,11 +92,7 @@ fn a_statement_under_way_is_an_error_and_the_session_goes_on() {
     let site = Site::new();
     let mut client = site.client();
     client.send(&query("CREATE TEMP TABLE IF NOT EXISTS nothing(); SELECT pg_sleep(60)"));
-    let running = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND state = 'active' \
-                   AND pid <> pg_backend_pid()";
-    wait_until("it runs", || !cluster().psql(running).unwrap().trim().is_empty());
-    let lost = cluster().psql(running).unwrap();
-    terminate(lost.trim());
+    terminate(&running("pg_sleep(60)"));
     let said = client.read_until_ready();
     assert_eq!((sqlstates(&said), status(&said)), (vec!["08006".to_owned()], 'I'));
     assert_eq!(client.value("SELECT 1"), "1");
@@ -101,11 +108,7 @@ fn each_batch_of_a_pipeline_that_was_lost_gets_its_answer() {
     let batch = [extended("SELECT pg_sleep(61)", &[]), sync()].concat();
     // The last one is not ended yet.
     client.send(&[batch.clone(), batch.clone(), parse("", "SELECT 1")].concat());
-    let running = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(61)' AND state = 'active' \
-                   AND pid <> pg_backend_pid()";
-    wait_until("it runs", || !cluster().psql(running).unwrap().trim().is_empty());
-    let lost = cluster().psql(running).unwrap();
-    terminate(lost.trim());
+    terminate(&running("pg_sleep(61)"));
     for _ in 0..2 {
         let said = client.read_until_ready();
         assert_eq!((sqlstates(&said), status(&said)), (vec!["08006".to_owned()], 'I'));

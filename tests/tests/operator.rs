@@ -204,7 +204,7 @@ fn a_drain_does_not_wait_for_ever() {
 }
 
 #[test]
-fn work_that_is_held_goes_on_with_the_new_primary_after_release() {
+fn work_that_is_held_goes_on_with_the_new_primary() {
     let mut scene = Scene::new(1, |config| config);
     let mut console = scene.console();
     let mut inside = scene.ensemble.client();
@@ -223,12 +223,34 @@ fn work_that_is_held_goes_on_with_the_new_primary_after_release() {
     scene.ensemble.hosts[0].kill9().unwrap();
     scene.ensemble.hosts[1].promote().unwrap();
     scene.ensemble.wait_for_primary(1, 2);
-    waiting.expect_silence(Duration::from_millis(100));
-    console.execute(&format!("RELEASE {name}"));
     assert_eq!(sqlstates(&waiting.read_until_ready()), Vec::<String>::new());
     assert_eq!(waiting.value("SELECT count(*) FROM t"), "2");
     assert_eq!(inside.value("SELECT count(*) FROM t"), "2");
     assert_eq!(rows(&mut other, &held), [["0", "0"]]);
+}
+
+#[test]
+fn work_that_is_held_goes_on_where_it_is_by_release_or_when_nothing_has_come() {
+    let mut scene = Scene::new(1, |config| config.set("timeouts.hold", "\"9s\""));
+    let mut console = scene.console();
+    let mut reader = scene.ensemble.client();
+    wait_until("reads go to the standby", || reader.value(PORT) == scene.port(1));
+    let mut waiting = scene.ensemble.client();
+    console.execute("HOLD");
+    waiting.send(&query("INSERT INTO t VALUES (1)"));
+    waiting.expect_silence(Duration::from_millis(100));
+    assert_eq!(reader.value(PORT), scene.port(1));
+    console.execute("RELEASE");
+    assert_eq!(sqlstates(&waiting.read_until_ready()), Vec::<String>::new());
+    // Nobody releases it, and it ends before those who wait are told that there is no primary.
+    console.execute("HOLD");
+    waiting.send(&query("INSERT INTO t VALUES (2)"));
+    assert_eq!(sqlstates(&waiting.read_until_ready()), Vec::<String>::new());
+    console.execute("RELEASE");
+    assert_eq!(waiting.value("SELECT count(*) FROM t"), "2");
+    scene.ensemble.hosts[0].kill9().unwrap();
+    scene.ensemble.hawser.wait_for_log("no primary");
+    assert_eq!(sqlstates(&console.query("HOLD")).len(), 1);
 }
 
 #[test]

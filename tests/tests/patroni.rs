@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use hawser_tests::crowd::{self, Allowed, Crowd, NOTHING, TABLE, UNDER_WAY};
+use hawser_tests::raw::Client;
 use hawser_tests::{Account, Hawser, Patroni, wait_long_until, wait_until};
 
 #[test]
@@ -28,14 +29,16 @@ fn nodes_are_found_and_the_leader_is_followed_through_a_switchover_and_a_crash()
     crowd.check_idle();
     finish(&tool, crowd, "scheduled switchover", NOTHING);
 
-    // One that is not is a crash to whoever meets it.
+    // One that is not has to be told, and the hold ends with it.
     tool.wait_until_settled();
     let mut crowd = Crowd::start(hawser.port(), &Account::postgres());
+    let console = Account { database: "hawser".to_owned(), ..Account::postgres() };
+    Client::login(hawser.port(), &console).execute("HOLD");
     tool.switch_over();
     wait_long_until("the switchover is over", || failovers() >= 2);
     crowd.wait_for_writes();
     crowd.check_idle();
-    finish(&tool, crowd, "switchover", UNDER_WAY);
+    finish(&tool, crowd, "switchover that was held for", NOTHING);
 
     tool.wait_until_settled();
     let mut crowd = Crowd::start(hawser.port(), &Account::postgres());
@@ -69,7 +72,11 @@ fn a_leader_that_lives_on_without_its_patroni_is_fenced() {
 /// Three nodes, all known to Hawser, and the table of the crowd.
 fn start() -> (Patroni, Hawser) {
     let tool = Patroni::start(3);
-    let config = tool.config().set("commit_outcome", "\"resolve-all\"").set("timeouts.hold", "\"1m\"");
+    let config = tool
+        .config()
+        .set("commit_outcome", "\"resolve-all\"")
+        .set("timeouts.hold", "\"1m\"")
+        .set("admin.users", "[\"postgres\"]");
     let hawser = Hawser::start(&config);
     for port in tool.nodes() {
         let address = format!("host=\"127.0.0.1:{port}\"");

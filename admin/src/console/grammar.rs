@@ -23,8 +23,11 @@ pub const COMMANDS: &[(&str, &str)] = &[
         "PAUSE [database]",
         "Let transactions end, close their server connections, and lend none; clients wait. Answered when that is done.",
     ),
-    ("HOLD [database]", "As SUSPEND, for one database if one is named."),
-    ("RELEASE [database]", "The same as RESUME."),
+    (
+        "HOLD [database]",
+        "Before a switchover: let transactions on the primary end and begin none; reads on standbys go on. Answered when nothing is under way on the primary. Ends by itself when there is a new primary, or after two thirds of `timeouts.hold`.",
+    ),
+    ("RELEASE [database]", "End HOLD, if it has not ended by itself."),
     (
         "EXPLAIN ROUTE [database] 'sql'",
         "Where each statement would go, and why, as far as that is up to its text. With a database of several hosts: which of them would have it `now`, from a session that has set and written nothing; and why the primary stands in (`instead`) where a standby would do.",
@@ -151,7 +154,8 @@ fn command(word: &str, rest: &[Token], text: &str) -> Result<Statement, Failure>
         "pause" => Order::Pause(scope()?),
         "suspend" => alone(Order::Suspend)?,
         "hold" => Order::Hold(scope()?),
-        "resume" | "release" => Order::Resume(scope()?),
+        "release" => Order::Release(scope()?),
+        "resume" => Order::Resume(scope()?),
         "disable" => Order::Disable(needed()?),
         "enable" => Order::Enable(needed()?),
         "reconnect" => Order::Reconnect(scope()?),

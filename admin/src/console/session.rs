@@ -536,8 +536,9 @@ impl From<Refused> for Failure {
             | Refused::DatabasesPaused
             | Refused::IsConsole { .. }
             | Refused::NotPaused
-            | Refused::DatabaseNotPaused(_) => "55000",
-            Refused::Resumed => "57014",
+            | Refused::DatabaseNotPaused(_)
+            | Refused::NoPrimary(_) => "55000",
+            Refused::Resumed | Refused::HoldOver => "57014",
             Refused::WrongSettings(_) => "F0000",
             Refused::NeedsRestart(_) => "55P02",
             Refused::Leaving => "57P01",

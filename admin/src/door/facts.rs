@@ -255,7 +255,7 @@ pub struct Database {
     pub clients: usize,
     /// PAUSE or KILL.
     pub paused: bool,
-    /// HOLD or SUSPEND.
+    /// HOLD, SUSPEND, or a switchover that was announced.
     pub held: bool,
     /// DISABLE, or disabled by the settings.
     pub disabled: bool,

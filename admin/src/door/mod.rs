@@ -55,9 +55,11 @@ pub enum Order {
     Pause(Scope),
     /// Lend no server connection, keep them open; done when none is in use.
     Suspend,
-    /// Lend no server connection of these databases, keep them open; done when none is in use.
+    /// The primary of these databases is about to hand over: begin nothing on it; done when nothing is under way there.
     Hold(Scope),
-    /// End a pause, a suspension, a hold or a kill.
+    /// End a hold, if there is one.
+    Release(Scope),
+    /// End a pause, a suspension or a kill.
     Resume(Scope),
     /// Read nothing from this standby from now on; done when every worker knows.
     Ban(String),
@@ -148,6 +150,12 @@ pub enum Refused {
     /// This database is not paused.
     #[error("database {0} is not paused")]
     DatabaseNotPaused(String),
+    /// No host of the database is known to be the primary.
+    #[error("database {0} has no primary")]
+    NoPrimary(String),
+    /// The hold was over before what was under way.
+    #[error("the hold has ended before what was under way on the primary")]
+    HoldOver,
     /// A RESUME came while the order waited.
     #[error("ended by RESUME")]
     Resumed,

@@ -90,7 +90,11 @@ pub const FAMILIES: &[Family] = &[
         "Clients of a database at most; absent without a limit.",
     ),
     gauge("hawser_database_paused", DATABASE, "1 after PAUSE or KILL."),
-    gauge("hawser_database_held", DATABASE, "1 after HOLD or SUSPEND."),
+    gauge(
+        "hawser_database_held",
+        DATABASE,
+        "1 after HOLD or SUSPEND, and while a switchover that was announced is awaited.",
+    ),
     gauge("hawser_database_disabled", DATABASE, "1 if new clients are refused."),
     gauge("hawser_user_servers", USER, "Server connections of a user of the settings."),
     gauge("hawser_user_clients", USER, "Clients of a user of the settings."),

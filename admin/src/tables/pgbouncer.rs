@@ -147,7 +147,7 @@ const DATABASES: &[Column] = &[
     int4("disabled", "1 after DISABLE."),
     // Behind PgBouncer's.
     int4("reserve_pool", "The same as `reserve_pool_size`, under its name before PgBouncer 1.24."),
-    int4("held", "1 after HOLD or SUSPEND."),
+    int4("held", "1 after HOLD or SUSPEND, and while a switchover that was announced is awaited."),
 ];
 
 fn databases(facts: &Facts) -> Vec<Row> {

@@ -158,7 +158,7 @@ impl Desk {
             max_clients: database.max_db_client_connections,
             clients,
             paused: self.halts.borrow().of(name) == Stance::Paused,
-            held: self.halts.borrow().of(name) == Stance::Suspended,
+            held: self.halts.borrow().of(name) == Stance::Suspended || self.is_held(name),
             disabled: runtime.is_disabled(name, database),
         }
     }

@@ -44,7 +44,7 @@ impl Desk {
 
     /// What operators call a cluster: its databases, or the first of many. No database is in two clusters, so that names
     /// differ.
-    fn name_of(&self, cluster: ClusterId) -> String {
+    pub(super) fn name_of(&self, cluster: ClusterId) -> String {
         let runtime = self.runtime();
         let settings = &runtime.settings;
         let clusters = &runtime.facilities.clusters;

@@ -7,6 +7,7 @@ mod answers;
 mod bans;
 mod consoles;
 mod explain;
+mod holds;
 mod hosts;
 mod machine;
 mod orders;

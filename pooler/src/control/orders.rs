@@ -23,6 +23,7 @@ impl Desk {
             door::Order::Pause(of) => self.pause(&of).await,
             door::Order::Suspend => self.suspend().await,
             door::Order::Hold(of) => self.hold(&of).await,
+            door::Order::Release(of) => self.release(&of),
             door::Order::Resume(of) => self.resume(&of),
             door::Order::Ban(host) => self.ban(&host, Ban::Banned).await.map(drop),
             door::Order::Unban(host) => self.ban(&host, Ban::None).await.map(drop),
@@ -44,7 +45,7 @@ impl Desk {
     }
 
     /// What an order is about, if it exists; `order` is the order in words.
-    fn scope(&self, of: &door::Scope, order: &'static str) -> Result<Scope, Refused> {
+    pub(super) fn scope(&self, of: &door::Scope, order: &'static str) -> Result<Scope, Refused> {
         match of {
             door::Scope::All => Ok(Scope::All),
             door::Scope::Database(name) if self.runtime().is_console(name) => {
@@ -98,15 +99,6 @@ impl Desk {
         }
         self.halt(&scope, Stance::Paused);
         self.rest(&scope, Stance::Paused).await
-    }
-
-    async fn hold(&self, of: &door::Scope) -> Result<(), Refused> {
-        let scope = self.scope(of, "hold")?;
-        if self.stance(&scope) != Stance::Open {
-            return Err(Refused::AlreadyPaused);
-        }
-        self.halt(&scope, Stance::Suspended);
-        self.rest(&scope, Stance::Suspended).await
     }
 
     async fn suspend(&self) -> Result<(), Refused> {

@@ -11,7 +11,7 @@ use crate::config::settings::Target;
 use crate::ids::{ClusterId, PoolHost};
 use crate::server::dial::{DialError, DialPlan};
 use crate::server::exchange::ExchangeError;
-use crate::topology::{Offer, Snapshot};
+use crate::topology::{Moment, Offer, Snapshot};
 use hawser_wire::sqlstate;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,6 +46,12 @@ impl Pool {
     pub fn follow(self: &Rc<Self>, snapshot: &Arc<Snapshot>) {
         *self.snapshot.borrow_mut() = Some(snapshot.clone());
         self.take_lead(Lead::of(self.key.host, snapshot));
+        let host = self.lead.borrow().origin().and_then(|origin| snapshot.host(origin.host));
+        if let Some(host) = host
+            && self.settle_suspicion(host.assured)
+        {
+            self.reopen();
+        }
         self.offer_credential();
     }
 
@@ -60,13 +66,14 @@ impl Pool {
             tracing::info!(pool = %self.key, waiting = self.counts().waiting, "work goes on");
         }
         *self.lead.borrow_mut() = lead;
-        self.set_shut();
+        // What was suspected of the host before is known by now.
+        self.settle_suspicion(Moment(u64::MAX));
         *self.failure.borrow_mut() = None;
         self.close_moved();
         if *self.lead.borrow() == Lead::Nowhere {
             self.dismiss(&Rc::new(PoolError::Nowhere));
         }
-        self.open_more();
+        self.reopen();
     }
 
     /// Closes idle connections that lead elsewhere.
@@ -92,10 +99,11 @@ impl Pool {
         self.note_waiting();
     }
 
-    /// Work waits, or soon may, because there is no primary: not because the pool is in use.
+    /// Work waits, or soon may, because there is no primary, or may be none: not because the pool is in use.
     #[must_use]
     pub fn is_held(&self) -> bool {
         matches!(&*self.lead.borrow(), Lead::Hold(_))
+            || self.suspicion.get().holds()
             || self.failure.borrow().as_ref().is_some_and(|failure| failure.may_move)
     }
 
@@ -130,13 +138,6 @@ impl Pool {
             }
             // Whoever is found first is not known yet.
             None => snapshot.hosts.len() > 1,
-        }
-    }
-
-    /// A connection that was lent broke: the probes look at its host at once.
-    pub fn report_loss(&self, origin: Option<Origin>) {
-        if let (Some(origin), Some(snapshot)) = (origin, &*self.snapshot.borrow()) {
-            snapshot.bell.trouble(origin.host);
         }
     }
 

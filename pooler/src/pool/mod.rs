@@ -16,6 +16,8 @@ mod opening;
 mod pausing;
 pub mod pools;
 mod repair;
+mod suspecting;
+mod suspicion;
 pub mod tally;
 mod ticket;
 pub mod upkeep;
@@ -47,6 +49,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use suspicion::Suspicion;
 use tally::{Counters, Tally};
 use thiserror::Error;
 
@@ -202,7 +205,9 @@ pub struct Pool {
     lead: RefCell<Lead>,
     /// What the operator wants.
     stance: Cell<Stance>,
-    /// Nothing is lent or opened: the lead or the stance says why.
+    /// A connection broke as they do when the server stops.
+    suspicion: Cell<Suspicion>,
+    /// Nothing is lent or opened: the lead, the stance or the suspicion says why.
     shut: Cell<bool>,
     /// Of connections that are open, and of some that were.
     cards: RefCell<Vec<Weak<Card>>>,
@@ -265,6 +270,7 @@ impl Pool {
             snapshot: RefCell::default(),
             lead: RefCell::new(Lead::Settings),
             stance: Cell::default(),
+            suspicion: Cell::default(),
             shut: Cell::new(false),
             cards: RefCell::default(),
         })
@@ -331,6 +337,7 @@ impl Pool {
         while !self.shut.get() {
             let Some(mut member) = self.ledger.borrow_mut().lend(order) else { break };
             if member.server.stream.has_arrivals() {
+                self.hear_out(&mut member);
                 self.discard(member, checkin::Discard::Unasked);
                 continue;
             }
@@ -374,7 +381,9 @@ impl Pool {
         {
             return Err(failure.error.clone());
         }
-        if self.is_held() && self.counts().waiting >= self.plan.borrow().max_held {
+        // Who waits for an answer of the probes does not wait for a primary yet.
+        let is_held = self.is_held() && !self.suspicion.get().holds();
+        if is_held && self.counts().waiting >= self.plan.borrow().max_held {
             return Err(Rc::new(PoolError::TooManyHeld));
         }
         let ticket = Ticket::new(now);
@@ -414,7 +423,7 @@ impl Pool {
         }
         member.server.released = now;
         member.card.stage.set(Stage::Idle);
-        if self.stance.get() == Stance::Suspended {
+        if self.keeps_aside() {
             return self.keep_aside(member, ledger::From::Lease);
         }
         let waiting = self.counts().waiting > 0;

@@ -1,7 +1,6 @@
 //! Opening connections: as many as clients wait for, as far as the budget goes, and what happens when it fails.
 
 use super::budget::{Denied, Permit};
-use super::halt::Stance;
 use super::ledger;
 use super::{Failure, MOST_DIALS, Member, Pool, PoolError, count};
 use crate::ids::{PoolHost, WorkerId};
@@ -86,7 +85,7 @@ impl Pool {
 
     /// A connection that is new here goes to who waits, unless the pool leads elsewhere by now.
     pub(super) fn admit(self: &Rc<Self>, member: Box<Member>) {
-        if self.fits(&member) && self.stance.get() == Stance::Suspended {
+        if self.fits(&member) && self.keeps_aside() {
             return self.keep_aside(member, ledger::From::Opening);
         }
         if self.fits(&member) {

@@ -13,20 +13,38 @@ impl Pool {
         match stance {
             Stance::Paused => _ = self.evict(usize::MAX),
             Stance::Suspended => {}
-            Stance::Open if self.shut.get() => {}
-            Stance::Open => {
-                let granted = self.ledger.borrow_mut().serve();
-                for grant in granted {
-                    self.deliver(Some(grant));
-                }
-                self.open_more();
-            }
+            Stance::Open => self.reopen(),
         }
     }
 
-    /// Lends and opens only while lead and stance both allow it.
+    /// Lends again what was kept aside, if nothing else keeps the pool shut.
+    pub(super) fn reopen(self: &Rc<Self>) {
+        if self.shut.get() {
+            return;
+        }
+        // What has ended meanwhile is granted to nobody.
+        let ended =
+            self.ledger.borrow_mut().take_idle(usize::MAX, |member| member.server.stream.has_arrivals());
+        for mut member in ended {
+            self.hear_out(&mut member);
+            self.close(member);
+        }
+        let granted = self.ledger.borrow_mut().serve();
+        for grant in granted {
+            self.deliver(Some(grant));
+        }
+        self.open_more();
+    }
+
+    /// Lends and opens only while lead, stance and suspicion all allow it.
     pub(super) fn set_shut(&self) {
-        self.shut.set(!self.lead.borrow().is_open() || self.stance.get() != Stance::Open);
+        let may_lend = self.stance.get() == Stance::Open && !self.suspicion.get().holds();
+        self.shut.set(!self.lead.borrow().is_open() || !may_lend);
+    }
+
+    /// Whether what comes back is lent to nobody for now, and stays open.
+    pub(super) fn keeps_aside(&self) -> bool {
+        self.stance.get() == Stance::Suspended || self.suspicion.get().holds()
     }
 
     /// A connection that nobody may have just now goes to rest.

@@ -4,10 +4,10 @@ use super::halt::{Halts, Scope, Stance};
 use super::{Pool, Surroundings};
 use crate::auth::server_login::Credential;
 use crate::config::settings::DatabaseSettings;
-use crate::ids::{ClusterId, PoolKey};
+use crate::ids::{ClusterId, HostId, PoolKey};
 use crate::mailbox::{Inhabitant, Location};
 use crate::runtime::Runtime;
-use crate::topology::{Snapshot, is_watched};
+use crate::topology::{Moment, Snapshot, is_watched};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -96,6 +96,15 @@ impl Pools {
         for pool in self.all() {
             if pool.cluster() == Some(snapshot.cluster) {
                 pool.follow(snapshot);
+            }
+        }
+    }
+
+    /// A connection to a host of a cluster broke, and nothing new is begun there for now.
+    pub fn suspect(&self, cluster: ClusterId, host: HostId, since: Moment) {
+        for pool in self.all() {
+            if pool.cluster() == Some(cluster) {
+                pool.suspect(host, since);
             }
         }
     }

@@ -2,7 +2,6 @@
 //! vanished. Meanwhile the ledger counts it as resetting.
 
 use super::card::Stage;
-use super::halt::Stance;
 use super::{Member, Pool, PoolPlan, ledger};
 use crate::server::checkin::{self, Circumstances, Verdict};
 use crate::server::connection::{Doubt, ServerConnection};
@@ -108,7 +107,7 @@ impl Pool {
         if fit && verdict == Verdict::Reuse && self.fits(&member) {
             member.server.released = now;
             member.card.stage.set(Stage::Idle);
-            if self.stance.get() == Stance::Suspended {
+            if self.keeps_aside() {
                 return self.keep_aside(member, ledger::From::Reset);
             }
             let granted = self.ledger.borrow_mut().reset(member);

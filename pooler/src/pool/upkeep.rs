@@ -2,6 +2,7 @@
 //! opens the reserve for those who wait long, and tries again after a failure.
 
 use super::{Member, Pool};
+use crate::topology::Moment;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,9 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 impl Pool {
     /// One round of upkeep.
     pub fn upkeep(self: &Rc<Self>, now: Instant) {
+        if self.settle_suspicion(Moment::NEVER) {
+            self.reopen();
+        }
         self.close_old(now);
         self.close_idle(now);
         self.retry(now);
@@ -37,7 +41,8 @@ impl Pool {
                 || server.expires.is_some_and(|at| at <= now)
                 || server.stream.has_arrivals()
         });
-        for member in old {
+        for mut member in old {
+            self.hear_out(&mut member);
             self.close(member);
         }
     }

@@ -208,7 +208,7 @@ impl Relay {
         self.down.served = match gate::look(replies).map_err(Stop::ServerFraming)? {
             Look::More => replies.len() >= BLOCK,
             Look::Served => true,
-            Look::Refused(body) if is_farewell(backend::ERROR_RESPONSE, body) => {
+            Look::Refused(body) if message::is_farewell(backend::ERROR_RESPONSE, body) => {
                 return Err(Stop::ServerEnds(body.to_vec()));
             }
             Look::Refused(body) => return Err(Stop::Misrouted(body.to_vec())),
@@ -243,7 +243,7 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> Result<bool, Stop> {
-        if whole && is_farewell(header.tag, body) {
+        if whole && message::is_farewell(header.tag, body) {
             return Err(if disturbs(server) == Disturbs::EndsItself || was_meant(client, server, shared) {
                 Stop::EndedItself(Some(body.to_vec()))
             } else {
@@ -599,17 +599,4 @@ fn session_meant(body: &[u8]) -> Option<SessionId> {
     let number = fields.message.split(|byte| !byte.is_ascii_digit()).find(|digits| !digits.is_empty())?;
     let number = std::str::from_utf8(number).ok()?.parse().ok()?;
     (number >= SessionId::LEAST).then_some(SessionId(number))
-}
-
-/// Whether a message says that the server stops or has crashed: it is about the server connection, of which the client
-/// knows nothing.
-fn is_farewell(tag: u8, body: &[u8]) -> bool {
-    let fields = match tag {
-        backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => message::error_fields(body),
-        _ => return false,
-    };
-    // Of a crash a warning tells.
-    let is_last = matches!(fields.severity, b"FATAL" | b"PANIC")
-        || fields.sqlstate == sqlstate::CRASH_SHUTDOWN.as_bytes();
-    is_last && sqlstate::is_of_stopping_server(fields.sqlstate)
 }

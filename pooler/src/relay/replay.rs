@@ -1,9 +1,11 @@
 //! A batch that can be sent again, unseen by the client, when the server's copy of a prepared statement turns out to be
 //! stale, or when it has ended the server process that ran it. Pure.
 //!
-//! Only a batch that is alone under way, that began outside a transaction, that uses a named statement and is short is
-//! kept, or the rest of one that has only prepared so far, and was answered that far; of simple queries those that end server processes. It is sent again only while nothing of its answer has been passed on, and only if it asks what the rows look
-//! like: a client that relies on what it was told earlier must hear that this is so no more.
+//! Only a batch that is alone under way, that began outside a transaction and is short is kept: one that uses a named
+//! statement, what is left of one that has only prepared so far and was answered that far, or a simple query that ends
+//! server processes. It is sent again only while nothing of its answer has been passed on, and after a stale statement
+//! only if it asks what the rows look like: a client that relies on what it was told earlier must hear that this is so
+//! no more.
 
 use hawser_wire::tag::frontend;
 

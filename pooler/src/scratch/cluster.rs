@@ -243,6 +243,22 @@ impl Cluster {
         self.signal_all(Signal::CONT);
     }
 
+    /// Freezes the process that lets connections in: those that are there are served, and nobody else is.
+    pub fn close_door(&self) {
+        self.signal_door(Signal::STOP);
+    }
+
+    /// See [`Self::close_door`].
+    pub fn open_door(&self) {
+        self.signal_door(Signal::CONT);
+    }
+
+    fn signal_door(&self, signal: Signal) {
+        if let Some(pid) = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Starts a stopped server again, on the same port.
     ///
     /// # Errors

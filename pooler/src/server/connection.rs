@@ -4,14 +4,17 @@ use super::identity::{Identity, Row};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::ParameterSet;
 use crate::statements::{About, Columns, Deed, Form, Presence, ServerStatements, Statement};
-use crate::stream::{ParkedStream, SocketAddress, Stream};
-use hawser_wire::backend::TransactionStatus;
+use crate::stream::buffer::SMALL;
+use crate::stream::{Buffer, ParkedStream, SocketAddress, Stream};
+use hawser_wire::backend::{self, TransactionStatus};
 use hawser_wire::encode;
+use hawser_wire::frame::{self, HEADER_LENGTH};
 use hawser_wire::reply_queue::{Fate, ReplyQueue, Request};
 use hawser_wire::tag::frontend;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 /// What holds once a request has succeeded; undone when it fails.
@@ -236,6 +239,21 @@ pub struct ServerConnection {
 }
 
 impl ServerConnection {
+    /// Whether what has arrived while nobody asked is that the server stops, or the end of the connection.
+    pub fn says_farewell(&mut self) -> bool {
+        let mut said = Buffer::default();
+        said.make_room(SMALL);
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.stream.poll_read(&mut cx, &mut said) {
+            Poll::Ready(Ok(0) | Err(_)) => return true,
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => return false,
+        }
+        let Ok(Some(header)) = frame::header(said.data()) else { return false };
+        let body = said.data().get(HEADER_LENGTH..header.total().min(said.len())).unwrap_or_default();
+        backend::is_farewell(header.tag, body)
+    }
+
     /// The statements that make its settings `wanted`, for this session or for ourselves; empty when they are. They
     /// are taken for granted from now on.
     pub fn change_settings(&mut self, session: Option<SessionId>, wanted: &Rc<ParameterSet>) -> String {

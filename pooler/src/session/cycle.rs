@@ -6,36 +6,27 @@ use super::idle::Idle;
 use super::loss::{Aftermath, Answer, Circumstances, Then, aftermath};
 use super::notes::{Spent, Watch};
 use super::outcome::Outcome;
+use super::queue::Linked;
 use super::refusal::{self, Refusal};
 use super::routing::{BEGIN_EARLY, Errand, Proof};
-use super::{Deferred, Session, Skip, SkipEnd};
+use super::{Deferred, Session};
 use crate::config::settings::{CommitOutcome, PoolMode};
 use crate::mailbox::Drain;
-use crate::pool::{Member, Pool, PoolError, PoolPlan, Request, Ticket};
-use crate::relay::{Commit, Loss, Relay, Resolve, Stop};
+use crate::pool::{Member, Pool, PoolPlan};
+use crate::relay::{Commit, Relay, Resolve, Stop};
 use crate::report::Doing;
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
-use crate::stream::buffer::SMALL;
 use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
-use hawser_wire::encode::{self, Severity};
-use hawser_wire::sqlstate;
 use std::future::poll_fn;
-use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Makes a transaction fail on the server that has failed for the client already, so that the server itself
 /// answers what comes next.
 const FAILS: &str = "ROLLBACK TO SAVEPOINT hawser_refused";
-
-/// How long a client that read its notifications too slowly may take to read why it is closed.
-const SLOW_READER: Duration = Duration::from_secs(30);
-
-/// A read that waits for a primary looks this often whether a standby can serve it by now.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Why a session let go of its server connection.
 enum Release {
@@ -144,152 +135,6 @@ impl Session {
                 Idle::Signal(Signal::TimeOut(timer)) => return Err(Box::pin(self.time_out(timer)).await),
                 Idle::Signal(Signal::Drain(drain)) => return Err(Box::pin(self.drain(drain)).await),
                 Idle::Signal(Signal::Kill) => return Err(Box::pin(self.killed()).await),
-            }
-        }
-    }
-
-    /// Gets a server connection.
-    async fn link(&mut self, errand: &mut Errand, since: Instant) -> Result<Linked, End> {
-        let pool = &errand.pool.clone();
-        if self.client.state.home.is_some()
-            && Rc::ptr_eq(pool, &self.pool)
-            && let Some(member) = Box::pin(self.go_home()).await
-        {
-            return Ok(Linked::Here(member));
-        }
-        let ticket = match pool.request(since) {
-            Ok(Request::Now(member)) => return Ok(Linked::Here(member)),
-            Ok(Request::Wait(ticket)) => ticket,
-            Err(error) if matches!(*error, PoolError::Nowhere) => return Ok(Linked::Elsewhere),
-            Err(error) => {
-                let refusal = Refusal::from(&*error);
-                return Box::pin(self.refuse(&refusal)).await.map(|()| Linked::Refused);
-            }
-        };
-        self.handle.set_place(Place::Waiting);
-        let outcome = self.wait(errand, &ticket, since).await;
-        self.handle.set_place(Place::Detached);
-        self.handle.set_deadline(None);
-        self.note_wait(pool, since.elapsed());
-        if !matches!(outcome, Ok(Linked::Here(_))) {
-            pool.leave(&ticket);
-        }
-        outcome
-    }
-
-    async fn wait(
-        &mut self,
-        errand: &mut Errand,
-        ticket: &Rc<Ticket>,
-        since: Instant,
-    ) -> Result<Linked, End> {
-        let pool = &errand.pool.clone();
-        let mut notified = false;
-        self.set_queue_deadline(errand, since, notified);
-        loop {
-            let refusal = match poll_fn(|cx| self.poll_wait(ticket, cx)).await {
-                Waited::Granted(member) => return Ok(Linked::Here(member)),
-                Waited::Elsewhere => return Ok(Linked::Elsewhere),
-                Waited::Refused(refusal) => refusal,
-                Waited::Left(end) => return Err(end),
-                Waited::Signal(Signal::TimeOut(Timer::QueueNotice)) => {
-                    notified = true;
-                    self.set_queue_deadline(errand, since, notified);
-                    let mut notice = Vec::new();
-                    let words = if pool.is_held() {
-                        "no server connection available, still waiting (there is no primary)"
-                    } else {
-                        "no server connection available, still waiting (the pool is in use)"
-                    };
-                    encode::error(
-                        &mut notice,
-                        Severity::Notice,
-                        sqlstate::SUCCESSFUL_COMPLETION,
-                        words,
-                        None,
-                    );
-                    self.tell(&notice).await?;
-                    continue;
-                }
-                Waited::Signal(Signal::Cut) => continue,
-                Waited::Signal(Signal::TimeOut(_)) => {
-                    if pool.is_held() && self.finds_standby(errand, since) {
-                        return Ok(Linked::Elsewhere);
-                    }
-                    // It may have been set for work that was held, or to look again.
-                    let looks = pool.is_held() || errand.misses_standby();
-                    if looks && self.queue_limit(pool).is_none_or(|limit| since.elapsed() < limit) {
-                        self.set_queue_deadline(errand, since, notified);
-                        continue;
-                    }
-                    if pool.is_held() { Refusal::NoPrimary } else { Refusal::WaitedTooLong }
-                }
-                Waited::Signal(Signal::Cancelled) => Refusal::CancelledInQueue,
-                Waited::Signal(Signal::Drain(drain)) => {
-                    pool.leave(ticket);
-                    return Err(Box::pin(self.drain(drain)).await);
-                }
-                Waited::Signal(Signal::Kill) => {
-                    pool.leave(ticket);
-                    return Err(Box::pin(self.killed()).await);
-                }
-            };
-            // Before the client is told: one that does not read would be granted a connection meanwhile.
-            pool.leave(ticket);
-            return Box::pin(self.refuse(&refusal)).await.map(|()| Linked::Refused);
-        }
-    }
-
-    /// How long a client waits for a connection.
-    fn queue_limit(&self, pool: &Pool) -> Option<Duration> {
-        if pool.is_held() { self.timeouts.hold } else { self.timeouts.query_wait }
-    }
-
-    fn set_queue_deadline(&self, errand: &Errand, since: Instant, notified: bool) {
-        let limit = self.queue_limit(&errand.pool).map(|limit| (since + limit, Timer::QueryWait));
-        let notice = self.timeouts.query_wait_notify.filter(|_| !notified);
-        let notice = notice.map(|after| (since + after, Timer::QueueNotice));
-        let look = (errand.pool.is_held() && errand.misses_standby())
-            .then(|| (Instant::now() + LOOK_AGAIN, Timer::QueryWait));
-        let deadlines = notice.into_iter().chain(limit).chain(look);
-        self.handle.set_deadline(deadlines.min_by_key(|(at, _)| *at));
-    }
-
-    pub(super) fn poll_wait(&mut self, ticket: &Rc<Ticket>, cx: &mut Context<'_>) -> Poll<Waited> {
-        if let Poll::Ready(outcome) = ticket.poll(cx) {
-            return Poll::Ready(match outcome {
-                Ok(member) => Waited::Granted(member),
-                Err(error) if matches!(*error, PoolError::Nowhere) => Waited::Elsewhere,
-                Err(error) => Waited::Refused(Refusal::from(&*error)),
-            });
-        }
-        if let Some(signal) = self.handle.take_signal(cx.waker()) {
-            return Poll::Ready(Waited::Signal(signal));
-        }
-        self.poll_waiting_client(cx)
-    }
-
-    /// A client that leaves the queue by closing its connection is noticed, as long as it has not sent much more.
-    /// A crowd that waits holds no blocks.
-    fn poll_waiting_client(&mut self, cx: &mut Context<'_>) -> Poll<Waited> {
-        let lost = |error: std::io::Error| Waited::Left(End::ClientLost(error.kind()));
-        loop {
-            let Some(input) = self.client.input.as_mut() else { return Poll::Pending };
-            input.shrink(&self.shared.buffers);
-            if input.len() > SMALL {
-                return Poll::Pending;
-            }
-            match self.client.stream.poll_readable(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(lost(error)),
-                Poll::Ready(Ok(())) => {}
-            }
-            input.grow();
-            match self.client.stream.poll_read(cx, input) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(0)) => return Poll::Ready(Waited::Left(End::ClientLeft)),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(lost(error)),
             }
         }
     }
@@ -464,23 +309,6 @@ impl Session {
         }
     }
 
-    /// Tells the client, as the answer to each batch that it waits for, why there is none.
-    async fn tell_loss(&mut self, loss: Loss, refusal: &Refusal) -> Result<(), End> {
-        self.count_refusal(refusal);
-        let mut out = Vec::new();
-        for _ in 0..loss.owed {
-            refusal.write(&mut out, Severity::Error);
-            out.extend_from_slice(encode::ready_for_query(self.status()));
-        }
-        if loss.open {
-            refusal.write(&mut out, Severity::Error);
-            self.skip = Some(Skip { bytes: loss.unsent, then: SkipEnd::Sync });
-        } else if loss.unsent > 0 {
-            self.skip = Some(Skip { bytes: loss.unsent, then: SkipEnd::Nothing });
-        }
-        self.tell(&out).await
-    }
-
     /// What must reach the server before anything of the client's: its settings, and a BEGIN that waited.
     /// The BEGIN, if it begins a transaction.
     fn prepare(&mut self, relay: &mut Relay, member: &mut Member, errand: &Errand) -> Option<Box<str>> {
@@ -630,102 +458,6 @@ impl Session {
         }
         end
     }
-
-    /// Tells the client why its batch is not served; it may go on with the next one. A transaction that it was told
-    /// has begun has failed by that.
-    async fn refuse(&mut self, refusal: &Refusal) -> Result<(), End> {
-        if let Some(Deferred::Begun(begin) | Deferred::Failed(begin)) = self.deferred.take() {
-            self.deferred = Some(Deferred::Failed(begin));
-        }
-        self.skip_batch();
-        let mut out = Vec::new();
-        refusal.write(&mut out, Severity::Error);
-        self.count_refusal(refusal);
-        self.tell(&out).await
-    }
-
-    /// Gives the client what the server said last. As with [`Self::tell`], a signal ends the session.
-    async fn deliver(&mut self, relay: &mut Relay) -> Result<(), End> {
-        let (client, handle) = (&mut self.client, &self.handle);
-        poll_fn(|cx| match relay.poll_deliver(cx, client) {
-            Poll::Ready(outcome) => Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind()))),
-            Poll::Pending => ended_by(handle.take_signal(cx.waker())),
-        })
-        .await
-    }
-
-    /// Says something to a client that may not be reading. If a signal comes first, the session ends without a
-    /// word, because half of one may be on its way.
-    async fn tell(&mut self, mut words: &[u8]) -> Result<(), End> {
-        let told = poll_fn(|cx| {
-            let told = self.poll_tell(cx, &mut words);
-            let overrun = || self.client.listener.as_ref().is_some_and(|listener| listener.is_overrun());
-            if told.is_pending() && overrun() { Poll::Ready(Err(End::NotifyQueueFull)) } else { told }
-        })
-        .await;
-        if told == Err(End::NotifyQueueFull) {
-            Box::pin(self.tell_overrun(words)).await;
-        }
-        told
-    }
-
-    /// Tells a client that reads too slowly, behind what has begun to leave, why nothing more comes.
-    async fn tell_overrun(&mut self, words: &[u8]) {
-        let mut last = words.to_vec();
-        Refusal::NotifyQueueFull.write(&mut last, Severity::Fatal);
-        let mut last = last.as_slice();
-        let _ = tokio::time::timeout(SLOW_READER, poll_fn(|cx| self.poll_tell(cx, &mut last))).await;
-    }
-
-    fn poll_tell(&mut self, cx: &mut Context<'_>, words: &mut &[u8]) -> Poll<Result<(), End>> {
-        let stream = &mut self.client.stream;
-        let written = loop {
-            if words.is_empty() {
-                break stream.poll_flush(cx);
-            }
-            match stream.poll_write(cx, &[IoSlice::new(words)]) {
-                Poll::Ready(Ok(0)) => break Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => *words = words.get(count..).unwrap_or_default(),
-                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-                Poll::Pending => break Poll::Pending,
-            }
-        };
-        if let Poll::Ready(outcome) = written {
-            return Poll::Ready(outcome.map_err(|error| End::ClientLost(error.kind())));
-        }
-        ended_by(self.handle.take_signal(cx.waker()))
-    }
-
-    async fn fail(&mut self, violation: &Stop) -> End {
-        if let Some(refusal) = refusal::of_stop(violation) {
-            self.say_last(&refusal).await;
-        }
-        end_of(violation)
-    }
-
-    async fn time_out(&mut self, timer: Timer) -> End {
-        self.say_last(&Refusal::TimeOut(timer)).await;
-        End::TimeOut(timer)
-    }
-
-    pub(super) async fn killed(&mut self) -> End {
-        self.say_last(&Refusal::ShuttingDown).await;
-        End::Killed
-    }
-
-    pub(super) async fn drain(&mut self, drain: Drain) -> End {
-        self.say_last(&Refusal::ShuttingDown).await;
-        End::Drained(drain)
-    }
-}
-
-/// How asking for a server connection ends.
-enum Linked {
-    Here(Box<Member>),
-    /// The client was told why there is none, and goes on.
-    Refused,
-    /// The host cannot be read from any more.
-    Elsewhere,
 }
 
 /// How a relay that the session survives ends.
@@ -770,25 +502,6 @@ struct Stranded {
     confined: bool,
 }
 
-/// How waiting in the queue ends.
-pub(super) enum Waited {
-    Granted(Box<Member>),
-    Elsewhere,
-    Refused(Refusal),
-    Left(End),
-    Signal(Signal),
-}
-
-/// What a signal does to a session that is in the middle of saying something.
-const fn ended_by(signal: Option<Signal>) -> Poll<Result<(), End>> {
-    match signal {
-        Some(Signal::TimeOut(timer)) => Poll::Ready(Err(End::TimeOut(timer))),
-        Some(Signal::Drain(drain)) => Poll::Ready(Err(End::Drained(drain))),
-        Some(Signal::Kill) => Poll::Ready(Err(End::Killed)),
-        Some(Signal::Cancelled | Signal::Cut) | None => Poll::Pending,
-    }
-}
-
 /// Whether a session let go because its server connection is lost.
 const fn is_loss(release: &Release) -> bool {
     matches!(
@@ -811,7 +524,7 @@ const fn is_useless(release: &Release) -> bool {
     )
 }
 
-fn end_of(stop: &Stop) -> End {
+pub(super) fn end_of(stop: &Stop) -> End {
     match stop {
         Stop::ClientLeft => End::ClientLeft,
         Stop::EndedItself(_) => End::ServerEnded,

@@ -1,10 +1,10 @@
 //! Finds out how a commit went whose server was lost before it answered: asks whoever is the primary now.
 
 use super::Session;
-use super::cycle::Waited;
 use super::end::End;
 use super::handle::{Place, Signal, Timer};
 use super::outcome::{self, Found, Lost, Outcome, Verdict, verdict};
+use super::queue::Waited;
 use crate::pool::{Member, Pool, Request};
 use crate::server::checkin::Discard;
 use crate::server::exchange::simple_query;

@@ -79,7 +79,7 @@ async fn finish(mut line: Line, length: usize) -> Result<Greeting, End> {
 async fn refuse(mut line: Line, refusal: &Refusal) -> End {
     let mut out = Vec::new();
     refusal.write(&mut out, Severity::Fatal);
-    super::say(&mut line.stream, &out).await;
+    super::words::say(&mut line.stream, &out).await;
     line.stream.close();
     End::Refused(refusal.sqlstate(), refusal.words())
 }

@@ -1,12 +1,12 @@
 //! What a worker knows of a session from outside: who may cancel it, when its time is out, and how to wake it.
 
 use super::about::Trace;
-use crate::ids::{ClusterId, SessionId};
+use crate::ids::{ClusterId, PoolHost, SessionId};
 use crate::mailbox::Drain;
 use crate::pool::card::Card;
 use crate::pool::lead::Origin;
 use crate::pool::{Pool, PoolPlan};
-use crate::report::About;
+use crate::report::{About, Doing};
 use crate::server::cancel;
 use crate::server::connection::{CancelKey, Cancels};
 use crate::server::dial::DialPlan;
@@ -191,6 +191,18 @@ impl Handle {
         if lost {
             self.raise(Signal::Cut);
         }
+    }
+
+    /// Whether it has something under way on the primary of a cluster.
+    #[must_use]
+    pub fn works_on_primary(&self, cluster: ClusterId) -> bool {
+        let is_there = match &*self.place.borrow() {
+            Place::Linked(target) => {
+                target.pool.key.host == PoolHost::Primary && target.pool.cluster() == Some(cluster)
+            }
+            _ => false,
+        };
+        is_there && self.trace.doing.get() != Doing::Pinned
     }
 
     /// The session is in a transaction: it ends when that is over. Other signals reach it until then.

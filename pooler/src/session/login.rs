@@ -5,7 +5,8 @@ use super::refusal::Refusal;
 use super::replication;
 use super::routing::Routing;
 use super::services::{Registration, Services};
-use super::{Presence, Session, say};
+use super::words::say;
+use super::{Presence, Session};
 use crate::auth::client_login::{
     Certificate, ClientLogin, LoginError, MAX_LOGIN_MESSAGE, Mock, Proven, Step, Transport,
 };

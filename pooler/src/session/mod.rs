@@ -19,10 +19,12 @@ mod loss;
 mod notes;
 mod outcome;
 mod outward;
+mod queue;
 pub mod refusal;
 mod replication;
 mod routing;
 pub mod services;
+mod words;
 
 use crate::config::settings::Timeouts;
 use crate::pins::PinReasons;
@@ -30,8 +32,6 @@ use crate::pool::Pool;
 use crate::relay::{ClientSide, Shared};
 use end::End;
 use handle::Handle;
-use hawser_wire::encode::Severity;
-use refusal::Refusal;
 use routing::Routing;
 use std::rc::Rc;
 
@@ -111,27 +111,6 @@ impl Session {
         }
         end
     }
-
-    /// Counts an error of ours that the client is sent.
-    fn count_refusal(&self, refusal: &Refusal) {
-        if let Ok(sqlstate) = refusal.sqlstate().as_bytes().try_into() {
-            self.pool.counters.count_error(sqlstate);
-        }
-    }
-
-    /// The last words to a client, as far as it takes them without delay.
-    async fn say_last(&mut self, refusal: &Refusal) {
-        self.count_refusal(refusal);
-        let mut out = Vec::new();
-        refusal.write(&mut out, Severity::Fatal);
-        say(&mut self.client.stream, &out).await;
-    }
-}
-
-/// Writes last words; a client that does not read them does not hold us up.
-async fn say(stream: &mut crate::stream::Stream, words: &[u8]) {
-    let patience = std::time::Duration::from_secs(2);
-    let _ = tokio::time::timeout(patience, stream.write_all(words)).await;
 }
 
 #[cfg(test)]

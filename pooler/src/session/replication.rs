@@ -1,10 +1,11 @@
 //! Replication connections: each gets a server connection of its own, and everything passes as it is.
 
 use super::end::End;
+use super::handle;
 use super::login::Candidate;
 use super::refusal::Refusal;
 use super::services::Services;
-use super::{handle, say};
+use super::words::say;
 use crate::config::settings::DatabaseSettings;
 use crate::server::dial::{self, DialPlan};
 use crate::stream::{Buffer, Stream};

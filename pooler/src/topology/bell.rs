@@ -14,6 +14,8 @@ const BITS: usize = 64;
 pub struct Bell {
     /// Hosts with trouble, one bit each.
     trouble: AtomicU64,
+    /// Hosts on which nothing is begun before they have answered on a new connection, one bit each.
+    suspects: AtomicU64,
     /// Newest moment that somebody wants proven.
     wanted: AtomicU64,
     /// Workers that want one.
@@ -42,6 +44,7 @@ impl Bell {
     pub(super) fn new(offers: mpsc::UnboundedSender<Offer>) -> Self {
         Self {
             trouble: AtomicU64::new(0),
+            suspects: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
             wanting: AtomicU64::new(0),
             lacks_credential: AtomicBool::new(false),
@@ -56,6 +59,14 @@ impl Bell {
     /// asked at once.
     pub fn trouble(&self, host: HostId) {
         self.trouble.fetch_or(bit(host.0.into()), Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    /// As [`Self::trouble`], and workers begin nothing on the host before it has answered on a connection that is begun
+    /// from now on ([`HostView::assured`](super::HostView::assured)): one that is there already can outlive the moment
+    /// at which the server began to stop.
+    pub fn suspect(&self, host: HostId) {
+        self.suspects.fetch_or(bit(host.0.into()), Ordering::AcqRel);
         self.wake.notify_one();
     }
 
@@ -116,6 +127,11 @@ impl Bell {
     /// Hosts with trouble since the last time, as bits of [`bit`].
     pub(super) fn take_trouble(&self) -> u64 {
         self.trouble.swap(0, Ordering::AcqRel)
+    }
+
+    /// Hosts that are suspected to stop since the last time.
+    pub(super) fn take_suspects(&self) -> u64 {
+        self.suspects.swap(0, Ordering::AcqRel)
     }
 
     /// The newest moment that somebody waits for, if anybody does.

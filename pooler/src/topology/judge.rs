@@ -11,9 +11,6 @@ use super::snapshot::{DownReason, FenceReason, HostState, LostReason, PrimaryVie
 use crate::ids::HostId;
 use std::time::Duration;
 
-/// A switchover that a tool has announced and that does not come is forgotten after this long.
-const LONGEST_ANNOUNCEMENT: Duration = Duration::from_secs(60);
-
 /// What one probe of one host came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
@@ -121,6 +118,16 @@ struct Incumbent {
     timeline: u32,
 }
 
+/// Somebody says that a host is about to hand over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Announcement {
+    host: HostId,
+    sign: Sign,
+    since: Moment,
+    /// If it has not handed over by then, it does not.
+    until: Moment,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Judge {
@@ -130,7 +137,7 @@ pub struct Judge {
     highest: u32,
     incumbent: Option<Incumbent>,
     primary: PrimaryView,
-    leaving: Option<(HostId, Sign, Moment)>,
+    leaving: Option<Announcement>,
     hosts: Vec<Record>,
 }
 
@@ -186,14 +193,18 @@ impl Judge {
         self.conclude(now)
     }
 
-    /// This host is about to hand over, says the sign; `None` takes the announcement back.
-    pub fn announce(&mut self, host: Option<HostId>, sign: Sign, now: Moment) -> Vec<Change> {
-        match (host, self.leaving) {
-            (Some(host), Some((known, ..))) if host == known => {}
-            (Some(host), _) => self.leaving = Some((host, sign, now)),
-            (None, Some((_, known, _))) if known == sign => self.leaving = None,
-            (None, _) => {}
+    /// This host is about to hand over, says the sign. It counts until the host has done so, is no longer the primary
+    /// for another reason, or this time is out.
+    pub fn announce(&mut self, host: HostId, sign: Sign, now: Moment, longest: Duration) -> Vec<Change> {
+        if self.leaving.is_none_or(|known| known.host != host) {
+            self.leaving = Some(Announcement { host, sign, since: now, until: now.plus(longest) });
         }
+        self.conclude(now)
+    }
+
+    /// Who has announced that takes it back.
+    pub fn take_back(&mut self, sign: Sign, now: Moment) -> Vec<Change> {
+        self.leaving = self.leaving.filter(|known| known.sign != sign);
         self.conclude(now)
     }
 
@@ -475,12 +486,9 @@ impl Judge {
     }
 
     fn judge_primary(&mut self, winner: Option<(HostId, Answer)>, now: Moment) -> PrimaryView {
-        // The operator takes back what the operator has said; a tool may be gone.
-        let is_over = |(_, sign, since)| sign != Sign::Operator && now.since(since) > LONGEST_ANNOUNCEMENT;
-        if self.leaving.is_some_and(is_over) {
-            self.leaving = None;
-        }
+        self.leaving = self.leaving.filter(|known| now <= known.until);
         let Some((host, answer)) = winner else {
+            self.leaving = None;
             return match self.why_lost() {
                 Some(why) => self.lost(why, now),
                 None => PrimaryView::NeverSeen,
@@ -491,7 +499,7 @@ impl Judge {
         }
         let timeline = answer.timeline;
         match (self.leaving, self.primary) {
-            (Some((leaver, sign, since)), _) if leaver == host => {
+            (Some(Announcement { host: leaver, sign, since, .. }), _) if leaver == host => {
                 PrimaryView::Leaving { host, timeline, since, sign }
             }
             (_, PrimaryView::Known { host: known, timeline: on, since })

@@ -221,12 +221,14 @@ fn an_old_observation_changes_nothing() {
     assert_eq!(court.state(0), HostState::Up);
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 #[test]
 fn an_announced_switchover_is_leaving_until_another_host_is_the_primary() {
     let mut court = Court::healthy(2);
-    court.judge.announce(Some(HostId(0)), Sign::Monitor, court.now);
+    court.judge.announce(HostId(0), Sign::Monitor, court.now, MINUTE);
     assert!(matches!(court.judge.primary(), PrimaryView::Leaving { host: HostId(0), .. }));
-    court.judge.announce(None, Sign::Patroni, court.now);
+    court.judge.take_back(Sign::Patroni, court.now);
     assert!(
         matches!(court.judge.primary(), PrimaryView::Leaving { .. }),
         "only who announced it takes it back"
@@ -235,18 +237,29 @@ fn an_announced_switchover_is_leaving_until_another_host_is_the_primary() {
     assert_eq!(court.why(), Some(LostReason::Demoted(HostId(0))));
     court.primary(1, 2);
     assert!(matches!(court.judge.primary(), PrimaryView::Known { host: HostId(1), .. }));
-    // One that does not come is forgotten.
-    court.judge.announce(Some(HostId(1)), Sign::Patroni, court.now);
-    court.now = court.now.plus(LONGEST_ANNOUNCEMENT * 2);
-    court.primary(1, 2);
-    assert!(matches!(court.judge.primary(), PrimaryView::Known { .. }));
-    // Unless the operator has said so.
-    court.judge.announce(Some(HostId(1)), Sign::Operator, court.now);
-    court.now = court.now.plus(LONGEST_ANNOUNCEMENT * 2);
-    court.primary(1, 2);
+}
+
+#[test]
+fn an_announced_switchover_that_does_not_come_is_forgotten() {
+    let mut court = Court::healthy(2);
+    court.judge.announce(HostId(0), Sign::Operator, court.now, MINUTE);
+    court.now = court.now.plus(MINUTE / 2);
+    court.primary(0, 1);
     assert!(matches!(court.judge.primary(), PrimaryView::Leaving { .. }));
-    court.judge.announce(None, Sign::Operator, court.now);
+    court.now = court.now.plus(MINUTE);
+    court.primary(0, 1);
     assert!(matches!(court.judge.primary(), PrimaryView::Known { .. }));
+}
+
+#[test]
+fn a_primary_that_was_away_and_comes_back_has_had_its_switchover() {
+    let mut court = Court::healthy(2);
+    court.judge.announce(HostId(0), Sign::Operator, court.now, MINUTE);
+    court.fail(0, 2);
+    assert!(matches!(court.judge.primary(), PrimaryView::Lost { .. }));
+    court.primary(0, 1);
+    court.primary(0, 1);
+    assert!(matches!(court.judge.primary(), PrimaryView::Known { host: HostId(0), .. }));
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub(super) struct Common {
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) seen: Observation,
+    /// When the connection was begun on which the host answered; `None` if it did not.
+    pub(super) begun: Option<Moment>,
     pub(super) words: Option<String>,
 }
 
@@ -96,6 +98,7 @@ pub(super) struct Probe {
 struct Kept {
     server: ServerConnection,
     before: Answer,
+    begun: Moment,
 }
 
 /// Why there is no answer.
@@ -148,23 +151,24 @@ impl Probe {
     /// mean that the server did.
     async fn ask(&self, kept: &mut Option<Kept>, everything: bool) -> Report {
         let timeout = self.common.health.borrow().timeout;
-        if let Some(Kept { mut server, before }) = kept.take() {
+        if let Some(Kept { mut server, before, begun }) = kept.take() {
             let asked = Moment::now();
             let before = (!everything).then_some(&before);
             match tokio::time::timeout(timeout, question(&mut server, before)).await {
                 Ok(Ok(answer)) => {
-                    *kept = Some(Kept { server, before: answer });
-                    return self.report(asked, Outcome::Answered(answer), None);
+                    *kept = Some(Kept { server, before: answer, begun });
+                    return self.report(asked, begun, Outcome::Answered(answer), None);
                 }
                 Ok(Err(_)) => server.close(),
                 Err(_) => {
                     server.close();
                     let words = format!("no answer within {timeout:?}");
-                    return self.report(asked, Outcome::Failed(DownReason::Silent), Some(words));
+                    return self.report(asked, begun, Outcome::Failed(DownReason::Silent), Some(words));
                 }
             }
         }
-        let mut asked = Moment::now();
+        let begun = Moment::now();
+        let mut asked = begun;
         let attempt = async {
             let mut server = self.connect(timeout).await?;
             asked = Moment::now();
@@ -173,19 +177,20 @@ impl Probe {
         };
         match tokio::time::timeout(timeout, attempt).await {
             Ok(Ok((server, answer))) => {
-                *kept = Some(Kept { server, before: answer });
-                self.report(asked, Outcome::Answered(answer), None)
+                *kept = Some(Kept { server, before: answer, begun });
+                self.report(asked, begun, Outcome::Answered(answer), None)
             }
-            Ok(Err(Failure { outcome, words })) => self.report(asked, outcome, Some(words)),
+            Ok(Err(Failure { outcome, words })) => self.report(asked, begun, outcome, Some(words)),
             Err(_) => {
                 let words = format!("no answer within {timeout:?}");
-                self.report(asked, Outcome::Failed(DownReason::Silent), Some(words))
+                self.report(asked, begun, Outcome::Failed(DownReason::Silent), Some(words))
             }
         }
     }
 
-    fn report(&self, asked: Moment, outcome: Outcome, words: Option<String>) -> Report {
-        Report { seen: Observation { host: self.host, asked, heard: Moment::now(), outcome }, words }
+    fn report(&self, asked: Moment, begun: Moment, outcome: Outcome, words: Option<String>) -> Report {
+        let begun = (!matches!(outcome, Outcome::Failed(_))).then_some(begun);
+        Report { seen: Observation { host: self.host, asked, heard: Moment::now(), outcome }, begun, words }
     }
 
     /// Logs in with the first credentials that will do, and moves them to the front.

@@ -23,6 +23,8 @@ impl Watch {
             if let Change::Primary(PrimaryView::Known { host, timeline, .. }) = *change {
                 self.look_back(host, timeline);
                 self.start_survey(host);
+                // How far the standbys are is known once both they and the primary have been asked.
+                self.hosts.iter().for_each(|host| host.rein.ask());
             }
             let Some(phase) = judge::phase(change, before, &self.judge) else { continue };
             // Who finds its first primary has seen no failover.
@@ -123,6 +125,7 @@ impl Watch {
             same_as: self.judge.same_as(id),
             moves: host.moves,
             since,
+            assured: host.assured,
             gauge: host.gauge.clone(),
         }
     }

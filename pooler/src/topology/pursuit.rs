@@ -34,8 +34,12 @@ impl Watch {
             self.publish();
         }
         let trouble = self.bell.take_trouble();
-        for (place, host) in self.hosts.iter().enumerate() {
-            if trouble & bit(place) != 0 {
+        let suspects = self.bell.take_suspects();
+        for (place, host) in self.hosts.iter_mut().enumerate() {
+            if suspects & bit(place) != 0 {
+                host.suspected = Some(Moment::now());
+                host.rein.reconnect();
+            } else if trouble & bit(place) != 0 {
                 host.rein.ask();
             }
         }

@@ -100,6 +100,9 @@ pub struct HostView {
     pub moves: u32,
     /// In this state since.
     pub since: Moment,
+    /// A connection that was begun at this moment has been answered: the server did not stop before it. Told to who has
+    /// asked by [`Bell::suspect`].
+    pub assured: Moment,
     /// What changes with every round.
     pub gauge: Arc<Gauge>,
 }

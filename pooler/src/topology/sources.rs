@@ -7,7 +7,11 @@ use super::snapshot::{DownReason, HostState};
 use super::watch::Watch;
 use crate::config::settings::{HostAddress, HostSource};
 use crate::ids::HostId;
+use std::time::Duration;
 use tokio::task::AbortHandle;
+
+/// A switchover that a tool has announced and that does not come is forgotten after this long.
+const LONGEST_ANNOUNCEMENT: Duration = Duration::from_secs(60);
 
 /// A tool that knows the cluster.
 pub(super) struct Source {
@@ -63,7 +67,11 @@ impl Watch {
         self.let_go();
         let before = self.judge.primary();
         let leaving = told.leaving.as_ref().and_then(|address| self.find(address));
-        let changes = self.judge.announce(leaving, told.by, Moment::now());
+        let now = Moment::now();
+        let changes = match leaving {
+            Some(host) => self.judge.announce(host, told.by, now, LONGEST_ANNOUNCEMENT),
+            None => self.judge.take_back(told.by, now),
+        };
         self.act_on(&changes, before);
         // Whatever changed, the hosts know more about it.
         self.hosts.iter().for_each(|host| host.rein.ask());

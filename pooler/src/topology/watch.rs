@@ -33,6 +33,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// A host that lets no probe in is asked at most this often, for it writes every refusal to its log.
 const MUTE_PACE: Duration = Duration::from_secs(5);
 
+/// An operator holds work for so long at most, where it may wait without a limit.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
+
 /// Credentials of clients that are kept for the probes.
 const KEPT_OFFERS: usize = 4;
 
@@ -59,6 +62,10 @@ pub(super) struct Host {
     pub(super) found: bool,
     /// How often its name has been moved.
     pub(super) moves: u32,
+    /// Workers suspect since then that it stops.
+    pub(super) suspected: Option<Moment>,
+    /// What they were told last: a connection that was begun then was answered.
+    pub(super) assured: Moment,
     /// Looks its name up.
     pub(super) resolver: Option<AbortHandle>,
 }
@@ -210,6 +217,8 @@ impl Watch {
             words: None,
             found,
             moves: 0,
+            suspected: None,
+            assured: Moment::NEVER,
             resolver,
         });
     }
@@ -286,12 +295,19 @@ impl Watch {
         spawn_local(Probe { host, address, rein, common }.run()).abort_handle()
     }
 
-    /// As if the primary were about to hand over.
+    /// The primary is about to hand over, says the operator, or it stays after all.
     fn hold(&mut self, hold: bool) {
-        let before = self.judge.primary();
-        let leaving = self.judge.incumbent().filter(|_| hold);
-        let changes = self.judge.announce(leaving, Sign::Operator, Moment::now());
+        let (before, now) = (self.judge.primary(), Moment::now());
+        let changes = match self.judge.incumbent() {
+            // Who waits meanwhile is let go before being told that there is no primary.
+            Some(primary) if hold => {
+                let longest = self.runtime.settings.timeouts.hold.map_or(LONGEST_HOLD, |limit| limit * 2 / 3);
+                self.judge.announce(primary, Sign::Operator, now, longest)
+            }
+            _ => self.judge.take_back(Sign::Operator, now),
+        };
         self.act_on(&changes, before);
+        self.set_paces();
     }
 
     fn apply(&mut self, runtime: Arc<Runtime>) {
@@ -353,8 +369,20 @@ impl Watch {
         let changes = self.judge.observe(&report.seen);
         self.measure(report);
         self.act_on(&changes, before);
+        self.assure(host, report.begun);
         self.set_paces();
         self.pursue(host, proven);
+    }
+
+    /// Tells the workers that a host answers which they suspect to stop.
+    fn assure(&mut self, host: HostId, begun: Option<Moment>) {
+        let Some(host) = self.hosts.get_mut(usize::from(host.0)) else { return };
+        if let (Some(suspected), Some(begun)) = (host.suspected, begun)
+            && begun > suspected
+        {
+            (host.suspected, host.assured) = (None, begun);
+            self.publish();
+        }
     }
 
     /// Why a probe failed, once for each reason.

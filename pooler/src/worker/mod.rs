@@ -114,6 +114,7 @@ async fn obey(
             Order::Evict(database) => services.pools.evict(&database),
             Order::Notify(news) => services.shared.desk.deliver(*news),
             Order::Topology(snapshot) => services.follow(snapshot),
+            Order::Suspect { cluster, host, since } => services.pools.suspect(cluster, host, since),
             Order::Proven(_) => services.router.proven.notify_waiters(),
             Order::Apply(runtime) => services.apply(&runtime),
             Order::Report(wanted, reply) => {
@@ -121,6 +122,11 @@ async fn obey(
             }
             Order::Halt(scope, stance) => services.pools.halt(&scope, stance),
             Order::IsAtRest(scope, reply) => drop(reply.send(services.pools.are_at_rest(&scope))),
+            Order::IsBusy(cluster, reply) => {
+                let mut busy = false;
+                services.each_session(|session| busy |= session.works_on_primary(cluster));
+                let _ = reply.send(busy);
+            }
             Order::Kill(scope) => services.each_session(|session| {
                 if session.about().is_some_and(|about| scope.has(&about.database)) {
                     session.raise(Signal::Kill);

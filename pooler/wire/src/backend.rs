@@ -1,6 +1,8 @@
 //! What a server's messages say, as far as a pooler must know. Pure.
 
 use crate::frame::c_string;
+use crate::sqlstate;
+use crate::tag::backend;
 
 /// The transaction status in ReadyForQuery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,6 +103,20 @@ pub fn error_fields(mut body: &[u8]) -> ErrorFields<'_> {
         body = after;
     }
     fields
+}
+
+/// Whether a message says that the server stops or has crashed: it is about the server connection, of which a pooler's
+/// client knows nothing.
+#[must_use]
+pub fn is_farewell(tag: u8, body: &[u8]) -> bool {
+    let fields = match tag {
+        backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE => error_fields(body),
+        _ => return false,
+    };
+    // Of a crash a warning tells.
+    let is_last = matches!(fields.severity, b"FATAL" | b"PANIC")
+        || fields.sqlstate == sqlstate::CRASH_SHUTDOWN.as_bytes();
+    is_last && sqlstate::is_of_stopping_server(fields.sqlstate)
 }
 
 #[cfg(test)]
