@@ -20,7 +20,7 @@ trap 'rm -rf "$work"' EXIT
 here=$PWD
 cd "$work"
 python3 -m venv venv
-venv/bin/pip install -q asyncpg psycopg2-binary 'psycopg[binary]' 'sqlalchemy[asyncio]' pytest pytest-asyncio distro
+venv/bin/pip install -q asyncpg psycopg2-binary 'psycopg[binary]' 'sqlalchemy[asyncio]' pytest pytest-asyncio anyio distro
 venv/bin/pip download -q --no-deps --no-binary asyncpg,psycopg2,sqlalchemy asyncpg psycopg2 sqlalchemy
 for archive in *.tar.gz; do tar xzf "$archive"; done
 export PGHOST=127.0.0.1 PGUSER=$user PGDATABASE=postgres PSYCOPG2_TEST_FAST=1
@@ -39,7 +39,7 @@ python_suite() {
 	local port=$1 out=$2 folder=$3
 	shift 3
 	(cd "$folder" && PGPORT=$port PSYCOPG2_TESTDB_PORT=$port timeout 1800 "$work/venv/bin/python" -m pytest -q \
-		-p no:cacheprovider -rA "$@" 2>&1) | sed -nE 's/^PASSED (.*)/passed \1/p; s/^(FAILED|ERROR) ([^ ]*).*/failed \2/p' >"$out" || true
+		-o cache_dir="$work/cache" -rA "$@" 2>&1) | sed -nE 's/^PASSED (.*)/passed \1/p; s/^(FAILED|ERROR) ([^ ]*).*/failed \2/p' >"$out" || true
 }
 
 # The installed package is tested, not the sources beside the tests.
@@ -117,7 +117,7 @@ compare sqlalchemy python_suite sqlalchemy-[0-9]*/ test/dialect/postgresql test/
 	--dburi "postgresql+psycopg://$user@127.0.0.1:PORT/suite"
 if [ -n "${PSYCOPG_SOURCES:-}" ]; then
 	slow='not slow and not mypy and not proxy and not timing and not refcount and not dns'
-	compare psycopg python_suite "$PSYCOPG_SOURCES" -m "$slow" --ignore=tests/pool --ignore=tests/test_typing.py \
+	compare psycopg python_suite "$PSYCOPG_SOURCES" -p no:asyncio -m "$slow" --ignore=tests/pool --ignore=tests/test_typing.py \
 		--test-dsn "host=127.0.0.1 port=PORT user=$user dbname=suite" tests
 fi
 [ -z "${NODE_POSTGRES_SOURCES:-}" ] || compare node-postgres node_suite

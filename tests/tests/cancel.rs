@@ -216,9 +216,13 @@ fn a_session_is_ended_by_the_number_of_the_server_process_that_it_was_told() {
         let mut other = site.client();
         // It is idle, and what ends its process may run on that very process.
         let mut victim = site.client();
-        let end = format!("SELECT pg_terminate_backend({})", victim.value(ASK));
-        assert_eq!(error_of(&other.query(&end)), "");
+        let process = victim.value(ASK);
+        assert_eq!(error_of(&other.query(&format!("SELECT pg_terminate_backend({process})"))), "");
         assert_eq!(error_of(&victim.expect_closed()), "57P01");
+        wait_until("the process is gone", || {
+            let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {process}");
+            cluster().psql(&sql).unwrap().trim() == "0"
+        });
         // It keeps its process.
         let mut victim = site.client();
         victim.execute("CREATE TEMP TABLE kept (a int)");
