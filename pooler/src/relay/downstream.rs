@@ -2,13 +2,13 @@
 
 use super::gate::{self, Look, REVALIDATE};
 use super::outbox::Outbox;
-use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, naming, state, undo, wording};
+use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::{self, IN_HOT_STANDBY};
 use crate::server::connection::{Effect, ServerConnection};
 use crate::server::exchange;
 use crate::server::identity::Identity;
-use crate::statements::{Columns, Statement};
+use crate::statements::Statement;
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
 use hawser_sql_router::calls::Disturbs;
@@ -179,11 +179,11 @@ impl Relay {
             }
             let Some(header) = frame::header(rest).map_err(Stop::ServerFraming)? else { break };
             let present = rest.len().min(header.total());
-            let asked = match server.queue.head().and_then(|head| head.effect.as_ref()) {
-                Some(Effect::Asked(_) | Effect::Identity(_)) => header.tag == backend::DATA_ROW,
-                Some(Effect::Told(_)) => header.tag == backend::ROW_DESCRIPTION && header.total() <= BLOCK,
-                _ => false,
-            };
+            let asked = header.tag == backend::DATA_ROW
+                && matches!(
+                    server.queue.head(),
+                    Some(head) if matches!(head.effect, Some(Effect::Asked(_) | Effect::Identity(_)))
+                );
             if present < header.total() && (is_read(header) || asked) {
                 break;
             }
@@ -259,9 +259,6 @@ impl Relay {
             (backend::DATA_ROW, Some(Effect::Asked(rows))) => rows.extend(exchange::row(body)),
             (backend::DATA_ROW, Some(Effect::Identity(row))) => *row = exchange::row(body),
             (backend::NO_DATA, Some(Effect::OfQuery)) => of_query = true,
-            (backend::ROW_DESCRIPTION | backend::NO_DATA, Some(Effect::Told(told))) if whole => {
-                told.columns = Columns::read(header.tag, body);
-            }
             _ => {}
         }
         let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
@@ -435,7 +432,6 @@ impl Relay {
         {
             self.observe(header.tag, client, server, shared)?;
             stale.forget(server);
-            stale.renew(client, server, shared);
             server.queue.swallow_batch();
             self.replay.order();
             return Ok(true);
@@ -455,7 +451,6 @@ impl Relay {
         };
         let words = match self.down.ahead.take_if(|_| fate == Fate::Forward) {
             Some(held) => Some(held),
-            None if matches!(stale, Some(Stale::Outdated(_))) => Some(wording::result_type_changed()),
             None if whole => {
                 let shifts = shifts.as_ref().map_or(&[][..], |deed| &deed.shifts);
                 wording::in_clients_words(body, |id| client.statements.name_of(id), shifts)
@@ -495,9 +490,6 @@ enum Stale {
     Gone(StatementId),
     /// It has one that we do not know of.
     Stranger(Arc<Statement>),
-    /// It was not asked for the statement that has this name of the client's: none makes it any more as the client was
-    /// told.
-    Outdated(Box<[u8]>),
 }
 
 impl Stale {
@@ -506,24 +498,6 @@ impl Stale {
             Self::Outlived(id) => server.statements.spoil(*id),
             Self::Gone(id) => server.statements.forget(*id),
             Self::Stranger(statement) => server.statements.restore(statement.clone()),
-            Self::Outdated(_) => {}
-        }
-    }
-
-    /// The client asks again what the rows look like: its name means a statement of which nobody was told yet.
-    fn renew(&self, client: &mut ClientSide, server: &ServerConnection, shared: &Shared) {
-        let name = match self {
-            Self::Outlived(id) => {
-                let told = server.statements.get(*id).filter(|statement| statement.columns().is_some());
-                told.inspect(|statement| statement.outdate())
-                    .and_then(|statement| client.statements.name_of(statement.id))
-                    .map(Into::into)
-            }
-            Self::Outdated(name) => Some(name.clone()),
-            Self::Gone(_) | Self::Stranger(_) => None,
-        };
-        if let Some(name) = name {
-            naming::renewed(&name, client, shared);
         }
     }
 }
@@ -535,31 +509,15 @@ fn stale(server: &ServerConnection, body: &[u8]) -> Option<Stale> {
     let is = |sqlstate: &str| fields.sqlstate == sqlstate.as_bytes();
     let ours = || memchr::memmem::find(fields.message, SERVER_NAME_PREFIX).is_some();
     match effect {
-        Effect::Bound(_) | Effect::Told(_)
-            if is(sqlstate::FEATURE_NOT_SUPPORTED) && fields.routine == REVALIDATE =>
-        {
-            used(effect).map(Stale::Outlived)
+        Effect::Bound(id) if is(sqlstate::FEATURE_NOT_SUPPORTED) && fields.routine == REVALIDATE => {
+            Some(Stale::Outlived(*id))
         }
-        Effect::Bound(_) | Effect::Told(_) if is(sqlstate::INVALID_SQL_STATEMENT_NAME) && ours() => {
-            used(effect).map(Stale::Gone)
-        }
-        Effect::Outdated(name) if is(sqlstate::INVALID_SQL_STATEMENT_NAME) => {
-            Some(Stale::Outdated(name.clone()))
-        }
+        Effect::Bound(id) if is(sqlstate::INVALID_SQL_STATEMENT_NAME) && ours() => Some(Stale::Gone(*id)),
         Effect::Prepared(made) | Effect::PreparedAhead(made) | Effect::Named(_, made)
             if is(sqlstate::DUPLICATE_PREPARED_STATEMENT) && ours() =>
         {
             Some(Stale::Stranger(made.statement.clone()))
         }
-        _ => None,
-    }
-}
-
-/// The statement that a request uses.
-fn used(effect: &Effect) -> Option<StatementId> {
-    match effect {
-        Effect::Bound(id) => Some(*id),
-        Effect::Told(told) => Some(told.statement.id),
         _ => None,
     }
 }

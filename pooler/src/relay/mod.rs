@@ -23,10 +23,10 @@ use crate::endings::Endings;
 use crate::ids::SessionId;
 use crate::notify::{Desk, Listener};
 use crate::pins::PinReasons;
-use crate::server::connection::{Doubt, Effect, ServerConnection, Told};
+use crate::server::connection::{Doubt, Effect, ServerConnection};
 use crate::server::dial::Local;
 use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
-use crate::statements::{ClientStatements, Deed, Registry, Statement};
+use crate::statements::{ClientStatements, Deed, Registry};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_sql_router::calls::Disturbs;
 use hawser_sql_router::ending::Ending;
@@ -244,8 +244,6 @@ pub struct Relay {
     commits: bool,
     /// Something bound in this batch may change rows.
     changes_rows: bool,
-    /// What the unnamed portal was bound to, if no client has been told what its rows look like.
-    untold: Option<Arc<Statement>>,
 }
 
 /// What a statement means for others than the session that runs it.
@@ -364,7 +362,6 @@ impl Relay {
             commit: Commit::default(),
             commits: false,
             changes_rows: false,
-            untold: None,
         }
     }
 
@@ -636,25 +633,7 @@ fn confirm(effect: Effect, client: &mut ClientSide, server: &mut ServerConnectio
     match effect {
         Effect::Named(name, _) | Effect::NamedKnown(name) => client.statements.confirm(&name),
         Effect::Asked(rows) => state::answered(&rows, client, server, shared),
-        Effect::Told(told) => note_columns(&told, client, server, shared),
         _ => {}
-    }
-}
-
-/// A server has said what the rows of a statement look like. If clients were told otherwise, nobody is given rows of it
-/// any more; a client that has asked by its name is told anew by that.
-fn note_columns(told: &Told, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
-    let statement = &told.statement;
-    if told.columns.is_none_or(|columns| statement.looks_like(columns)) {
-        return server.statements.verify(statement.id);
-    }
-    statement.outdate();
-    server.statements.spoil(statement.id);
-    let Some(name) = &told.name else { return };
-    if client.statements.named(name).is_some_and(|named| named.statement.id == statement.id)
-        && let (Some(fresh), Some(columns)) = (naming::renewed(name, client, shared), told.columns)
-    {
-        let _ = fresh.looks_like(columns);
     }
 }
 

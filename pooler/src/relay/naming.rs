@@ -26,13 +26,6 @@ pub(super) fn current(name: &[u8], client: &mut ClientSide, shared: &Shared) -> 
     if Arc::ptr_eq(&known.meaning, meaning) || known.meaning == *meaning {
         return Some(known.clone());
     }
-    renewed(name, client, shared)
-}
-
-/// A new statement for a client's name whose former one is outdated, or does not mean the same any more.
-pub(super) fn renewed(name: &[u8], client: &mut ClientSide, shared: &Shared) -> Option<Arc<Statement>> {
-    let known = &client.statements.named(name)?.statement;
-    let meaning = client.state.meaning();
     let key = StatementKey { form: known.form, text: &known.text, types: &known.types, meaning };
     let renewed = shared.registry.statement_that_does(key, || known.deed.clone());
     client.statements.replace(name, renewed.clone());

@@ -36,8 +36,6 @@ pub(super) struct Upstream {
     pub(super) awaited: bool,
     /// The next message has to wait for the server.
     held: bool,
-    /// The message that waits begins what could be sent again.
-    start: bool,
     /// The batch that is open has more than prepared.
     runs: bool,
     /// What the client's next message waits for.
@@ -220,13 +218,9 @@ impl Relay {
                 && server.queue.head().is_none_or(|head| matches!(head.effect, Some(Effect::Settings)))
                 && server.queue.len() <= 1;
             match self.plan_message(header, body, client, server, shared)? {
-                Planned::Yes => {
-                    let is_start = std::mem::take(&mut self.up.start) || is_start;
-                    self.replay.note(header.tag, rest.get(..header.total()), is_start);
-                }
+                Planned::Yes => self.replay.note(header.tag, rest.get(..header.total()), is_start),
                 Planned::NotYet => {
                     self.up.held = true;
-                    self.up.start |= is_start;
                     break;
                 }
             }

@@ -3,7 +3,7 @@
 use super::identity::{Identity, Row};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::ParameterSet;
-use crate::statements::{About, Columns, Deed, Form, Presence, ServerStatements, Statement};
+use crate::statements::{About, Deed, Form, Presence, ServerStatements, Statement};
 use crate::stream::buffer::SMALL;
 use crate::stream::{Buffer, ParkedStream, SocketAddress, Stream};
 use hawser_wire::backend::{self, TransactionStatus};
@@ -35,10 +35,6 @@ pub enum Effect {
     Dropped(Arc<Statement>),
     /// A portal was bound to this statement.
     Bound(StatementId),
-    /// A statement, or the portal bound to it, was described.
-    Told(Told),
-    /// This name of the client's was bound, whose statement servers do not make any more as the client was told.
-    Outdated(Box<[u8]>),
     /// The client's unnamed statement was parsed.
     Unnamed,
     /// What the statements of the request do to the session.
@@ -68,17 +64,6 @@ pub struct Made {
     pub statement: Arc<Statement>,
     /// See [`ReplyQueue::batch`].
     pub batch: u64,
-}
-
-/// A statement that is being described.
-#[derive(Debug)]
-pub struct Told {
-    /// Which.
-    pub statement: Arc<Statement>,
-    /// The client's name for it, if the client asked by it.
-    pub name: Option<Box<[u8]>>,
-    /// What the server has said.
-    pub columns: Option<Columns>,
 }
 
 /// A text that is being executed.
@@ -390,8 +375,6 @@ impl ServerConnection {
             Effect::NamedKnown(_)
             | Effect::Closed(..)
             | Effect::Bound(_)
-            | Effect::Told(_)
-            | Effect::Outdated(_)
             | Effect::MustFail
             | Effect::Ahead
             | Effect::OfQuery

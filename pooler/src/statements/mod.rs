@@ -4,10 +4,6 @@
 //! A client's name never reaches a server. Two clients that prepare the same text with the same parameter types
 //! share a [`StatementId`], and so the statement on each server.
 
-mod columns;
-
-pub use columns::Columns;
-
 use crate::ids::{ByStatement, StatementId};
 use dashmap::DashMap;
 use hawser_sql_router::calls::Ask;
@@ -16,8 +12,8 @@ use hawser_sql_router::ending::{self, Ending};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Weak};
 
 /// How a statement came to be, and so how it is made on a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,8 +56,6 @@ pub struct Statement {
     pub ending: Option<Ending>,
     /// Changes of the catalog before it was parsed first.
     changes: u64,
-    columns: OnceLock<Columns>,
-    outdated: AtomicBool,
 }
 
 impl Statement {
@@ -71,32 +65,8 @@ impl Statement {
         self.text.len() + self.types.len() + size_of::<Self>()
     }
 
-    /// What clients were told that its rows look like, if any has asked.
-    #[must_use]
-    pub fn columns(&self) -> Option<Columns> {
-        self.columns.get().copied()
-    }
-
-    /// A server says that its rows look like this. False where clients were told something else.
-    #[must_use]
-    pub fn looks_like(&self, columns: Columns) -> bool {
-        *self.columns.get_or_init(|| columns) == columns
-    }
-
-    /// Servers do not make it any more as clients were told.
-    pub fn outdate(&self) {
-        self.outdated.store(true, Ordering::Relaxed);
-    }
-
-    /// See [`Self::outdate`].
-    #[must_use]
-    pub fn is_outdated(&self) -> bool {
-        self.outdated.load(Ordering::Relaxed)
-    }
-
     fn is(&self, key: StatementKey<'_>, changes: u64) -> bool {
         self.changes == changes
-            && !self.is_outdated()
             && self.form == key.form
             && *self.text == *key.text
             && *self.types == *key.types
@@ -220,8 +190,6 @@ impl Registry {
             deed: deed(),
             ending: ending::of_text(key.text),
             changes,
-            columns: OnceLock::new(),
-            outdated: AtomicBool::new(false),
         });
         found.retain(|entry| entry.strong_count() > 0);
         found.push(Arc::downgrade(&fresh));
@@ -401,8 +369,6 @@ struct Prepared {
     statement: Arc<Statement>,
     used: u64,
     presence: Presence,
-    /// Its rows look as clients were told.
-    verified: bool,
 }
 
 impl ServerStatements {
@@ -422,8 +388,7 @@ impl ServerStatements {
     pub fn prepare(&mut self, statement: Arc<Statement>, batch: u64, limit: usize) -> Option<Arc<Statement>> {
         self.clock += 1;
         let id = statement.id;
-        let presence = Presence::Sent(batch);
-        self.prepared.insert(id, Prepared { statement, used: self.clock, presence, verified: false });
+        self.prepared.insert(id, Prepared { statement, used: self.clock, presence: Presence::Sent(batch) });
         if self.prepared.len() <= limit.max(1) {
             return None;
         }
@@ -454,25 +419,6 @@ impl ServerStatements {
         }
     }
 
-    /// The rows of what the server has under this number look as clients were told.
-    pub fn verify(&mut self, id: StatementId) {
-        if let Some(prepared) = self.prepared.get_mut(&id) {
-            prepared.verified = true;
-        }
-    }
-
-    /// See [`Self::verify`].
-    #[must_use]
-    pub fn is_verified(&self, id: StatementId) -> bool {
-        self.prepared.get(&id).is_some_and(|prepared| prepared.verified)
-    }
-
-    /// What the server has under this number.
-    #[must_use]
-    pub fn get(&self, id: StatementId) -> Option<&Arc<Statement>> {
-        self.prepared.get(&id).map(|prepared| &prepared.statement)
-    }
-
     /// What the server has under this number is of no use.
     pub fn spoil(&mut self, id: StatementId) {
         if let Some(prepared) = self.prepared.get_mut(&id) {
@@ -482,8 +428,7 @@ impl ServerStatements {
 
     /// A Close that was sent has not happened: the server still has it, whatever the limit.
     pub fn restore(&mut self, statement: Arc<Statement>) {
-        let presence = Presence::Spoiled;
-        let restored = Prepared { used: self.clock, presence, statement, verified: false };
+        let restored = Prepared { used: self.clock, presence: Presence::Spoiled, statement };
         self.prepared.insert(restored.statement.id, restored);
     }
 

@@ -3,9 +3,8 @@
 use super::{Planned, is_undecided, owe};
 use crate::relay::naming;
 use crate::relay::{ClientSide, Relay, Resolve, Shared, Stop, Violation};
-use crate::server::connection::{Effect, ServerConnection, Told};
+use crate::server::connection::{Effect, ServerConnection};
 use crate::statements::Statement;
-use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
 use hawser_wire::frame::{HEADER_LENGTH, Header, c_string};
 use hawser_wire::frontend::{self as message, Target};
@@ -17,8 +16,6 @@ use std::sync::Arc;
 enum Meant {
     Statement(Arc<Statement>),
     Nothing,
-    /// A statement that servers do not make any more as the client was told.
-    Outdated,
     /// An earlier batch decides that, and nobody knows yet whether it succeeds.
     Undecided,
 }
@@ -79,13 +76,8 @@ impl Relay {
         let rest = body.len() - head;
         let effect = match self.meant(name, client, server, shared) {
             Meant::Undecided => return Ok(Planned::NotYet),
-            Meant::Statement(statement) if !client.state.literal && self.must_look(&statement, server) => {
-                return Ok(Planned::NotYet);
-            }
             Meant::Statement(statement) => {
                 client.state.bind(portal, statement.deed.as_ref());
-                let told = statement.columns().is_some() || client.state.literal || !portal.is_empty();
-                self.untold = (!told).then(|| statement.clone());
                 self.note_ending(statement.ending);
                 if self.resolve != Resolve::Nothing {
                     self.note_bound(statement.ending, &statement.text);
@@ -99,10 +91,6 @@ impl Relay {
                 let unknown = unknown_to_servers(name);
                 self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, &unknown));
                 None
-            }
-            Meant::Outdated => {
-                self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, OUTDATED));
-                Some(Effect::Outdated(name.into()))
             }
         };
         self.traffic.binds += 1;
@@ -127,26 +115,18 @@ impl Relay {
                 if target == Target::Statement(b"") {
                     self.ensure_unnamed(client, server);
                 }
-                let told = self.untold.take_if(|_| target == Target::Portal(b""));
-                let effect =
-                    told.map(|statement| Effect::Told(Told { statement, name: None, columns: None }));
-                self.forward(header, body, Some(Request::Describe), effect, client, server);
+                self.forward(header, body, Some(Request::Describe), None, client, server);
                 return Ok(Planned::Yes);
             }
         };
-        if client.statements.named(name).is_some_and(|named| named.statement.is_outdated()) {
-            // The client asks what is so now.
-            naming::renewed(name, client, shared);
-        }
         let effect = match self.meant(name, client, server, shared) {
             Meant::Undecided => return Ok(Planned::NotYet),
             Meant::Statement(statement) => {
                 let there = OnServer::of(&statement, name, client);
                 self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, there.as_bytes()));
-                let name = Some(name.into());
-                (!client.state.literal).then_some(Effect::Told(Told { statement, name, columns: None }))
+                there.bound(&statement)
             }
-            Meant::Nothing | Meant::Outdated => {
+            Meant::Nothing => {
                 let unknown = unknown_to_servers(name);
                 self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, &unknown));
                 None
@@ -200,9 +180,6 @@ impl Relay {
         if is_undecided(&statement, server) {
             return Meant::Undecided;
         }
-        if statement.is_outdated() && !client.state.literal {
-            return Meant::Outdated;
-        }
         if let Some(deed) = &statement.deed {
             self.guard_sequences(&deed.effects, client, server);
             self.lay_open(&deed.effects, client, server);
@@ -212,28 +189,7 @@ impl Relay {
         }
         Meant::Statement(statement)
     }
-
-    /// Whether the server is to say first what rows of its own copy look like, since clients read them by what they were
-    /// told. It is asked.
-    fn must_look(&mut self, statement: &Arc<Statement>, server: &mut ServerConnection) -> bool {
-        if statement.columns().is_none()
-            || server.statements.is_verified(statement.id)
-            || server.queue.is_skipping()
-            || server.status == TransactionStatus::Failed
-        {
-            return false;
-        }
-        let name = ServerName::new(statement.id.0);
-        self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, name.as_bytes()));
-        let told = Told { statement: statement.clone(), name: None, columns: None };
-        server.queue.push(Request::Describe, Fate::Swallow, Some(Effect::Told(told)));
-        self.up.barrier = true;
-        true
-    }
 }
-
-/// A name that no server knows.
-const OUTDATED: &[u8] = b"?outdated";
 
 /// A client's name that it never defined, in a form that no server of ours can know.
 fn unknown_to_servers(name: &[u8]) -> Vec<u8> {
