@@ -152,10 +152,14 @@ fn cancel_until_it_works(site: &Site, client: &mut Client) -> Backend {
         let mut other = Client::connect(site.port);
         other.send(&messages::cancel(key.process, &key.secret));
         assert!(other.expect_closed().is_empty(), "a cancel request is never answered");
-        if let Ok(description) = client.try_read() {
+        if let Ok(first) = client.try_read() {
             client.set_patience(Duration::from_secs(20));
-            assert_eq!(description.tag, b'T', "{description:?}");
-            return client.expect("EZ").remove(0);
+            // One that comes early ends the query before it has described its rows.
+            if first.tag == b'T' {
+                return client.expect("EZ").remove(0);
+            }
+            client.expect("Z");
+            return first;
         }
     }
     panic!("the query goes on");
