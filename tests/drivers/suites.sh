@@ -77,7 +77,7 @@ node_suite() {
 
 java_suite() {
 	local port=$1 out=$2
-	mkdir -p java/run && cp "$here"/*.properties java/
+	mkdir -p java/run && rm -f java/TEST-*.xml && cp "$here"/*.properties java/
 	sed -i "s/^server=.*/server=127.0.0.1/; s/^port=.*/port=$port/; s/^username=.*/username=$user/; s/^database=.*/database=suite/" \
 		java/build.properties
 	(cd java/run && timeout 1800 java -cp "$PGJDBC_TESTS" org.junit.platform.console.ConsoleLauncher \
