@@ -229,7 +229,8 @@ impl Relay {
     /// The batch, if the server was lost because it has ended, by its number, the very process that ran it: on a
     /// connection of the client's own that would have been another's.
     pub fn take_batch_that_ended_its_server(&mut self, server: &ServerConnection) -> Option<Vec<u8>> {
-        let ends = disturbs(server) == Disturbs::Ends && self.replay.is_whole() && self.is_undecided();
+        let ends =
+            disturbs(server) == Disturbs::Ends && self.replay.is_whole() && self.is_alone_and_uncommitted();
         ends.then(|| self.replay.take())
     }
 

@@ -496,11 +496,11 @@ impl Relay {
     /// the client has heard nothing of it.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
-        self.is_undecided() && !self.down.told && self.down.out.is_empty()
+        self.is_alone_and_uncommitted() && !self.down.told && self.down.out.is_empty()
     }
 
     /// Whether the first batch was sent as a whole and nothing behind it, and has committed nothing.
-    fn is_undecided(&self) -> bool {
+    fn is_alone_and_uncommitted(&self) -> bool {
         let kept = self.reads || !self.ending.is_some_and(Ending::may_commit);
         kept && self.up.ended == 1 && !self.up.beyond
     }
