@@ -94,6 +94,22 @@ fn a_read_only_transaction_runs_on_a_standby_and_another_on_the_primary() {
     assert_eq!(client.value("SELECT i FROM t"), "7");
 }
 
+#[test]
+fn a_read_only_transaction_in_the_extended_protocol_goes_on_on_the_standby() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    for opening in [query("BEGIN READ ONLY"), [extended("BEGIN READ ONLY", &[]), sync()].concat()] {
+        client.send(&opening);
+        client.read_until_ready();
+        for _ in 0..3 {
+            client.send(&[extended(&format!("/* hawser: standby */ {WHERE}"), &[]), sync()].concat());
+            assert_eq!(row(&client.read_until_ready()), "standby");
+        }
+        client.send(&[extended("COMMIT", &[]), sync()].concat());
+        assert_eq!(sqlstates(&client.read_until_ready()), Vec::<String>::new());
+    }
+}
+
 /// A standby that has stopped at an empty table, of which the primary has one row: the count tells where it was read.
 fn held_back(change: impl FnOnce(Config) -> Config) -> Ensemble {
     let ensemble = Ensemble::with_conf(1, &["synchronous_commit = on"], |config| {

@@ -187,7 +187,7 @@ impl Relay {
             if self.commit == Commit::Open {
                 break;
             }
-            if self.confined && self.up.ended > 0 {
+            if self.confined && self.up.ended > 0 && !server.queue.is_batch_open() {
                 if !server.queue.is_settled() || server.status == TransactionStatus::Idle {
                     break;
                 }
