@@ -277,6 +277,10 @@ impl Runtime {
                 .and_then(|user| user.commit_outcome)
                 .or(over.commit_outcome)
                 .unwrap_or(pool.commit_outcome),
+            lost_transactions: user
+                .and_then(|user| user.lost_transactions)
+                .or(over.lost_transactions)
+                .unwrap_or(pool.lost_transactions),
             size: user.and_then(|user| user.size).or(over.size).unwrap_or(pool.size),
             min_size: user.and_then(|user| user.min_size).or(over.min_size).unwrap_or(pool.min_size),
             reserve_size: user

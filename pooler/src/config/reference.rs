@@ -143,7 +143,9 @@ const TLS_VERSIONS: Kind = Kind::Word(&["1.2", "1.3"]);
 const TLS_NEGOTIATION: Kind = Kind::Word(&["postgres", "direct"]);
 /// What is told of a commit that was not answered.
 const COMMIT_OUTCOMES: Kind = Kind::Word(&["unknown", "resolve", "resolve-all"]);
-/// Pool modes.
+/// What becomes of a transaction whose server is lost.
+const LOST_TRANSACTIONS: Kind = Kind::Word(&["fail", "replay"]);
+/// Where statements run.
 const ROUTES: Kind = Kind::Word(&["auto", "primary", "standby"]);
 /// Where a transaction begins that may write.
 const BEGINNINGS: Kind = Kind::Word(&["primary", "standby"]);
@@ -332,6 +334,8 @@ pub const GLOBAL: &[Setting] = &[
 
     live("commit_outcome", COMMIT_OUTCOMES, Value("unknown"), "",
         "What a client is told whose server is lost before its COMMIT is answered: that the outcome is unknown (08007), or the outcome, which the next primary knows (resolve). With resolve-all that holds of single statements that change rows, too."),
+    live("lost_transactions", LOST_TRANSACTIONS, Value("fail"), "",
+        "What becomes of a transaction whose server is lost before it commits: it fails with 40001, or it runs again on the next primary (replay), unseen if every answer is what the client has heard, else it fails. What it did outside of the database happens twice."),
 
     live("timeouts.login", Kind::Duration, Value("60s"), "client_login_timeout",
         "From accept to the end of the login."),
@@ -455,6 +459,8 @@ pub const DATABASE: &[Setting] = &[
         "File that holds the secret of `user`."),
     live("commit_outcome", COMMIT_OUTCOMES, Unset("the setting of the same name"), "",
         "Instead of `commit_outcome`."),
+    live("lost_transactions", LOST_TRANSACTIONS, Unset("the setting of the same name"), "",
+        "Instead of `lost_transactions`."),
     live("pool_mode", POOL_MODES, Unset("`pool.mode`"), "pool_mode",
         "Instead of `pool.mode`."),
     live("pool_size", SOME, Unset("`pool.size`"), "pool_size",
@@ -522,6 +528,8 @@ pub const USER: &[Setting] = &[
         "File that holds the secret."),
     live("commit_outcome", COMMIT_OUTCOMES, Unset("that of the database"), "",
         "Instead of the database's `commit_outcome`."),
+    live("lost_transactions", LOST_TRANSACTIONS, Unset("that of the database"), "",
+        "Instead of the database's `lost_transactions`."),
     live("pool_mode", POOL_MODES, Unset("that of the database"), "pool_mode",
         "Instead of the database's and `pool.mode`."),
     live("pool_size", SOME, Unset("that of the database"), "pool_size",

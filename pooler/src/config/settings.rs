@@ -413,6 +413,26 @@ impl CommitOutcome {
     }
 }
 
+/// What becomes of a transaction whose server is lost before it commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LostTransactions {
+    /// It fails, and the client tries again.
+    #[default]
+    Fail,
+    /// It runs again, and goes on if every answer is what the client has heard.
+    Replay,
+}
+
+impl LostTransactions {
+    /// What this word of the settings asks for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [("fail", Self::Fail), ("replay", Self::Replay)]
+            .into_iter()
+            .find_map(|(known, what)| word.eq_ignore_ascii_case(known).then_some(what))
+    }
+}
+
 /// Which host statements go to, for databases with several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoutingSettings {
@@ -470,6 +490,8 @@ pub struct PoolSettings {
     pub mode: PoolMode,
     /// What is told of a commit that was not answered.
     pub commit_outcome: CommitOutcome,
+    /// What becomes of a transaction whose server is lost.
+    pub lost_transactions: LostTransactions,
     /// Server connections at most.
     pub size: usize,
     /// Server connections kept open even when idle, once the pool has been used.
@@ -513,6 +535,8 @@ pub struct PoolOverrides {
     pub mode: Option<PoolMode>,
     /// See [`PoolSettings::commit_outcome`].
     pub commit_outcome: Option<CommitOutcome>,
+    /// See [`PoolSettings::lost_transactions`].
+    pub lost_transactions: Option<LostTransactions>,
     /// See [`PoolSettings::size`].
     pub size: Option<usize>,
     /// See [`PoolSettings::min_size`].

@@ -27,7 +27,7 @@ pub use crate::stopwatch::count;
 pub use ticket::Ticket;
 pub use welcome::{Told, Welcome, Welcoming};
 
-use crate::config::settings::{CommitOutcome, PoolMode};
+use crate::config::settings::{CommitOutcome, LostTransactions, PoolMode};
 use crate::ids::{ClusterId, PoolKey, WorkerId};
 use crate::mailbox::Mailboxes;
 use crate::parameters::Interner;
@@ -91,6 +91,8 @@ pub struct PoolPlan {
     pub mode: PoolMode,
     /// What is told of a commit that was not answered.
     pub commit_outcome: CommitOutcome,
+    /// What becomes of a transaction whose connection is lost.
+    pub lost_transactions: LostTransactions,
     /// Connections at most.
     pub size: usize,
     /// Connections kept open.

@@ -1,6 +1,7 @@
 //! Server to client: walks the headers, drops what is ours, passes the rest on untouched.
 
 use super::gate::{self, Look, REVALIDATE};
+use super::journal::{Differs, Retelling};
 use super::outbox::Outbox;
 use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
 use crate::ids::{SessionId, StatementId};
@@ -74,7 +75,7 @@ impl Relay {
                 ready!(drained).map_err(Stop::ClientLost)?;
                 return Poll::Ready(Ok(()));
             }
-            if self.walk_input(client, server, shared)? || self.answer_alone(client, server, shared) {
+            if self.walk_input(client, server, shared)? || self.answer_alone(client, server, shared)? {
                 if self.down.out.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
@@ -117,25 +118,35 @@ impl Relay {
         client: &mut ClientSide,
         server: &mut ServerConnection,
         shared: &Shared,
-    ) -> bool {
+    ) -> Result<bool, Stop> {
         let before = self.down.out.is_empty();
         let alone = matches!(server.queue.head(), Some(head) if matches!(head.fate, Fate::Synthesise(_)))
             && !server.queue.awaits_server();
         if alone {
-            self.answer_due(client, server, shared);
+            self.answer_due(client, server, shared)?;
         }
-        before && !self.down.out.is_empty()
+        Ok(before && !self.down.out.is_empty())
     }
 
     /// Replies of ours whose turn it is.
-    fn answer_due(&mut self, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+    fn answer_due(
+        &mut self,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Result<(), Stop> {
         while let Some((bytes, effect)) = server.queue.due() {
-            self.replay.give_up();
-            self.down.out.fixed(bytes);
+            if self.journal.is_some() {
+                self.tell(bytes)?;
+            } else {
+                self.replay.give_up();
+                self.down.out.fixed(bytes);
+            }
             if let Some(effect) = effect {
                 confirm(effect, client, server, shared);
             }
         }
+        Ok(())
     }
 
     /// Walks what has arrived. True when there is something to write or the input got shorter.
@@ -169,9 +180,9 @@ impl Relay {
             let at = self.down.out.planned();
             let rest = input.data().get(at..).unwrap_or_default();
             if self.down.piece > 0 && !rest.is_empty() {
-                let count = self.down.piece.min(rest.len());
-                self.down.piece -= count;
-                self.pass_or_drop(count, self.down.piece_dropped);
+                let piece = rest.get(..self.down.piece).unwrap_or(rest);
+                self.down.piece -= piece.len();
+                self.pass_or_drop(piece, self.down.piece_dropped)?;
                 continue;
             }
             if self.guess && !self.down.served && !self.is_served(rest, server)? {
@@ -193,9 +204,12 @@ impl Relay {
                 break;
             }
             let dropped = self.take_reply(header, body, whole, client, server, shared)?;
-            self.pass_or_drop(present, dropped);
+            self.pass_or_drop(rest.get(..present).unwrap_or(rest), dropped)?;
             self.down.piece = header.total() - present;
             self.down.piece_dropped = dropped;
+            if self.journal.is_some() && !dropped {
+                self.note_told(header.tag, server)?;
+            }
         }
         Ok(())
     }
@@ -216,14 +230,54 @@ impl Relay {
         Ok(self.down.served)
     }
 
-    fn pass_or_drop(&mut self, count: usize, dropped: bool) {
+    fn pass_or_drop(&mut self, bytes: &[u8], dropped: bool) -> Result<(), Stop> {
         if dropped {
-            self.down.out.skip(count);
-        } else {
-            self.replay.give_up();
-            self.down.out.pass(count);
-            self.traffic.sent += count as u64;
+            self.down.out.skip(bytes.len());
+            return Ok(());
         }
+        let known = self.hear(bytes)?;
+        self.replay.give_up();
+        self.down.out.skip(known);
+        self.down.out.pass(bytes.len() - known);
+        self.traffic.sent += (bytes.len() - known) as u64;
+        Ok(())
+    }
+
+    /// The client is told this next, unless it has heard it already: how much of it that is.
+    fn hear(&mut self, bytes: &[u8]) -> Result<usize, Stop> {
+        let Some(journal) = &mut self.journal else { return Ok(0) };
+        journal.hear(bytes);
+        let Some(retelling) = &mut self.retelling else { return Ok(0) };
+        let known = retelling.hear(bytes).map_err(|Differs| Stop::Differs)?;
+        if retelling.is_over() {
+            self.retelling = None;
+        }
+        Ok(known)
+    }
+
+    /// Bytes of ours for the client.
+    fn tell(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        let known = self.hear(bytes)?;
+        self.replay.give_up();
+        self.down.out.ours(|out| out.extend_from_slice(bytes.get(known..).unwrap_or_default()));
+        Ok(())
+    }
+
+    /// The client was told something, for the journal.
+    fn note_told(&mut self, tag: u8, server: &ServerConnection) -> Result<(), Stop> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        match tag {
+            backend::READY_FOR_QUERY => {
+                journal.note_ready(server.status == TransactionStatus::Idle && server.queue.is_settled());
+                // What the client has heard went on, and this did not.
+                if self.retelling.as_deref().is_some_and(Retelling::is_said) && server.queue.is_settled() {
+                    return Err(Stop::Differs);
+                }
+            }
+            backend::PARAMETER_STATUS | backend::NOTIFICATION_RESPONSE => journal.give_up(),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The batch, if the server was lost because it has ended, by its number, the very process that ran it: on a
@@ -254,7 +308,7 @@ impl Relay {
         if header.tag == backend::ERROR_RESPONSE {
             return self.take_error(header, body, whole, client, server, shared);
         }
-        self.answer_due(client, server, shared);
+        self.answer_due(client, server, shared)?;
         let mut of_query = false;
         match (header.tag, server.queue.head_effect()) {
             (backend::DATA_ROW, Some(Effect::Asked(rows))) => rows.extend(exchange::row(body)),
@@ -334,7 +388,7 @@ impl Relay {
         }
         if let Some(complete) = self.down.completion() {
             self.down.complete = None;
-            self.down.out.ours(|out| out.extend_from_slice(&complete));
+            self.tell(&complete)?;
         }
         self.note_acknowledged();
         self.traffic.queries += 1;
@@ -437,7 +491,7 @@ impl Relay {
             self.replay.order();
             return Ok(true);
         }
-        self.answer_due(client, server, shared);
+        self.answer_due(client, server, shared)?;
         let head = server.queue.head();
         let fate = head.map_or(Fate::Forward, |head| head.fate);
         let effect = head.and_then(|head| head.effect.as_ref());
@@ -475,10 +529,9 @@ impl Relay {
         self.note_commit_answered();
         client.state.fail();
         let Some(words) = words else { return Ok(false) };
-        self.replay.give_up();
-        self.down.out.ours(|out| {
-            hawser_wire::encode::message(out, backend::ERROR_RESPONSE, |out| out.extend_from_slice(&words));
-        });
+        let mut error = Vec::new();
+        encode::message(&mut error, backend::ERROR_RESPONSE, |out| out.extend_from_slice(&words));
+        self.tell(&error)?;
         Ok(true)
     }
 }

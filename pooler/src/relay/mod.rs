@@ -8,6 +8,7 @@ mod commit;
 mod downstream;
 mod gate;
 mod gist;
+mod journal;
 mod listening;
 mod naming;
 mod outbox;
@@ -34,6 +35,7 @@ use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::FrameError;
 use hawser_wire::frontend::Malformed;
 use hawser_wire::reply_queue::{Fate, Request, Unexpected};
+use journal::{Journal, Retelling};
 use std::io;
 use std::num::NonZeroU32;
 use std::rc::Rc;
@@ -45,6 +47,7 @@ use thiserror::Error;
 pub use commit::{Commit, Resolve};
 pub(crate) use gate::is_lasting;
 pub use gist::{Gist, Harmless};
+pub use journal::Tape;
 pub use own::OwnDefaults;
 pub use question::Proven;
 pub use state::SessionState;
@@ -146,6 +149,9 @@ pub enum Stop {
     /// The server says that it ends the connection, because it stops or crashed. The body of its ErrorResponse.
     #[error("the server shuts down")]
     ServerEnds(Vec<u8>),
+    /// A transaction that runs again has another answer than the client has heard.
+    #[error("the transaction that runs again is another one")]
+    Differs,
     /// The client has ended its own session: its server process, whose ErrorResponse has this body, or the session by
     /// its number.
     #[error("the client has ended its session")]
@@ -224,6 +230,10 @@ pub struct Relay {
     up: upstream::Upstream,
     down: downstream::Downstream,
     replay: replay::Replay,
+    /// What the client says and hears in its transaction, where that can run again.
+    journal: Option<Box<Journal>>,
+    /// The transaction that runs again, while the client has heard its answers.
+    retelling: Option<Box<Retelling>>,
     limits: RelayLimits,
     /// Counts for statistics.
     pub traffic: Traffic,
@@ -351,6 +361,8 @@ impl Relay {
             up: upstream::Upstream::default(),
             down: downstream::Downstream::default(),
             replay: replay::Replay::default(),
+            journal: None,
+            retelling: None,
             limits,
             traffic: Traffic::default(),
             counted: Traffic::default(),
@@ -363,6 +375,29 @@ impl Relay {
             commits: false,
             changes_rows: false,
         }
+    }
+
+    /// Keeps what is said and heard in a transaction, so that it can run again. `begin`: the BEGIN that was told to have
+    /// succeeded, and that goes ahead of what comes.
+    pub fn keep_journal(&mut self, begin: Option<Box<str>>) {
+        self.journal = Some(Box::new(Journal::new(begin)));
+    }
+
+    /// What comes first in the input is a transaction that runs again. What the client has heard of it is not told again.
+    pub fn retell(&mut self, tape: Tape) {
+        let retelling = Retelling::new(tape);
+        self.retelling = (!retelling.is_over()).then(|| Box::new(retelling));
+    }
+
+    /// If a transaction runs again and is not through with what the client has heard: how many bytes of it will be in the
+    /// input once the relay is abandoned.
+    pub fn stop_retelling(&mut self) -> Option<usize> {
+        self.retelling.take().map(|retelling| retelling.left())
+    }
+
+    /// The transaction, if it can run again from its beginning.
+    pub fn take_tape(&mut self) -> Option<Tape> {
+        self.journal.as_mut()?.take()
     }
 
     /// Puts what must be set before anything that the client sends, if client and server differ.

@@ -1,5 +1,6 @@
 //! Client to server: takes whole messages, or pieces of long ones, and sends what `plan` makes of them.
 
+use super::journal::Position;
 use super::outbox::Outbox;
 use super::own;
 use super::plan::Planned;
@@ -202,6 +203,13 @@ impl Relay {
                 // The transaction goes on where it is.
                 self.up.beyond = true;
             }
+            if self.retelling.is_some()
+                && self.up.ended > 0
+                && !server.queue.is_batch_open()
+                && !server.queue.is_settled()
+            {
+                break;
+            }
             let Some(header) = first_message(rest, self.limits.max_message)? else { break };
             self.up.beyond |= self.up.ended > 0;
             let body = rest.get(HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
@@ -217,8 +225,18 @@ impl Relay {
                 && (!server.queue.is_batch_open() || server.queue.is_empty() && !self.up.runs)
                 && server.queue.head().is_none_or(|head| matches!(head.effect, Some(Effect::Settings)))
                 && server.queue.len() <= 1;
+            let is_new_name = self.journal.is_some() && is_new_name(header.tag, body, client);
             match self.plan_message(header, body, client, server, shared)? {
-                Planned::Yes => self.replay.note(header.tag, rest.get(..header.total()), is_start),
+                Planned::Yes => {
+                    let message = rest.get(..header.total());
+                    self.replay.note(header.tag, message, is_start);
+                    if self.journal.is_some() {
+                        let in_transaction = super::plan::is_begun(server);
+                        let may_end = self.ending.is_some();
+                        let position = Position { is_start, in_transaction, may_end, is_new_name };
+                        self.note_said(header, message, position);
+                    }
+                }
                 Planned::NotYet => {
                     self.up.held = true;
                     break;
@@ -234,6 +252,16 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what was said, and counts it where it is said again.
+    fn note_said(&mut self, header: Header, message: Option<&[u8]>, position: Position) {
+        if let Some(journal) = &mut self.journal {
+            journal.note(header.tag, message, position);
+        }
+        if let Some(retelling) = &mut self.retelling {
+            retelling.say(header.total());
+        }
     }
 
     /// Whether a message has to wait for the replies that are owed. Within a batch the server is asked for them, since
@@ -275,6 +303,13 @@ impl Relay {
         }
         client.input = Some(again);
     }
+}
+
+/// Whether a message prepares a name that the client has not given to anything.
+fn is_new_name(tag: u8, body: &[u8], client: &ClientSide) -> bool {
+    tag == frontend::PARSE
+        && hawser_wire::frontend::parse(body)
+            .is_ok_and(|parse| !parse.name.is_empty() && client.statements.named(parse.name).is_none())
 }
 
 /// `input` with `message` in the place of the `length` bytes at `at`.

@@ -3,14 +3,14 @@
 use super::end::End;
 use super::handle::{CancelTarget, Place, Signal, Timer};
 use super::idle::Idle;
-use super::loss::{Aftermath, Answer, Circumstances, Then, aftermath};
+use super::loss::Circumstances;
 use super::notes::{Spent, Watch};
 use super::outcome::Outcome;
 use super::queue::Linked;
 use super::refusal::{self, Refusal};
 use super::routing::{BEGIN_EARLY, Errand, Proof};
 use super::{Deferred, Session};
-use crate::config::settings::{CommitOutcome, PoolMode};
+use crate::config::settings::{CommitOutcome, LostTransactions, PoolMode};
 use crate::mailbox::Drain;
 use crate::pool::{Member, Pool, PoolPlan};
 use crate::relay::{Commit, Relay, Resolve, Stop};
@@ -159,7 +159,18 @@ impl Session {
             relay.clock = errand.standby.is_none().then(|| routing.write_clock());
         }
         self.begin_errand(errand, since);
+        let keeps_journal = plan.lost_transactions == LostTransactions::Replay
+            && errand.standby.is_none()
+            && member.server.status == TransactionStatus::Idle
+            && !matches!(self.deferred, Some(Deferred::Failed(_)));
         let begun = self.prepare(&mut relay, &mut member, errand);
+        if keeps_journal {
+            relay.keep_journal(begun.clone());
+        }
+        let rerun = self.rerun.take();
+        if let Some(rerun) = &rerun {
+            relay.retell(rerun.tape.clone());
+        }
         self.handle.set_place(Place::Linked(CancelTarget {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
@@ -194,6 +205,19 @@ impl Session {
             pool.check_in(member, false);
             return Ok(Served::Done);
         }
+        let retelling = rerun.as_ref().and_then(|_| relay.stop_retelling());
+        if rerun.is_some() && retelling.is_none() {
+            errand.succeed();
+        }
+        if let Some((rerun, left)) = rerun.zip(retelling)
+            && (is_loss(&release) || matches!(release, Release::Stopped(Stop::Differs)))
+        {
+            self.leave_rerun(&mut relay, member, errand, &release);
+            if is_loss(&release) && errand.may_try_again() {
+                return Ok(self.rerun_once_more(*rerun, left));
+            }
+            return Box::pin(self.give_up_rerun(*rerun, left)).await.map(|()| Served::Done);
+        }
         if may_run_again(&release, errand, begun.is_some()) && relay.is_replayable() {
             self.take_back(&mut relay, member, errand, begun, &release);
             return Ok(Served::Again);
@@ -215,8 +239,9 @@ impl Session {
         let can_speak = !relay.is_mid_reply();
         if is_loss(&release) && !relay.is_cut() {
             let begun = begun.is_some() && relay.traffic.queries == 0;
-            let lost = Stranded { begun, confined: errand.standby.is_some() };
-            return Box::pin(self.survive(&mut relay, member, &pool, lost)).await.map(|()| Served::Done);
+            let may_run_again = errand.may_try_again();
+            let lost = Stranded { begun, confined: errand.standby.is_some(), may_run_again };
+            return Box::pin(self.survive(&mut relay, member, &pool, lost)).await;
         }
         self.note_unpinned(&pool);
         self.give_up(&mut relay, member, &pool, &release, needs_reset);
@@ -253,6 +278,26 @@ impl Session {
         }
     }
 
+    /// Undoes the second run of a transaction.
+    fn leave_rerun(
+        &mut self,
+        relay: &mut Relay,
+        mut member: Box<Member>,
+        errand: &Errand,
+        release: &Release,
+    ) {
+        relay.abandon(&mut self.client, &mut member.server);
+        self.client.lose_server(false);
+        self.note_unpinned(&errand.pool);
+        if is_loss(release) {
+            errand.pool.report_loss(member.origin);
+            errand.pool.discard(member, Discard::Lost);
+        } else {
+            tracing::info!(pool = %errand.pool.key, "a transaction that was to run again has other answers by now");
+            errand.pool.discard(member, Discard::Unfinished);
+        }
+    }
+
     /// The standby is lost on which a transaction only read, between two of its batches: nobody need know.
     fn begin_anew(&mut self, relay: &mut Relay, mut member: Box<Member>, errand: &Errand) {
         relay.abandon(&mut self.client, &mut member.server);
@@ -269,12 +314,13 @@ impl Session {
         mut member: Box<Member>,
         pool: &Rc<Pool>,
         stranded: Stranded,
-    ) -> Result<(), End> {
+    ) -> Result<Served, End> {
         let delivered = self.deliver(relay).await;
         let server = &mut member.server;
         let failed = server.status == TransactionStatus::Failed;
         let in_transaction = stranded.begun || server.status != TransactionStatus::Idle;
         let (completion, identity) = (relay.completion(server), std::mem::take(&mut server.identity));
+        let tape = relay.take_tape();
         let loss = relay.abandon(&mut self.client, server);
         self.note_unpinned(pool);
         pool.report_loss(member.origin);
@@ -294,18 +340,11 @@ impl Session {
             outcome => outcome,
         };
         let gone = self.client.lose_server(outcome == Some(Outcome::Committed));
-        let Aftermath { answer, then, gone } =
-            aftermath(Circumstances { loss, in_transaction, outcome, gone });
-        self.gone = gone;
-        self.deferred = match then {
-            Then::Idle => None,
-            Then::Failed => Some(Deferred::Failed("BEGIN".into())),
-            Then::Lost => Some(Deferred::Lost),
-        };
-        match answer {
-            Answer::Nothing => Ok(()),
-            Answer::Success => self.tell(&completion.unwrap_or_default()).await,
-            Answer::Error(refusal) => self.tell_loss(loss, &refusal).await,
+        let circumstances = Circumstances { loss, in_transaction, outcome, gone };
+        match tape.filter(|tape| stranded.may_run_again && circumstances.may_run_again(tape.heard.is_empty()))
+        {
+            Some(tape) => Ok(self.rerun(tape, circumstances)),
+            None => self.conclude(circumstances, completion.unwrap_or_default()).await.map(|()| Served::Done),
         }
     }
 
@@ -461,7 +500,7 @@ impl Session {
 }
 
 /// How a relay that the session survives ends.
-enum Served {
+pub(super) enum Served {
     Done,
     /// The batch is back in the input, to run elsewhere.
     Again,
@@ -500,6 +539,8 @@ struct Stranded {
     begun: bool,
     /// It was a standby's.
     confined: bool,
+    /// What it was about has not been tried too often.
+    may_run_again: bool,
 }
 
 /// Whether a session let go because its server connection is lost.
@@ -519,6 +560,7 @@ const fn is_useless(release: &Release) -> bool {
                 | Stop::ServerFraming(_)
                 | Stop::OursFailed(_)
                 | Stop::Misrouted(_)
+                | Stop::Differs
                 | Stop::EndedItself(_)
         )
     )
@@ -536,7 +578,7 @@ pub(super) fn end_of(stop: &Stop) -> End {
         | Stop::ServerCut
         | Stop::ServerViolation(_)
         | Stop::ServerFraming(_) => End::ServerLost,
-        Stop::OursFailed(_) | Stop::Misrouted(_) => End::SettingsRefused,
+        Stop::OursFailed(_) | Stop::Misrouted(_) | Stop::Differs => End::SettingsRefused,
         Stop::NotifyQueueFull => End::NotifyQueueFull,
     }
 }

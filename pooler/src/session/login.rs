@@ -399,6 +399,7 @@ impl Candidate {
             timeouts: Rc::new(runtime.timeouts(database, self.startup.user())),
             deferred: None,
             skip: None,
+            rerun: None,
             gone: PinReasons::default(),
         };
         let admitted = Admitted { _admission: admission, _registration: registration };

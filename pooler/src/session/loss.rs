@@ -23,6 +23,22 @@ pub(super) struct Circumstances {
     pub gone: PinReasons,
 }
 
+impl Circumstances {
+    /// Whether it is sure that nothing has happened of what the session was doing, so that it may run again from its
+    /// beginning. `unheard`: the client has heard no answer.
+    pub(super) fn may_run_again(&self, unheard: bool) -> bool {
+        let is_undone = match (self.outcome, self.loss.commit) {
+            (Some(outcome), _) => outcome == Outcome::Aborted,
+            // What was not sent has not happened.
+            (None, Commit::Asking | Commit::Open) => true,
+            (None, Commit::None) => self.in_transaction && !self.loss.ending.is_some_and(Ending::may_commit),
+            (None, Commit::Sent | Commit::Answered) => false,
+        };
+        // What a single statement is answered is not compared before it commits.
+        is_undone && self.gone.is_empty() && (self.in_transaction || unheard)
+    }
+}
+
 /// How the session goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Aftermath {
@@ -148,6 +164,33 @@ mod tests {
         let lost = Answer::Error(Refusal::ServerLost);
         assert_eq!(after(waiting(), false).answer, lost);
         assert_eq!(after(Loss { open: true, ..quiet() }, false).answer, lost);
+    }
+
+    #[test]
+    fn only_what_has_surely_not_happened_may_run_again() {
+        let may = |loss, in_transaction, outcome, unheard| {
+            let gone = PinReasons::default();
+            Circumstances { loss, in_transaction, outcome, gone }.may_run_again(unheard)
+        };
+        assert!(may(waiting(), true, None, false));
+        assert!(may(quiet(), true, None, false));
+        let commit = Loss { ending: Some(Ending::Commit), ..waiting() };
+        assert!(!may(commit, true, None, true));
+        let sent = Loss { commit: Commit::Sent, ..commit };
+        for (outcome, again) in
+            [(Outcome::Aborted, true), (Outcome::Committed, false), (Outcome::Unknown, false)]
+        {
+            assert_eq!(may(sent, true, Some(outcome), true), again);
+            assert_eq!(may(sent, false, Some(outcome), true), again);
+        }
+        // A single statement, of which nobody knows whether it has committed, or of which something was heard.
+        assert!(!may(waiting(), false, None, true));
+        assert!(!may(sent, false, Some(Outcome::Aborted), false));
+        assert!(may(Loss { commit: Commit::Open, ..waiting() }, false, None, true));
+        let mut gone = PinReasons::default();
+        gone.add(PinReason::TemporaryObject);
+        let pinned = Circumstances { loss: waiting(), in_transaction: true, outcome: None, gone };
+        assert!(!pinned.may_run_again(true));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod outward;
 mod queue;
 pub mod refusal;
 mod replication;
+mod rerun;
 mod routing;
 pub mod services;
 mod words;
@@ -32,6 +33,7 @@ use crate::pool::Pool;
 use crate::relay::{ClientSide, Shared};
 use end::End;
 use handle::Handle;
+use rerun::Rerun;
 use routing::Routing;
 use std::rc::Rc;
 
@@ -46,6 +48,8 @@ pub struct Session {
     /// A transaction that the client was told has begun, and that no server has seen.
     deferred: Option<Deferred>,
     skip: Option<Skip>,
+    /// A transaction that is in the input to run again.
+    rerun: Option<Box<Rerun>>,
     /// Where statements go, if there is a choice.
     routing: Option<Box<Routing>>,
     /// What was lost with a server connection, and the client does not know yet.

@@ -205,7 +205,8 @@ pub fn of_stop(stop: &Stop) -> Option<Refusal> {
         | Stop::ServerEnds(_)
         | Stop::ServerCut
         | Stop::ServerViolation(_)
-        | Stop::ServerFraming(_) => Refusal::ServerLost,
+        | Stop::ServerFraming(_)
+        | Stop::Differs => Refusal::ServerLost,
         Stop::EndedItself(None) => Refusal::ShuttingDown,
         Stop::OursFailed(body) | Stop::Misrouted(body) | Stop::EndedItself(Some(body)) => {
             Refusal::Server(body.clone())

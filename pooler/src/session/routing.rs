@@ -224,6 +224,11 @@ impl Errand {
         self.avoid = self.standby.or(self.avoid);
     }
 
+    /// What was tried again has got as far as it was.
+    pub(super) const fn succeed(&mut self) {
+        self.attempts = 0;
+    }
+
     /// Whether it may be tried once more.
     pub(super) const fn may_try_again(&self) -> bool {
         self.attempts <= MOST_ATTEMPTS
@@ -258,7 +263,7 @@ impl Session {
         errand.pool = self.pool.clone();
         errand.standby = None;
         (errand.nature, errand.reason, errand.kept, errand.early) = (None, None, None, None);
-        if matches!(self.deferred, Some(super::Deferred::Failed(_))) {
+        if matches!(self.deferred, Some(super::Deferred::Failed(_))) || self.rerun.is_some() {
             return None;
         }
         let Some(mut routing) = self.routing.take() else {

@@ -6,7 +6,8 @@ use super::handle::{Handle, Signal, Timer};
 use super::{Presence, Session};
 use crate::auth::server_login::Credential;
 use crate::config::settings::{
-    CommitOutcome, HostAddress, HostOrder, Keepalive, PoolMode, ServerTls, Timeouts, TlsMode, TlsVersion,
+    CommitOutcome, HostAddress, HostOrder, Keepalive, LostTransactions, PoolMode, ServerTls, Timeouts,
+    TlsMode, TlsVersion,
 };
 use crate::ids::{PoolKey, SessionId, WorkerId};
 use crate::mailbox::{Drain, Mailboxes};
@@ -73,6 +74,7 @@ impl Scene {
             },
             mode,
             commit_outcome: CommitOutcome::Unknown,
+            lost_transactions: LostTransactions::Fail,
             size: 1,
             min_size: 0,
             reserve_size: 0,
@@ -153,6 +155,7 @@ impl Scene {
             timeouts: Rc::new(timeouts),
             deferred: None,
             skip: None,
+            rerun: None,
             routing: None,
             gone: Default::default(),
         };

@@ -53,6 +53,10 @@ impl Session {
     /// Tells the client why its batch is not served; it may go on with the next one. A transaction that it was told
     /// has begun has failed by that.
     pub(super) async fn refuse(&mut self, refusal: &Refusal) -> Result<(), End> {
+        if let Some(rerun) = self.rerun.take() {
+            let left = rerun.tape.said.len();
+            return self.give_up_rerun(*rerun, left).await;
+        }
         if let Some(Deferred::Begun(begin) | Deferred::Failed(begin)) = self.deferred.take() {
             self.deferred = Some(Deferred::Failed(begin));
         }

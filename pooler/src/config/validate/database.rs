@@ -9,8 +9,8 @@ use super::super::raw::{NamedSection, Raw};
 use super::super::reference::{DATABASE, USER};
 use super::super::settings::{
     AuthQuery, CommitOutcome, Consistency, DatabaseSettings, HealthSettings, HostAddress, HostOrder, Limits,
-    PoolOverrides, PoolSettings, Route, RoutingOverrides, Secret, ServerTls, Target, TimeoutOverrides,
-    UserSettings,
+    LostTransactions, PoolOverrides, PoolSettings, Route, RoutingOverrides, Secret, ServerTls, Target,
+    TimeoutOverrides, UserSettings,
 };
 use super::reader::Reader;
 use super::{Files, auth, pool_mode, server_tls, source};
@@ -127,6 +127,7 @@ fn overrides(reader: &mut Reader<'_>) -> PoolOverrides {
     PoolOverrides {
         mode: pool_mode(reader.word("pool_mode")),
         commit_outcome: reader.word("commit_outcome").and_then(CommitOutcome::from_word),
+        lost_transactions: reader.word("lost_transactions").and_then(LostTransactions::from_word),
         size: reader.optional_count("pool_size"),
         min_size: reader.optional_count("min_pool_size"),
         reserve_size: reader.optional_count("reserve_pool_size"),

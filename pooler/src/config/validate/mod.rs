@@ -22,8 +22,8 @@ use super::raw::{Manners, Raw};
 use super::reference::{GLOBAL, Setting};
 use super::settings::{
     ClientTls, CommitOutcome, DatabaseSettings, HostAddress, Keepalive, Limits, Listen, LogSettings,
-    PoolMode, PoolSettings, Route, RoutingSettings, ServerTls, Settings, Timeouts, TlsMode, TlsVersion,
-    UserSettings,
+    LostTransactions, PoolMode, PoolSettings, Route, RoutingSettings, ServerTls, Settings, Timeouts, TlsMode,
+    TlsVersion, UserSettings,
 };
 use reader::Reader;
 pub(super) use reader::resolve;
@@ -326,6 +326,10 @@ fn pool(reader: &mut Reader<'_>) -> PoolSettings {
     let pool = PoolSettings {
         mode: pool_mode(reader.word("pool.mode")).unwrap_or_default(),
         commit_outcome: reader.word("commit_outcome").and_then(CommitOutcome::from_word).unwrap_or_default(),
+        lost_transactions: reader
+            .word("lost_transactions")
+            .and_then(LostTransactions::from_word)
+            .unwrap_or_default(),
         size: reader.count("pool.size"),
         min_size: reader.count("pool.min_size"),
         reserve_size: reader.count("pool.reserve_size"),

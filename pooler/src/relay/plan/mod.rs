@@ -8,6 +8,7 @@ mod open;
 mod prepare;
 
 use super::gist::Gist;
+use super::journal;
 use super::naming::{self, Renamed};
 use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, undo};
 use crate::server::connection::{Doubt, Effect, ServerConnection};
@@ -179,6 +180,11 @@ impl Relay {
         if deed.effects.disturbs >= Disturbs::Ends {
             shared.endings.note(Instant::now());
             self.replay.keep_query();
+        }
+        if let Some(journal) = &mut self.journal
+            && !journal::can_repeat(&deed.effects)
+        {
+            journal.bar();
         }
         if deed.effects.ask != Ask::No {
             server.doubt = Doubt::Of(client.session);
