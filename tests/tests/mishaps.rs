@@ -13,11 +13,29 @@ use hawser_tests::raw::messages::query;
 use hawser_tests::raw::{Backend, Client};
 use hawser_tests::{Config, Ensemble, wait_until};
 
+/// What becomes of what was under way, by the settings.
+#[derive(Clone, Copy)]
+struct Fate {
+    /// `commit_outcome`
+    commits: &'static str,
+    /// `lost_transactions`
+    transactions: &'static str,
+}
+
+const UNKNOWN: Fate = Fate { commits: "unknown", transactions: "fail" };
+
+const FOUND_OUT: Fate = Fate { commits: "resolve-all", ..UNKNOWN };
+
+const RUNS_AGAIN: Fate = Fate { transactions: "replay", ..FOUND_OUT };
+
 /// A primary whose commits wait for one of two standbys.
-fn ensemble(outcome: &str) -> Ensemble {
+fn ensemble(fate: Fate) -> Ensemble {
     let conf = ["wal_retrieve_retry_interval = 100ms", "synchronous_commit = local"];
-    let ensemble =
-        Ensemble::with_conf(2, &conf, |config| config.set("commit_outcome", format!("{outcome:?}")));
+    let ensemble = Ensemble::with_conf(2, &conf, |config| {
+        config
+            .set("commit_outcome", format!("{:?}", fate.commits))
+            .set("lost_transactions", format!("{:?}", fate.transactions))
+    });
     ensemble.client().execute(TABLE);
     ensemble.wait_for_replay();
     ensemble.make_synchronous(1);
@@ -50,12 +68,12 @@ fn check(ensemble: &Ensemble, crowd: Crowd, primary: usize, allowed: Allowed<'_>
 
 /// The first host is gone, another one takes over, the first one comes back as it was.
 fn crash(
-    outcome: &str,
+    fate: Fate,
     allowed: Allowed<'_>,
     gone: impl FnOnce(&mut Ensemble),
     back: impl FnOnce(&mut Ensemble),
 ) {
-    let mut ensemble = ensemble(outcome);
+    let mut ensemble = ensemble(fate);
     let mut crowd = crowd(&ensemble);
     gone(&mut ensemble);
     let primary = ensemble.take_over();
@@ -71,20 +89,20 @@ fn crash(
 #[test]
 fn the_primary_is_killed_and_what_became_of_each_commit_is_found_out() {
     let back = |ensemble: &mut Ensemble| ensemble.hosts[0].start_again().unwrap();
-    crash("resolve-all", UNDER_WAY, |ensemble| ensemble.hosts[0].kill9().unwrap(), back);
+    crash(FOUND_OUT, UNDER_WAY, |ensemble| ensemble.hosts[0].kill9().unwrap(), back);
 }
 
 #[test]
 fn the_primary_is_killed_and_only_what_was_under_way_is_in_doubt() {
     let in_doubt = Allowed { sqlstates: &["08006", "08007", "40001"], ..UNDER_WAY };
     let back = |ensemble: &mut Ensemble| ensemble.hosts[0].start_again().unwrap();
-    crash("unknown", in_doubt, |ensemble| ensemble.hosts[0].kill9().unwrap(), back);
+    crash(UNKNOWN, in_doubt, |ensemble| ensemble.hosts[0].kill9().unwrap(), back);
 }
 
 #[test]
 fn the_primary_is_stopped_fast() {
     let back = |ensemble: &mut Ensemble| ensemble.hosts[0].start_again().unwrap();
-    crash("resolve-all", UNDER_WAY, |ensemble| ensemble.hosts[0].stop(StopMode::Fast).unwrap(), back);
+    crash(FOUND_OUT, UNDER_WAY, |ensemble| ensemble.hosts[0].stop(StopMode::Fast).unwrap(), back);
 }
 
 #[test]
@@ -93,12 +111,19 @@ fn the_primary_is_frozen_and_wakes_up_after_the_promotion() {
         ensemble.hosts[0].sigstop();
         ensemble.wait_for(0, "host is down: it does not answer in time");
     };
-    crash("resolve-all", UNDER_WAY, gone, |ensemble| ensemble.hosts[0].sigcont());
+    crash(FOUND_OUT, UNDER_WAY, gone, |ensemble| ensemble.hosts[0].sigcont());
+}
+
+#[test]
+fn the_primary_is_killed_or_stopped_and_what_was_under_way_runs_again_unseen() {
+    let back = |ensemble: &mut Ensemble| ensemble.hosts[0].start_again().unwrap();
+    crash(RUNS_AGAIN, NOTHING, |ensemble| ensemble.hosts[0].kill9().unwrap(), back);
+    crash(RUNS_AGAIN, NOTHING, |ensemble| ensemble.hosts[0].stop(StopMode::Fast).unwrap(), back);
 }
 
 #[test]
 fn a_standby_is_lost_and_comes_back() {
-    let mut ensemble = ensemble("unknown");
+    let mut ensemble = ensemble(UNKNOWN);
     let mut crowd = crowd(&ensemble);
     ensemble.hosts[2].kill9().unwrap();
     ensemble.wait_for(2, "host is down");
@@ -113,7 +138,7 @@ fn a_standby_is_lost_and_comes_back() {
 
 #[test]
 fn both_standbys_are_lost_and_come_back() {
-    let mut ensemble = ensemble("unknown");
+    let mut ensemble = ensemble(UNKNOWN);
     let mut crowd = crowd(&ensemble);
     for host in [1, 2] {
         ensemble.hosts[host].kill9().unwrap();
@@ -140,7 +165,7 @@ fn ups(ensemble: &Ensemble) -> usize {
 
 #[test]
 fn hawser_is_killed_in_the_middle_of_a_failover() {
-    let mut ensemble = ensemble("resolve-all");
+    let mut ensemble = ensemble(FOUND_OUT);
     let mut crowd = crowd(&ensemble);
     ensemble.hosts[0].kill9().unwrap();
     ensemble.hawser.wait_for_log("no primary");
