@@ -52,11 +52,16 @@ impl Client {
     /// TCP, and nothing said yet.
     #[track_caller]
     pub fn connect(port: u16) -> Self {
-        let tcp = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-        tcp.set_nodelay(true).expect("TCP_NODELAY");
-        tcp.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
-        tcp.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
-        Self::over(Stream::Plain(tcp))
+        Self::try_connect(port).expect("a connection")
+    }
+
+    /// As [`Self::connect`], where nobody may be listening.
+    pub fn try_connect(port: u16) -> io::Result<Self> {
+        let tcp = TcpStream::connect(("127.0.0.1", port))?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self::over(Stream::Plain(tcp)))
     }
 
     /// A Unix socket in this folder.
