@@ -210,7 +210,7 @@ impl Judge {
 
     /// Takes one observation in. One that is older than what is known of its host is ignored.
     pub fn observe(&mut self, seen: &Observation) -> Vec<Change> {
-        let rules = self.rules;
+        let (rules, is_deserted) = (self.rules, self.is_deserted());
         let Some(record) = self.hosts.get_mut(usize::from(seen.host.0)) else { return Vec::new() };
         if record.is_removed() || record.asked.is_some_and(|last| last >= seen.asked) {
             return Vec::new();
@@ -230,7 +230,8 @@ impl Judge {
                     changes.push(Change::Follows(seen.host, answer.timeline));
                 }
                 record.answer = Some(answer);
-                if !matches!(record.life, Life::Down(_)) || record.successes >= rules.successes {
+                let is_trusted = record.successes >= rules.successes || is_deserted;
+                if !matches!(record.life, Life::Down(_)) || is_trusted {
                     record.life = Life::Up;
                 }
             }
@@ -314,6 +315,12 @@ impl Judge {
             Life::Down(_) => record.is_removed() || now.since(record.since) > patience,
         };
         matches!(self.primary, PrimaryView::Known { .. }) && self.hosts.iter().all(settled)
+    }
+
+    /// Every host is down: the first one that answers is better than none, however short its answer.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.hosts.iter().all(|record| record.is_removed() || matches!(record.life, Life::Down(_)))
     }
 
     /// A host that has been down for so long that there is no hurry to ask it again.

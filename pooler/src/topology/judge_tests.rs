@@ -112,6 +112,20 @@ fn one_failure_makes_a_host_suspect_and_the_next_one_down() {
 }
 
 #[test]
+fn when_every_host_is_down_the_first_that_answers_is_up() {
+    let mut court = Court::healthy(3);
+    for host in 0..3 {
+        court.fail(host, 2);
+    }
+    court.standby(1, 1);
+    assert_eq!(court.state(1), HostState::Up);
+    court.standby(2, 1);
+    assert_eq!(court.state(2), HostState::Down(DownReason::Unreachable));
+    court.standby(2, 1);
+    assert_eq!(court.state(2), HostState::Up);
+}
+
+#[test]
 fn a_promotion_is_believed_at_its_first_sign_and_the_old_primary_never_comes_back() {
     let mut court = Court::healthy(3);
     court.fail(0, 2);

@@ -30,6 +30,9 @@ use tokio::task::{AbortHandle, spawn_local};
 /// A host that has been down for so long is asked no more often than the others.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// While every host is down they are asked this often.
+const DESERTED_PACE: Duration = Duration::from_millis(10);
+
 /// A host that lets no probe in is asked at most this often, for it writes every refusal to its log.
 const MUTE_PACE: Duration = Duration::from_secs(5);
 
@@ -449,6 +452,7 @@ impl Watch {
             let pace = match state {
                 HostState::Unknown if self.judge.answer(id).is_none() => health.interval.max(MUTE_PACE),
                 _ if calm || self.judge.is_long_down(id, now, PATIENCE) => health.interval,
+                _ if self.judge.is_deserted() => health.fast_interval.min(DESERTED_PACE),
                 _ => health.fast_interval,
             };
             host.rein.set_pace(pace);
