@@ -476,6 +476,10 @@ pub struct Pool {
     pub opened: u64,
     /// Server connections closed since the start.
     pub closed: u64,
+    /// Lost transactions that were put back to run again.
+    pub reruns: u64,
+    /// Those that could not go on from there.
+    pub failed_reruns: u64,
     /// Counters.
     pub totals: Totals,
     /// How long clients waited for a server connection.
@@ -509,6 +513,8 @@ impl Pool {
         self.opening += other.opening;
         self.opened += other.opened;
         self.closed += other.closed;
+        self.reruns += other.reruns;
+        self.failed_reruns += other.failed_reruns;
         self.totals = self.totals.plus(&other.totals);
         self.wait.add(&other.wait);
         self.route.add(&other.route);

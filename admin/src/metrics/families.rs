@@ -120,6 +120,16 @@ pub const FAMILIES: &[Family] = &[
     counter("hawser_pool_binds_total", POOL, "Binds."),
     counter("hawser_pool_servers_opened_total", POOL, "Server connections opened."),
     counter("hawser_pool_servers_closed_total", POOL, "Server connections closed."),
+    counter(
+        "hawser_pool_reruns_total",
+        POOL,
+        "Lost transactions that were put back to run again (`lost_transactions`).",
+    ),
+    counter(
+        "hawser_pool_failed_reruns_total",
+        POOL,
+        "Of these, the ones that could not go on from there: an answer differed, or no primary came in time.",
+    ),
     histogram(
         "hawser_pool_wait_seconds",
         "How long clients waited for a server connection, those that did not wait included.",

@@ -163,6 +163,8 @@ fn of_pool(text: &mut Text, pool: &facts::Pool) {
         ("hawser_pool_binds_total", totals.binds),
         ("hawser_pool_servers_opened_total", pool.opened),
         ("hawser_pool_servers_closed_total", pool.closed),
+        ("hawser_pool_reruns_total", pool.reruns),
+        ("hawser_pool_failed_reruns_total", pool.failed_reruns),
     ] {
         text.count(name, &labels, count);
     }

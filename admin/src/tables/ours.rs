@@ -414,6 +414,8 @@ const HOST_POOLS: &[Column] = &[
     int4("waiting", "Clients that wait."),
     int8("opened", "Server connections opened since the start."),
     int8("closed", "Server connections closed since the start."),
+    int8("reruns", "Lost transactions that were put back to run again (`lost_transactions`)."),
+    int8("failed_reruns", "Of these, the ones that could not go on from there."),
     int8("transactions", "Transactions ended."),
     int8("queries", "Queries answered."),
 ];
@@ -432,6 +434,8 @@ fn host_pools(facts: &Facts) -> Vec<Row> {
             Value::int4(pool.waiting),
             Value::int8(pool.opened),
             Value::int8(pool.closed),
+            Value::int8(pool.reruns),
+            Value::int8(pool.failed_reruns),
             Value::int8(pool.totals.transactions),
             Value::int8(pool.totals.queries),
         ]

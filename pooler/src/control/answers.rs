@@ -400,6 +400,8 @@ fn pool(report: &PoolReport, hosts: &str, clocks: Clocks) -> Pool {
         opening: counts.opening,
         opened: tally.opened,
         closed: tally.closed,
+        reruns: tally.reruns,
+        failed_reruns: tally.failed_reruns,
         totals: totals_of(tally),
         wait: of_all(&tally.wait_time, tally.assignments),
         route: of_all(&tally.route_time, tally.assignments),

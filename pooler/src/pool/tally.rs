@@ -29,6 +29,10 @@ pub struct Counters {
     pub opened: Cell<u64>,
     /// Server connections closed.
     pub closed: Cell<u64>,
+    /// Lost transactions and statements that were put back to run again.
+    pub reruns: Cell<u64>,
+    /// Those that could not go on from there.
+    pub failed_reruns: Cell<u64>,
     /// How long connections were lent, as one session had them.
     pub transaction_time: Stopwatch,
     /// How long servers worked on a batch, without what is in `network_time`.
@@ -101,6 +105,8 @@ impl Counters {
             binds: self.binds.get(),
             opened: self.opened.get(),
             closed: self.closed.get(),
+            reruns: self.reruns.get(),
+            failed_reruns: self.failed_reruns.get(),
             transaction_time: self.transaction_time.read(),
             query_time: self.query_time.read(),
             wait_time: self.wait_time.read(),
@@ -128,6 +134,8 @@ pub struct Tally {
     pub binds: u64,
     pub opened: u64,
     pub closed: u64,
+    pub reruns: u64,
+    pub failed_reruns: u64,
     pub transaction_time: Times,
     pub query_time: Times,
     pub wait_time: Times,
@@ -152,6 +160,8 @@ impl Tally {
         self.binds += other.binds;
         self.opened += other.opened;
         self.closed += other.closed;
+        self.reruns += other.reruns;
+        self.failed_reruns += other.failed_reruns;
         self.transaction_time.add(&other.transaction_time);
         self.query_time.add(&other.query_time);
         self.wait_time.add(&other.wait_time);
