@@ -82,6 +82,28 @@ fn a_statement_that_was_cut_off_is_answered_by_the_second_run() {
 }
 
 #[test]
+fn what_may_be_the_cause_of_the_loss_is_not_tried_for_ever() {
+    let (site, mut client) = site();
+    client.execute("BEGIN");
+    client.execute("INSERT INTO t (i) VALUES (1)");
+    client.send(&query("SELECT pg_sleep(60) FROM t"));
+    for _ in 0..2 {
+        wait_until_running("pg_sleep(60) FROM t");
+        cut(&site);
+    }
+    let said = client.read_until_ready();
+    assert_eq!((sqlstates(&said), said[1].body[0]), (vec!["40001".to_owned()], b'E'));
+    client.execute("ROLLBACK");
+    assert_eq!(rows(&mut client), "-");
+    // It counts anew for the next one.
+    client.execute("BEGIN");
+    client.execute("INSERT INTO t (i) VALUES (2)");
+    cut(&site);
+    client.execute("COMMIT");
+    assert_eq!(rows(&mut client), "2");
+}
+
+#[test]
 fn one_whose_answers_are_others_by_now_has_failed() {
     let (site, mut client) = site();
     for simple in [true, false] {

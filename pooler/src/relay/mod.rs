@@ -540,6 +540,12 @@ impl Relay {
         kept && self.up.ended == 1 && !self.up.beyond
     }
 
+    /// Whether the client has been told anything.
+    #[must_use]
+    pub const fn has_told(&self) -> bool {
+        self.down.told
+    }
+
     /// Whether something was sent behind the first batch.
     #[must_use]
     pub const fn is_beyond(&self) -> bool {

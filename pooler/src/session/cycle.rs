@@ -8,6 +8,7 @@ use super::notes::{Spent, Watch};
 use super::outcome::Outcome;
 use super::queue::Linked;
 use super::refusal::{self, Refusal};
+use super::rerun::Rerun;
 use super::routing::{BEGIN_EARLY, Errand, Proof};
 use super::{Deferred, Session};
 use crate::config::settings::{CommitOutcome, LostTransactions, PoolMode};
@@ -148,29 +149,9 @@ impl Session {
     ) -> Result<Served, End> {
         let pool = errand.pool.clone();
         let plan = pool.plan();
-        let mut relay = Box::new(Relay::new(plan.limits, plan.mode == PoolMode::Session));
-        relay.confined = errand.standby.is_some();
-        relay.guess = errand.is_guess();
-        relay.reads = errand.only_reads();
-        relay.parts = errand.is_early();
-        relay.resolve = resolve(plan.commit_outcome, errand);
-        if let Some(routing) = &self.routing {
-            relay.own = routing.own_defaults();
-            relay.clock = errand.standby.is_none().then(|| routing.write_clock());
-        }
         self.begin_errand(errand, since);
-        let keeps_journal = plan.lost_transactions == LostTransactions::Replay
-            && errand.standby.is_none()
-            && member.server.status == TransactionStatus::Idle
-            && !matches!(self.deferred, Some(Deferred::Failed(_)));
-        let begun = self.prepare(&mut relay, &mut member, errand);
-        if keeps_journal {
-            relay.keep_journal(begun.clone());
-        }
         let rerun = self.rerun.take();
-        if let Some(rerun) = &rerun {
-            relay.retell(rerun.tape.clone());
-        }
+        let (mut relay, begun) = self.equip(&mut member, errand, &plan, rerun.as_deref());
         self.handle.set_place(Place::Linked(CancelTarget {
             key: member.server.cancel_key.clone(),
             cancels: member.server.cancels.clone(),
@@ -190,33 +171,70 @@ impl Session {
         if relay.acknowledged > 0 {
             pool.note_write();
         }
-        let settled = matches!(release, Release::Settled);
-        let state = &self.client.state;
-        let needs_reset =
-            relay.keep || !state.pins.is_empty() || state.has_question() || member.server.listens;
-        if settled && relay.has_parted() {
+        if !matches!(release, Release::Settled) {
+            let parting = Parting { release, begun, rerun };
+            return Box::pin(self.part(relay, member, errand, parting)).await;
+        }
+        if relay.has_parted() {
             return Ok(Served::Parted(member));
         }
-        if settled {
-            if self.client.state.lingers() && Box::pin(self.speaks_soon(since)).await {
-                return Ok(Served::Lingers(member));
-            }
-            self.client.state.leave();
-            pool.check_in(member, false);
-            return Ok(Served::Done);
+        if self.client.state.lingers() && Box::pin(self.speaks_soon(since)).await {
+            return Ok(Served::Lingers(member));
         }
-        let retelling = rerun.as_ref().and_then(|_| relay.stop_retelling());
-        if rerun.is_some() && retelling.is_none() {
-            errand.succeed();
+        self.client.state.leave();
+        pool.check_in(member, false);
+        Ok(Served::Done)
+    }
+
+    /// A relay for an errand, with what must reach the server before anything of the client's. With the BEGIN, if that
+    /// begins a transaction.
+    fn equip(
+        &mut self,
+        member: &mut Member,
+        errand: &Errand,
+        plan: &PoolPlan,
+        rerun: Option<&Rerun>,
+    ) -> (Box<Relay>, Option<Box<str>>) {
+        let mut relay = Box::new(Relay::new(plan.limits, plan.mode == PoolMode::Session));
+        relay.confined = errand.standby.is_some();
+        relay.guess = errand.is_guess();
+        relay.reads = errand.only_reads();
+        relay.parts = errand.is_early();
+        relay.resolve = resolve(plan.commit_outcome, errand);
+        if let Some(routing) = &self.routing {
+            relay.own = routing.own_defaults();
+            relay.clock = errand.standby.is_none().then(|| routing.write_clock());
         }
-        if let Some((rerun, left)) = rerun.zip(retelling)
+        let keeps_journal = plan.lost_transactions == LostTransactions::Replay
+            && errand.standby.is_none()
+            && member.server.status == TransactionStatus::Idle
+            && !matches!(self.deferred, Some(Deferred::Failed(_)));
+        let begun = self.prepare(&mut relay, member, errand);
+        if keeps_journal {
+            relay.keep_journal(begun.clone());
+        }
+        if let Some(rerun) = rerun {
+            relay.retell(rerun.tape.clone());
+        }
+        (relay, begun)
+    }
+
+    /// A relay has ended that is not settled.
+    async fn part(
+        &mut self,
+        mut relay: Box<Relay>,
+        member: Box<Member>,
+        errand: &mut Errand,
+        parting: Parting,
+    ) -> Result<Served, End> {
+        let Parting { release, begun, rerun } = parting;
+        if relay.has_told() {
+            errand.get_on();
+        }
+        if let Some((rerun, left)) = rerun.zip(relay.stop_retelling())
             && (is_loss(&release) || matches!(release, Release::Stopped(Stop::Differs)))
         {
-            self.leave_rerun(&mut relay, member, errand, &release);
-            if is_loss(&release) && errand.may_try_again() {
-                return Ok(self.rerun_once_more(*rerun, left));
-            }
-            return Box::pin(self.give_up_rerun(*rerun, left)).await.map(|()| Served::Done);
+            return self.leave_rerun(&mut relay, member, errand, &release, (*rerun, left)).await;
         }
         if may_run_again(&release, errand, begun.is_some()) && relay.is_replayable() {
             self.take_back(&mut relay, member, errand, begun, &release);
@@ -239,13 +257,12 @@ impl Session {
         let can_speak = !relay.is_mid_reply();
         if is_loss(&release) && !relay.is_cut() {
             let begun = begun.is_some() && relay.traffic.queries == 0;
-            let may_run_again = errand.may_try_again();
-            let lost = Stranded { begun, confined: errand.standby.is_some(), may_run_again };
-            return Box::pin(self.survive(&mut relay, member, &pool, lost)).await;
+            return self.survive(&mut relay, member, errand, begun).await;
         }
+        let pool = errand.pool.clone();
         self.note_unpinned(&pool);
-        self.give_up(&mut relay, member, &pool, &release, needs_reset);
-        Err(Box::pin(self.end(release, can_speak)).await)
+        self.give_up(&mut relay, member, &pool, &release);
+        Err(self.end(release, can_speak).await)
     }
 
     /// Undoes a relay of which the client has heard nothing, so that its batch can run again.
@@ -278,24 +295,30 @@ impl Session {
         }
     }
 
-    /// Undoes the second run of a transaction.
-    fn leave_rerun(
+    /// The second run of a transaction ends before it has come to where the first one was. `left`: so many bytes of it are
+    /// still in the input.
+    async fn leave_rerun(
         &mut self,
         relay: &mut Relay,
         mut member: Box<Member>,
-        errand: &Errand,
+        errand: &mut Errand,
         release: &Release,
-    ) {
+        (rerun, left): (Rerun, usize),
+    ) -> Result<Served, End> {
         relay.abandon(&mut self.client, &mut member.server);
         self.client.lose_server(false);
         self.note_unpinned(&errand.pool);
         if is_loss(release) {
             errand.pool.report_loss(member.origin);
             errand.pool.discard(member, Discard::Lost);
+            if errand.may_rerun() {
+                return Ok(self.rerun_once_more(rerun, left));
+            }
         } else {
             tracing::info!(pool = %errand.pool.key, "a transaction that was to run again has other answers by now");
             errand.pool.discard(member, Discard::Unfinished);
         }
+        self.give_up_rerun(rerun, left).await.map(|()| Served::Done)
     }
 
     /// The standby is lost on which a transaction only read, between two of its batches: nobody need know.
@@ -312,13 +335,14 @@ impl Session {
         &mut self,
         relay: &mut Relay,
         mut member: Box<Member>,
-        pool: &Rc<Pool>,
-        stranded: Stranded,
+        errand: &mut Errand,
+        begun: bool,
     ) -> Result<Served, End> {
+        let pool = &errand.pool.clone();
         let delivered = self.deliver(relay).await;
         let server = &mut member.server;
         let failed = server.status == TransactionStatus::Failed;
-        let in_transaction = stranded.begun || server.status != TransactionStatus::Idle;
+        let in_transaction = begun || server.status != TransactionStatus::Idle;
         let (completion, identity) = (relay.completion(server), std::mem::take(&mut server.identity));
         let tape = relay.take_tape();
         let loss = relay.abandon(&mut self.client, server);
@@ -329,7 +353,7 @@ impl Session {
         let outcome = match loss.commit {
             _ if failed && loss.ending == Some(Ending::Commit) => Some(Outcome::Aborted),
             // A standby has nothing that could be lost.
-            _ if stranded.confined && loss.ending == Some(Ending::Commit) => Some(Outcome::Committed),
+            _ if errand.standby.is_some() && loss.ending == Some(Ending::Commit) => Some(Outcome::Committed),
             Commit::Answered => Some(Outcome::Committed),
             Commit::Sent if completion.is_some() => Some(self.find_out(&self.pool.clone(), &identity).await?),
             Commit::Sent => Some(Outcome::Unknown),
@@ -341,8 +365,7 @@ impl Session {
         };
         let gone = self.client.lose_server(outcome == Some(Outcome::Committed));
         let circumstances = Circumstances { loss, in_transaction, outcome, gone };
-        match tape.filter(|tape| stranded.may_run_again && circumstances.may_run_again(tape.heard.is_empty()))
-        {
+        match tape.filter(|tape| circumstances.may_run_again(tape.heard.is_empty()) && errand.may_rerun()) {
             Some(tape) => Ok(self.rerun(tape, circumstances)),
             None => self.conclude(circumstances, completion.unwrap_or_default()).await.map(|()| Served::Done),
         }
@@ -460,15 +483,9 @@ impl Session {
     }
 
     /// Gives a server connection back that is in the middle of something, or closes it.
-    fn give_up(
-        &mut self,
-        relay: &mut Relay,
-        member: Box<Member>,
-        pool: &Rc<Pool>,
-        release: &Release,
-        needs_reset: bool,
-    ) {
-        let server = &member.server;
+    fn give_up(&mut self, relay: &mut Relay, member: Box<Member>, pool: &Rc<Pool>, release: &Release) {
+        let (server, state) = (&member.server, &self.client.state);
+        let needs_reset = relay.keep || !state.pins.is_empty() || state.has_question() || server.listens;
         if is_loss(release) || is_useless(release) || relay.is_mid_message() {
             pool.discard(member, Discard::Unfinished);
         } else if server.queue.is_settled() && server.status == TransactionStatus::Idle && relay.is_drained()
@@ -532,15 +549,13 @@ const fn resolve(wanted: CommitOutcome, errand: &Errand) -> Resolve {
     }
 }
 
-/// Where a relay was whose server connection is lost, beyond what it knows itself.
-#[derive(Debug, Clone, Copy)]
-struct Stranded {
-    /// The client has heard nothing since the BEGIN that we sent for it.
-    begun: bool,
-    /// It was a standby's.
-    confined: bool,
-    /// What it was about has not been tried too often.
-    may_run_again: bool,
+/// How a relay ended that is not settled.
+struct Parting {
+    release: Release,
+    /// The BEGIN that went ahead of what the client sent.
+    begun: Option<Box<str>>,
+    /// The transaction that ran again.
+    rerun: Option<Box<Rerun>>,
 }
 
 /// Whether a session let go because its server connection is lost.

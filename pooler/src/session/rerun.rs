@@ -6,6 +6,7 @@ use super::loss::{Aftermath, Answer, Circumstances, Then, aftermath};
 use super::{Deferred, Session};
 use crate::relay::Tape;
 use crate::statements::Statement;
+use crate::stopwatch::count;
 use std::sync::Arc;
 
 /// See the module.
@@ -23,8 +24,9 @@ impl Session {
     /// Puts the transaction back where it came from.
     pub(super) fn rerun(&mut self, tape: Tape, circumstances: Circumstances) -> Served {
         let statements = &mut self.client.statements;
-        let forget = |name: &Box<[u8]>| Some((name.clone(), statements.forget(name)?));
-        let names = tape.names.iter().filter_map(forget).collect();
+        let forget = |name: Box<[u8]>| statements.forget(&name).map(|statement| (name, statement));
+        let names = tape.names.iter().cloned().filter_map(forget).collect();
+        count(&self.pool.counters.reruns, 1);
         self.put_back(&tape.said);
         self.deferred = tape.begin.clone().map(Deferred::Begun);
         self.rerun = Some(Box::new(Rerun { tape, circumstances, names }));
@@ -41,6 +43,7 @@ impl Session {
     /// The transaction does not run again, or is another one. `left`: so many bytes of it are in the input.
     pub(super) async fn give_up_rerun(&mut self, rerun: Rerun, left: usize) -> Result<(), End> {
         let Rerun { circumstances, names, .. } = rerun;
+        count(&self.pool.counters.failed_reruns, 1);
         self.leave_out(left, names);
         self.conclude(circumstances, Vec::new()).await
     }

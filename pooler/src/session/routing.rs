@@ -28,6 +28,9 @@ const LONGEST_KEPT: usize = 16 * 1024;
 /// Hosts that are tried for one batch before it goes to the primary for good.
 const MOST_ATTEMPTS: u32 = 3;
 
+/// A transaction runs again so often in vain.
+const MOST_RERUNS: u32 = 1;
+
 /// What a session needs to choose among several hosts.
 #[derive(Debug)]
 pub(super) struct Routing {
@@ -59,6 +62,8 @@ pub(super) struct Errand {
     pub early: Option<Early>,
     changes_catalog: bool,
     attempts: u32,
+    /// Times that it ran again since the client has heard something new.
+    reruns: u32,
     avoid: Option<HostId>,
     /// When the last write of any session was acknowledged before it came.
     any_write: Option<Moment>,
@@ -213,6 +218,7 @@ impl Errand {
             early: None,
             changes_catalog: false,
             attempts: 0,
+            reruns: 0,
             avoid: None,
             any_write: None,
         }
@@ -224,9 +230,15 @@ impl Errand {
         self.avoid = self.standby.or(self.avoid);
     }
 
-    /// What was tried again has got as far as it was.
-    pub(super) const fn succeed(&mut self) {
-        self.attempts = 0;
+    /// The client has heard something new of it.
+    pub(super) const fn get_on(&mut self) {
+        self.reruns = 0;
+    }
+
+    /// Whether a transaction that is lost may run again. It may be what brings servers down, so not for ever.
+    pub(super) const fn may_rerun(&mut self) -> bool {
+        self.reruns += 1;
+        self.reruns <= MOST_RERUNS
     }
 
     /// Whether it may be tried once more.
