@@ -313,6 +313,11 @@ fn a_database_to_which_only_the_pool_is_connected_can_be_dropped_renamed_and_cop
     }
     owner.execute(&format!("CREATE DATABASE \"{second}\" TEMPLATE \"{first}\""));
     clients.iter_mut().for_each(|client| client.execute("SELECT 1"));
+    // One that is in use is left when it is free; the server waits for some seconds.
+    clients.iter_mut().for_each(|client| client.send(&query("SELECT pg_sleep(1)")));
+    let busy =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{first}' AND state = 'active'");
+    wait_until("both are in use", || cluster().psql(&busy).unwrap().trim() == clients.len().to_string());
     owner.send(&[extended(&format!("DROP DATABASE \"{first}\""), &[]), sync()].concat());
     let answer = owner.read_until_ready();
     assert!(answer.iter().all(|message| message.tag != b'E'), "{answer:?}");

@@ -161,12 +161,15 @@ impl Pools {
             if plan.dial.hosts != location.hosts {
                 continue;
             }
-            match &location.of {
-                Inhabitant::Database(name) if *name == plan.dial.dbname => {}
-                Inhabitant::User(name) if *name == plan.dial.user => pool.budget().reconnect(),
-                _ => continue,
+            let is_there = match &location.of {
+                Inhabitant::Database(name) => *name == plan.dial.dbname,
+                Inhabitant::User(name) => *name == plan.dial.user,
+            };
+            if is_there {
+                // What is lent, or is being opened or reset, is left as soon as it is free.
+                pool.budget().reconnect();
+                pool.evict(usize::MAX);
             }
-            pool.evict(usize::MAX);
         }
     }
 
