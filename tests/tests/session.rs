@@ -184,6 +184,86 @@ fn a_plan_that_went_stale_is_made_anew_unseen() {
     }
 }
 
+/// How the columns of a table change: by a client of Hawser, or past it.
+fn change(site: &Site, past: bool, sql: &str) {
+    let mut changer = if past { Client::login(cluster().port(), &site.account) } else { site.client() };
+    changer.execute(sql);
+    // The next server connection has none of the statements.
+    if !is_direct() {
+        site.client().execute("DEALLOCATE ALL");
+    }
+}
+
+#[test]
+fn who_was_told_other_columns_is_given_no_rows_whichever_server_connection_it_gets() {
+    for past in [false, true] {
+        let site = Site::new();
+        let mut client = site.client();
+        client.execute("CREATE TABLE t AS SELECT 1 AS a");
+        // One is told of the statement, one of its portal.
+        client.send(&[parse("s", "SELECT * FROM t"), describe(b'S', "s"), sync()].concat());
+        client.expect("1tTZ");
+        client.send(&[parse("i", "INSERT INTO t VALUES (2) RETURNING *"), sync()].concat());
+        client.expect("1Z");
+        client.send(&[bind("", "i", &[]), describe(b'P', ""), execute("", 0), sync()].concat());
+        client.expect("2TDCZ");
+        let run = |name| [bind("", name, &[]), execute("", 0)].concat();
+        // Nothing has changed.
+        change(&site, past, "CREATE TABLE other ()");
+        client.send(&[run("s"), run("s"), sync()].concat());
+        client.expect("2DDC2DDCZ");
+        change(&site, past, "ALTER TABLE t ADD b text DEFAULT 'new'");
+        for name in ["s", "i", "s"] {
+            client.send(&[run(name), sync()].concat());
+            let error = client.expect("EZ").swap_remove(0);
+            assert_eq!(error.sqlstate(), "0A000");
+            assert_eq!(error.field(b'R'), "RevalidateCachedQuery");
+        }
+        client.execute("BEGIN");
+        client.send(&[run("s"), run("s"), sync()].concat());
+        assert_eq!(sqlstate_of(&client.expect("EZ")), "0A000");
+        assert_eq!(client.error("SELECT 1").sqlstate(), "25P02");
+        client.execute("ROLLBACK");
+        assert_eq!(client.value("SELECT count(*) FROM t"), "2");
+        // Who prepares it again is told anew.
+        client.send(&[parse("again", "SELECT * FROM t"), describe(b'S', "again"), sync()].concat());
+        client.expect("1tTZ");
+        client.send(&[run("again"), sync()].concat());
+        assert_eq!(client.expect("2DDCZ")[1].columns(), [Some("1".to_owned()), Some("new".to_owned())]);
+        if !is_direct() {
+            // So is who asks.
+            client.send(&[bind("", "s", &[]), describe(b'P', ""), execute("", 0), sync()].concat());
+            client.expect("2TDDCZ");
+            client.send(&[run("s"), sync()].concat());
+            client.expect("2DDCZ");
+        }
+    }
+}
+
+#[test]
+fn columns_of_a_text_that_means_something_else_to_another_are_its_own_affair() {
+    let site = Site::with(|config| config.set("pool.size", 3));
+    let mut clients = [site.client(), site.client(), site.client()];
+    for (client, columns) in clients.iter_mut().zip(["1 AS a", "1 AS a, 'x' AS b", "now() AS c"]) {
+        client.execute(&format!("CREATE TEMP TABLE own AS SELECT {columns}"));
+    }
+    for round in 0..3 {
+        for (client, columns) in clients.iter_mut().zip([1, 2, 1]) {
+            if round == 0 {
+                client.send(&[parse("s", "SELECT * FROM own"), describe(b'S', "s"), sync()].concat());
+                client.expect("1tTZ");
+            }
+            client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
+            assert_eq!(client.expect("2DCZ")[1].columns().len(), columns);
+            client.execute("SELECT 1");
+        }
+    }
+    // Without the tables their statements fail as they would directly.
+    clients[0].execute("DROP TABLE own");
+    clients[0].send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
+    assert_eq!(sqlstate_of(&clients[0].expect("EZ")), "42P01");
+}
+
 #[test]
 fn a_statement_that_somebody_dropped_behind_our_back_is_made_anew_unseen() {
     if is_direct() {

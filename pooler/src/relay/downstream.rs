@@ -6,10 +6,10 @@ use super::outbox::Outbox;
 use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::{self, IN_HOT_STANDBY};
-use crate::server::connection::{Effect, ServerConnection};
+use crate::server::connection::{Effect, ServerConnection, Told};
 use crate::server::exchange;
 use crate::server::identity::Identity;
-use crate::statements::Statement;
+use crate::statements::{Columns, Statement};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
 use hawser_sql_router::calls::Disturbs;
@@ -190,11 +190,11 @@ impl Relay {
             }
             let Some(header) = frame::header(rest).map_err(Stop::ServerFraming)? else { break };
             let present = rest.len().min(header.total());
-            let asked = header.tag == backend::DATA_ROW
-                && matches!(
-                    server.queue.head(),
-                    Some(head) if matches!(head.effect, Some(Effect::Asked(_) | Effect::Identity(_)))
-                );
+            let asked = match server.queue.head().and_then(|head| head.effect.as_ref()) {
+                Some(Effect::Asked(_) | Effect::Identity(_)) => header.tag == backend::DATA_ROW,
+                Some(Effect::Told(_)) => header.tag == backend::ROW_DESCRIPTION && header.total() <= BLOCK,
+                _ => false,
+            };
             if present < header.total() && (is_read(header) || asked) {
                 break;
             }
@@ -314,6 +314,9 @@ impl Relay {
             (backend::DATA_ROW, Some(Effect::Asked(rows))) => rows.extend(exchange::row(body)),
             (backend::DATA_ROW, Some(Effect::Identity(row))) => *row = exchange::row(body),
             (backend::NO_DATA, Some(Effect::OfQuery)) => of_query = true,
+            (backend::ROW_DESCRIPTION | backend::NO_DATA, Some(Effect::Told(told))) if whole => {
+                told.columns = Columns::read(header.tag, body);
+            }
             _ => {}
         }
         let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
@@ -499,6 +502,7 @@ impl Relay {
             return Err(Stop::OursFailed(body.to_vec()));
         }
         let is_ours = matches!(effect, Some(Effect::MustFail | Effect::Asked(_)));
+        let is_outdated = matches!(effect, Some(Effect::Outdated));
         let is_ahead = matches!(effect, Some(Effect::PreparedAhead(_) | Effect::Ahead));
         let shifts = match effect {
             Some(Effect::Does(doing)) => Some(doing.deed.clone()),
@@ -506,6 +510,7 @@ impl Relay {
         };
         let words = match self.down.ahead.take_if(|_| fate == Fate::Forward) {
             Some(held) => Some(held),
+            None if is_outdated => Some(wording::result_type_changed()),
             None if whole => {
                 let shifts = shifts.as_ref().map_or(&[][..], |deed| &deed.shifts);
                 wording::in_clients_words(body, |id| client.statements.name_of(id), shifts)
@@ -563,10 +568,16 @@ fn stale(server: &ServerConnection, body: &[u8]) -> Option<Stale> {
     let is = |sqlstate: &str| fields.sqlstate == sqlstate.as_bytes();
     let ours = || memchr::memmem::find(fields.message, SERVER_NAME_PREFIX).is_some();
     match effect {
-        Effect::Bound(id) if is(sqlstate::FEATURE_NOT_SUPPORTED) && fields.routine == REVALIDATE => {
+        Effect::Bound(id) | Effect::Told(Told { statement: id, .. })
+            if is(sqlstate::FEATURE_NOT_SUPPORTED) && fields.routine == REVALIDATE =>
+        {
             Some(Stale::Outlived(*id))
         }
-        Effect::Bound(id) if is(sqlstate::INVALID_SQL_STATEMENT_NAME) && ours() => Some(Stale::Gone(*id)),
+        Effect::Bound(id) | Effect::Told(Told { statement: id, .. })
+            if is(sqlstate::INVALID_SQL_STATEMENT_NAME) && ours() =>
+        {
+            Some(Stale::Gone(*id))
+        }
         Effect::Prepared(made) | Effect::PreparedAhead(made) | Effect::Named(_, made)
             if is(sqlstate::DUPLICATE_PREPARED_STATEMENT) && ours() =>
         {

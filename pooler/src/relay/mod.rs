@@ -21,10 +21,10 @@ mod upstream;
 mod wording;
 
 use crate::endings::Endings;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, StatementId};
 use crate::notify::{Desk, Listener};
 use crate::pins::PinReasons;
-use crate::server::connection::{Doubt, Effect, ServerConnection};
+use crate::server::connection::{Doubt, Effect, ServerConnection, Told};
 use crate::server::dial::Local;
 use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
 use crate::statements::{ClientStatements, Deed, Registry};
@@ -254,6 +254,8 @@ pub struct Relay {
     commits: bool,
     /// Something bound in this batch may change rows.
     changes_rows: bool,
+    /// What the unnamed portal was bound to, and the client's name for it, if its description is news.
+    untold: Option<(StatementId, Box<[u8]>)>,
 }
 
 /// What a statement means for others than the session that runs it.
@@ -374,6 +376,7 @@ impl Relay {
             commit: Commit::default(),
             commits: false,
             changes_rows: false,
+            untold: None,
         }
     }
 
@@ -674,6 +677,9 @@ fn confirm(effect: Effect, client: &mut ClientSide, server: &mut ServerConnectio
     match effect {
         Effect::Named(name, _) | Effect::NamedKnown(name) => client.statements.confirm(&name),
         Effect::Asked(rows) => state::answered(&rows, client, server, shared),
+        Effect::Told(Told { statement, name: Some(name), columns }) => {
+            client.statements.tell(&name, statement, columns);
+        }
         _ => {}
     }
 }

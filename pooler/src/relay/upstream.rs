@@ -37,6 +37,8 @@ pub(super) struct Upstream {
     pub(super) awaited: bool,
     /// The next message has to wait for the server.
     held: bool,
+    /// A Describe follows the message that is planned.
+    pub(super) describes_next: bool,
     /// The batch that is open has more than prepared.
     runs: bool,
     /// What the client's next message waits for.
@@ -225,6 +227,7 @@ impl Relay {
                 && (!server.queue.is_batch_open() || server.queue.is_empty() && !self.up.runs)
                 && server.queue.head().is_none_or(|head| matches!(head.effect, Some(Effect::Settings)))
                 && server.queue.len() <= 1;
+            self.up.describes_next = rest.get(header.total()) == Some(&frontend::DESCRIBE);
             let is_new_name = self.journal.is_some() && is_new_name(header.tag, body, client);
             match self.plan_message(header, body, client, server, shared)? {
                 Planned::Yes => {

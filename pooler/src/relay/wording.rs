@@ -1,7 +1,9 @@
 //! The server's words about our names, turned back into the client's. Pure.
 
+use super::gate::REVALIDATE;
 use crate::ids::StatementId;
-use hawser_wire::encode::SERVER_NAME_PREFIX;
+use hawser_wire::encode::{self, SERVER_NAME_PREFIX};
+use hawser_wire::sqlstate;
 
 /// An ErrorResponse body in the client's words; `None` when it is so already.
 ///
@@ -28,6 +30,25 @@ pub(super) fn in_clients_words<'a>(
         }
     }
     Some(words)
+}
+
+/// The body of the ErrorResponse by which a server says that rows do not look any more as the client was told. Drivers
+/// know it by its routine.
+pub(super) fn result_type_changed() -> Vec<u8> {
+    let fields: [(u8, &[u8]); 5] = [
+        (b'S', b"ERROR"),
+        (b'V', b"ERROR"),
+        (b'C', sqlstate::FEATURE_NOT_SUPPORTED.as_bytes()),
+        (b'M', b"cached plan must not change result type"),
+        (b'R', REVALIDATE),
+    ];
+    let mut body = Vec::new();
+    for (tag, words) in fields {
+        body.push(tag);
+        encode::c_string(&mut body, words);
+    }
+    body.push(0);
+    body
 }
 
 /// An ErrorResponse body without the place in a text that the client has not sent.

@@ -3,7 +3,7 @@
 use super::identity::{Identity, Row};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::ParameterSet;
-use crate::statements::{About, Deed, Form, Presence, ServerStatements, Statement};
+use crate::statements::{About, Columns, Deed, Form, Presence, ServerStatements, Statement};
 use crate::stream::buffer::SMALL;
 use crate::stream::{Buffer, ParkedStream, SocketAddress, Stream};
 use hawser_wire::backend::{self, TransactionStatus};
@@ -35,6 +35,10 @@ pub enum Effect {
     Dropped(Arc<Statement>),
     /// A portal was bound to this statement.
     Bound(StatementId),
+    /// A statement, or the portal bound to it, is described.
+    Told(Told),
+    /// A statement was bound whose rows look otherwise than the client was told.
+    Outdated,
     /// The client's unnamed statement was parsed.
     Unnamed,
     /// What the statements of the request do to the session.
@@ -64,6 +68,17 @@ pub struct Made {
     pub statement: Arc<Statement>,
     /// See [`ReplyQueue::batch`].
     pub batch: u64,
+}
+
+/// A statement that is being described.
+#[derive(Debug)]
+pub struct Told {
+    /// Which.
+    pub statement: StatementId,
+    /// The client's name for it; `None` where it is us who ask.
+    pub name: Option<Box<[u8]>>,
+    /// What the server has said.
+    pub columns: Option<Columns>,
 }
 
 /// A text that is being executed.
@@ -350,6 +365,7 @@ impl ServerConnection {
             Effect::Prepared(made) | Effect::PreparedAhead(made) | Effect::Named(_, made) => {
                 self.statements.confirm(made.statement.id, made.batch);
             }
+            Effect::Told(told) => self.statements.describe(told.statement, told.columns),
             Effect::Identity(Some(row)) => self.identity = Identity::Known(row.clone()),
             _ => {}
         }
@@ -375,6 +391,8 @@ impl ServerConnection {
             Effect::NamedKnown(_)
             | Effect::Closed(..)
             | Effect::Bound(_)
+            | Effect::Told(_)
+            | Effect::Outdated
             | Effect::MustFail
             | Effect::Ahead
             | Effect::OfQuery

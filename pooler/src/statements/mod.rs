@@ -4,6 +4,10 @@
 //! A client's name never reaches a server. Two clients that prepare the same text with the same parameter types
 //! share a [`StatementId`], and so the statement on each server.
 
+mod columns;
+
+pub use columns::Columns;
+
 use crate::ids::{ByStatement, StatementId};
 use dashmap::DashMap;
 use hawser_sql_router::calls::Ask;
@@ -240,6 +244,8 @@ pub struct Named {
     pub statement: Arc<Statement>,
     /// The batch whose Parse defines the name, while nobody knows whether it succeeds.
     pub pending: Option<u64>,
+    /// What the client was told that its rows look like.
+    pub told: Option<Columns>,
     /// How many names the client had defined before.
     order: u32,
 }
@@ -270,7 +276,9 @@ impl ClientStatements {
     fn insert(&mut self, name: &[u8], statement: Arc<Statement>, pending: Option<u64>) {
         let order = self.defined;
         self.defined = self.defined.wrapping_add(1);
-        self.names.get_or_insert_default().insert(name.into(), Named { statement, pending, order });
+        self.names
+            .get_or_insert_default()
+            .insert(name.into(), Named { statement, pending, told: None, order });
     }
 
     /// The client's Parse of `name`, in this batch, is being sent.
@@ -289,6 +297,15 @@ impl ClientStatements {
     pub fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
         if let Some(named) = self.names.as_mut().and_then(|names| names.get_mut(name)) {
             named.statement = statement;
+        }
+    }
+
+    /// The client is told what rows of this statement look like, which it calls `name`.
+    pub fn tell(&mut self, name: &[u8], id: StatementId, columns: Option<Columns>) {
+        if let Some(named) = self.names.as_mut().and_then(|names| names.get_mut(name))
+            && named.statement.id == id
+        {
+            named.told = columns;
         }
     }
 
@@ -369,6 +386,25 @@ struct Prepared {
     statement: Arc<Statement>,
     used: u64,
     presence: Presence,
+    looks: Looks,
+}
+
+/// What rows of a server's own copy of a statement look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Looks {
+    /// It was not asked.
+    #[default]
+    Unasked,
+    /// Like this.
+    Like(Columns),
+    /// It has said more than we read.
+    Unread,
+}
+
+impl Prepared {
+    fn new(statement: Arc<Statement>, used: u64, presence: Presence) -> Self {
+        Self { statement, used, presence, looks: Looks::Unasked }
+    }
 }
 
 impl ServerStatements {
@@ -388,7 +424,7 @@ impl ServerStatements {
     pub fn prepare(&mut self, statement: Arc<Statement>, batch: u64, limit: usize) -> Option<Arc<Statement>> {
         self.clock += 1;
         let id = statement.id;
-        self.prepared.insert(id, Prepared { statement, used: self.clock, presence: Presence::Sent(batch) });
+        self.prepared.insert(id, Prepared::new(statement, self.clock, Presence::Sent(batch)));
         if self.prepared.len() <= limit.max(1) {
             return None;
         }
@@ -419,6 +455,19 @@ impl ServerStatements {
         }
     }
 
+    /// What the server said that rows of it look like; `None`: more than we read.
+    pub fn describe(&mut self, id: StatementId, columns: Option<Columns>) {
+        if let Some(prepared) = self.prepared.get_mut(&id) {
+            prepared.looks = columns.map_or(Looks::Unread, Looks::Like);
+        }
+    }
+
+    /// What rows of it look like. They do not change: the server refuses a plan that has come to have others.
+    #[must_use]
+    pub fn looks(&self, id: StatementId) -> Looks {
+        self.prepared.get(&id).map_or(Looks::Unasked, |prepared| prepared.looks)
+    }
+
     /// What the server has under this number is of no use.
     pub fn spoil(&mut self, id: StatementId) {
         if let Some(prepared) = self.prepared.get_mut(&id) {
@@ -428,8 +477,7 @@ impl ServerStatements {
 
     /// A Close that was sent has not happened: the server still has it, whatever the limit.
     pub fn restore(&mut self, statement: Arc<Statement>) {
-        let restored = Prepared { used: self.clock, presence: Presence::Spoiled, statement };
-        self.prepared.insert(restored.statement.id, restored);
+        self.prepared.insert(statement.id, Prepared::new(statement, self.clock, Presence::Spoiled));
     }
 
     /// The server does not have it (any more).

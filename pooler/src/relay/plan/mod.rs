@@ -144,6 +144,7 @@ impl Relay {
         }
         client.unnamed.statement = None;
         server.unnamed = None;
+        self.untold = None;
         self.up.barrier |= client.state.is_meaning_unsettled();
         Planned::Yes
     }

@@ -3,8 +3,9 @@
 use super::{Planned, is_undecided, owe};
 use crate::relay::naming;
 use crate::relay::{ClientSide, Relay, Resolve, Shared, Stop, Violation};
-use crate::server::connection::{Effect, ServerConnection};
-use crate::statements::Statement;
+use crate::server::connection::{Effect, ServerConnection, Told};
+use crate::statements::{Looks, Statement};
+use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
 use hawser_wire::frame::{HEADER_LENGTH, Header, c_string};
 use hawser_wire::frontend::{self as message, Target};
@@ -19,6 +20,20 @@ enum Meant {
     /// An earlier batch decides that, and nobody knows yet whether it succeeds.
     Undecided,
 }
+
+/// Whether rows of the server's copy of a statement look as the client was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// They do, or the client does not rely on it.
+    Yes,
+    /// They do not.
+    No,
+    /// The server is being asked.
+    Asked,
+}
+
+/// A name that no server knows.
+const OUTDATED: &[u8] = b"?outdated";
 
 /// What the server calls a statement.
 pub(super) enum OnServer<'a> {
@@ -57,6 +72,9 @@ impl Relay {
     ) -> Result<Planned, Stop> {
         let malformed = Violation::Malformed(message::Malformed("Bind"));
         let (portal, name) = message::bind_names(body).map_err(Violation::Malformed)?.ok_or(malformed)?;
+        if portal.is_empty() {
+            self.untold = None;
+        }
         if name.is_empty() {
             self.traffic.binds += 1;
             self.ensure_unnamed(client, server);
@@ -76,17 +94,26 @@ impl Relay {
         let rest = body.len() - head;
         let effect = match self.meant(name, client, server, shared) {
             Meant::Undecided => return Ok(Planned::NotYet),
-            Meant::Statement(statement) => {
-                client.state.bind(portal, statement.deed.as_ref());
-                self.note_ending(statement.ending);
-                if self.resolve != Resolve::Nothing {
-                    self.note_bound(statement.ending, &statement.text);
+            Meant::Statement(statement) => match self.fits(&statement, name, portal, client, server) {
+                Fit::Asked => return Ok(Planned::NotYet),
+                Fit::No => {
+                    self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, OUTDATED));
+                    Some(Effect::Outdated)
                 }
-                self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
-                let there = OnServer::of(&statement, name, client);
-                self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, there.as_bytes()));
-                there.bound(&statement)
-            }
+                Fit::Yes => {
+                    client.state.bind(portal, statement.deed.as_ref());
+                    self.note_ending(statement.ending);
+                    if self.resolve != Resolve::Nothing {
+                        self.note_bound(statement.ending, &statement.text);
+                    }
+                    self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
+                    let there = OnServer::of(&statement, name, client);
+                    self.up
+                        .out
+                        .ours(|out| encode::bind_head(out, header.body, portal, name, there.as_bytes()));
+                    there.bound(&statement)
+                }
+            },
             Meant::Nothing => {
                 let unknown = unknown_to_servers(name);
                 self.up.out.ours(|out| encode::bind_head(out, header.body, portal, name, &unknown));
@@ -115,7 +142,11 @@ impl Relay {
                 if target == Target::Statement(b"") {
                     self.ensure_unnamed(client, server);
                 }
-                self.forward(header, body, Some(Request::Describe), None, client, server);
+                let untold = self.untold.take_if(|_| target == Target::Portal(b""));
+                let effect = untold.map(|(statement, name)| {
+                    Effect::Told(Told { statement, name: Some(name), columns: None })
+                });
+                self.forward(header, body, Some(Request::Describe), effect, client, server);
                 return Ok(Planned::Yes);
             }
         };
@@ -124,7 +155,8 @@ impl Relay {
             Meant::Statement(statement) => {
                 let there = OnServer::of(&statement, name, client);
                 self.up.out.ours(|out| encode::statement_target(out, frontend::DESCRIBE, there.as_bytes()));
-                there.bound(&statement)
+                let told = Told { statement: statement.id, name: Some(name.into()), columns: None };
+                matches!(there, OnServer::Ours(_)).then_some(Effect::Told(told))
             }
             Meant::Nothing => {
                 let unknown = unknown_to_servers(name);
@@ -188,6 +220,43 @@ impl Relay {
             self.ensure(&statement, server);
         }
         Meant::Statement(statement)
+    }
+
+    /// Whether the client may be given rows of the server's copy of a statement. Who was told what they look like, and does
+    /// not ask again, reads them by that; if nobody knows what this server's look like, it is asked.
+    fn fits(
+        &mut self,
+        statement: &Statement,
+        name: &[u8],
+        portal: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+    ) -> Fit {
+        if client.state.literal || server.queue.is_skipping() || server.status == TransactionStatus::Failed {
+            return Fit::Yes;
+        }
+        let told = client.statements.named(name).and_then(|named| named.told);
+        let looks = server.statements.looks(statement.id);
+        let fits = told.is_some_and(|told| looks == Looks::Like(told));
+        if portal.is_empty() && !fits {
+            self.untold = Some((statement.id, name.into()));
+        }
+        match (told, looks) {
+            _ if fits || self.up.describes_next => Fit::Yes,
+            (None, _) | (_, Looks::Unread) => Fit::Yes,
+            (Some(_), Looks::Like(_)) => Fit::No,
+            (Some(_), Looks::Unasked) => {
+                let there = ServerName::new(statement.id.0);
+                self.up.out.ours(|out| {
+                    encode::statement_target(out, frontend::DESCRIBE, there.as_bytes());
+                    out.extend_from_slice(encode::FLUSH);
+                });
+                let told = Told { statement: statement.id, name: None, columns: None };
+                owe(Request::Describe, Fate::Swallow, Some(Effect::Told(told)), client, server);
+                (self.up.barrier, self.up.asked) = (true, true);
+                Fit::Asked
+            }
+        }
     }
 }
 
