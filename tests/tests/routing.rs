@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use hawser_tests::raw::messages::{bind, execute, extended, parse, query, sync};
+use hawser_tests::raw::messages::{bind, describe, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
 use hawser_tests::{Account, Config, Ensemble, Program, wait_until};
 
@@ -134,6 +134,30 @@ fn reads_and_writes() -> Ensemble {
 }
 
 const COUNT: &str = "SELECT count(*) FROM t";
+
+#[test]
+fn a_read_whose_standby_is_lost_before_it_has_said_what_rows_look_like_runs_elsewhere() {
+    let mut ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    client.send(&[parse("named", COUNT), describe(b'S', "named"), sync()].concat());
+    client.read_until_ready();
+    // The standby has to parse it first, and waits for the table.
+    let mut locker = Client::login(ensemble.hosts[0].port(), &ensemble.account);
+    locker.execute("BEGIN");
+    locker.execute("LOCK TABLE t");
+    // A commit sends the lock on its way.
+    ensemble.hosts[0].psql("SELECT pg_logical_emit_message(true, '', '')").unwrap();
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'";
+    wait_until("the table is locked", || ensemble.hosts[1].psql(locked).unwrap().trim() == "1");
+    client.send(&[bind("", "named", &[]), execute("", 0), sync()].concat());
+    wait_until("the read waits", || ensemble.hosts[1].psql(waits).unwrap().trim() == "1");
+    ensemble.hosts[1].kill9().unwrap();
+    locker.execute("COMMIT");
+    let said = client.read_until_ready();
+    assert_eq!((sqlstates(&said), row(&said)), (Vec::new(), "0".to_owned()));
+    assert_eq!(client.value("SELECT 1"), "1");
+}
 
 #[test]
 fn a_prepared_read_goes_to_a_standby_however_it_was_prepared() {

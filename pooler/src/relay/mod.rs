@@ -530,17 +530,24 @@ impl Relay {
         self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut())
     }
 
-    /// Whether the first batch can run again: it was sent as a whole and nothing behind it, it has committed nothing, and
-    /// the client has heard nothing of it.
+    /// Whether the first batch can run again: nothing was sent behind it, it has committed nothing, and the client has heard
+    /// nothing of it.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
         self.is_alone_and_uncommitted() && !self.down.told && self.down.out.is_empty()
     }
 
-    /// Whether the first batch was sent as a whole and nothing behind it, and has committed nothing.
+    /// How much of the first batch, which has so many bytes, will be in the input once the relay is abandoned: the server
+    /// may have been asked something in the middle of it.
+    #[must_use]
+    pub const fn unsent(&self, batch: usize) -> usize {
+        if self.up.ended == 0 { batch.saturating_sub(self.up.said) } else { 0 }
+    }
+
+    /// Whether nothing was sent behind the first batch, and it has committed nothing.
     fn is_alone_and_uncommitted(&self) -> bool {
         let kept = self.reads || !self.ending.is_some_and(Ending::may_commit);
-        kept && self.up.ended == 1 && !self.up.beyond
+        kept && self.up.ended <= 1 && !self.up.beyond
     }
 
     /// Whether the client has been told anything.

@@ -22,6 +22,8 @@ pub(super) struct Upstream {
     pub(super) out: Outbox,
     /// Bytes of a message that are still to come and to be passed on.
     pub(super) piece: usize,
+    /// Bytes of messages that were planned.
+    pub(super) said: usize,
     /// Batches whose end was sent.
     pub(super) ended: u32,
     /// Something was sent behind the first of them.
@@ -216,6 +218,8 @@ impl Relay {
             self.up.beyond |= self.up.ended > 0;
             let body = rest.get(HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
             if let Some(message) = own::instead(header.tag, body, self.own) {
+                // What is counted when the other message is planned is to be the client's own.
+                self.up.said = self.up.said.wrapping_add(header.total()).wrapping_sub(message.len());
                 let put = exchanged(input, at, header.total(), &message);
                 shared.buffers.give(std::mem::replace(input, put));
                 continue;
@@ -231,6 +235,7 @@ impl Relay {
             let is_new_name = self.journal.is_some() && is_new_name(header.tag, body, client);
             match self.plan_message(header, body, client, server, shared)? {
                 Planned::Yes => {
+                    self.up.said = self.up.said.wrapping_add(header.total());
                     let message = rest.get(..header.total());
                     self.replay.note(header.tag, message, is_start);
                     if self.journal.is_some() {

@@ -277,6 +277,7 @@ impl Session {
         relay.abandon(&mut self.client, &mut member.server);
         self.client.lose_server(false);
         if let Some(kept) = &errand.kept {
+            self.leave_out(relay.unsent(kept.len()));
             self.put_back(kept);
         }
         if errand.is_early()

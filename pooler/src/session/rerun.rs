@@ -36,7 +36,8 @@ impl Session {
     /// The second run was cut off, too. `left`: so many bytes of it are in the input.
     pub(super) fn rerun_once_more(&mut self, rerun: Rerun, left: usize) -> Served {
         let Rerun { tape, circumstances, names } = rerun;
-        self.leave_out(left, names);
+        self.leave_out(left);
+        self.give_back(names);
         self.rerun(tape, circumstances)
     }
 
@@ -44,14 +45,19 @@ impl Session {
     pub(super) async fn give_up_rerun(&mut self, rerun: Rerun, left: usize) -> Result<(), End> {
         let Rerun { circumstances, names, .. } = rerun;
         count(&self.pool.counters.failed_reruns, 1);
-        self.leave_out(left, names);
+        self.leave_out(left);
+        self.give_back(names);
         self.conclude(circumstances, Vec::new()).await
     }
 
-    fn leave_out(&mut self, left: usize, names: Vec<(Box<[u8]>, Arc<Statement>)>) {
+    /// Takes so many bytes out of the input, which are put back, or given up.
+    pub(super) fn leave_out(&mut self, count: usize) {
         if let Some(input) = &mut self.client.input {
-            input.consume(left.min(input.len()));
+            input.consume(count.min(input.len()));
         }
+    }
+
+    fn give_back(&mut self, names: Vec<(Box<[u8]>, Arc<Statement>)>) {
         for (name, statement) in names {
             if self.client.statements.named(&name).is_none() {
                 self.client.statements.define(&name, statement);
