@@ -192,26 +192,8 @@ impl Relay {
             if self.commit == Commit::Open {
                 break;
             }
-            if self.confined && self.up.ended > 0 && !server.queue.is_batch_open() {
-                if !server.queue.is_settled() || server.status == TransactionStatus::Idle {
-                    break;
-                }
-                if self.parts
-                    && server.status == TransactionStatus::InTransaction
-                    && client.state.pins.is_empty()
-                    && rest.first() != Some(&frontend::TERMINATE)
-                {
-                    self.up.parted = true;
-                    break;
-                }
-                // The transaction goes on where it is.
-                self.up.beyond = true;
-            }
-            if self.retelling.is_some()
-                && self.up.ended > 0
-                && !server.queue.is_batch_open()
-                && !server.queue.is_settled()
-            {
+            let is_next_batch = self.up.ended > 0 && !server.queue.is_batch_open();
+            if is_next_batch && self.stops_behind_batch(rest, client, server) {
                 break;
             }
             let Some(header) = first_message(rest, self.limits.max_message)? else { break };
@@ -260,6 +242,28 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Whether the next batch is not sent, or not yet: what the one before is answered decides where it goes, or whether it
+    /// is sent at all.
+    fn stops_behind_batch(&mut self, next: &[u8], client: &ClientSide, server: &ServerConnection) -> bool {
+        if self.retelling.is_some() && !server.queue.is_settled() {
+            return true;
+        }
+        if !self.confined {
+            return false;
+        }
+        if !server.queue.is_settled() || server.status == TransactionStatus::Idle {
+            return true;
+        }
+        let parts = self.parts
+            && server.status == TransactionStatus::InTransaction
+            && client.state.pins.is_empty()
+            && next.first() != Some(&frontend::TERMINATE);
+        // If it does not part, the transaction goes on where it is.
+        self.up.parted |= parts;
+        self.up.beyond |= !parts;
+        parts
     }
 
     /// Keeps what was said, and counts it where it is said again.
