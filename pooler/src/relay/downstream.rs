@@ -190,12 +190,7 @@ impl Relay {
             }
             let Some(header) = frame::header(rest).map_err(Stop::ServerFraming)? else { break };
             let present = rest.len().min(header.total());
-            let asked = match server.queue.head().and_then(|head| head.effect.as_ref()) {
-                Some(Effect::Asked(_) | Effect::Identity(_)) => header.tag == backend::DATA_ROW,
-                Some(Effect::Told(_)) => header.tag == backend::ROW_DESCRIPTION && header.total() <= BLOCK,
-                _ => false,
-            };
-            if present < header.total() && (is_read(header) || asked) {
+            if present < header.total() && (is_read(header) || is_read_for_effect(header, server)) {
                 break;
             }
             let body = rest.get(HEADER_LENGTH..present).unwrap_or_default();
@@ -235,7 +230,7 @@ impl Relay {
             self.down.out.skip(bytes.len());
             return Ok(());
         }
-        let known = self.hear(bytes)?;
+        let known = if self.journal.is_some() { self.hear(bytes)? } else { 0 };
         self.replay.give_up();
         self.down.out.skip(known);
         self.down.out.pass(bytes.len() - known);
@@ -244,6 +239,7 @@ impl Relay {
     }
 
     /// The client is told this next, unless it has heard it already: how much of it that is.
+    #[cold]
     fn hear(&mut self, bytes: &[u8]) -> Result<usize, Stop> {
         let Some(journal) = &mut self.journal else { return Ok(0) };
         journal.hear(bytes);
@@ -264,6 +260,7 @@ impl Relay {
     }
 
     /// The client was told something, for the journal.
+    #[cold]
     fn note_told(&mut self, tag: u8, server: &ServerConnection) -> Result<(), Stop> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         match tag {
@@ -595,6 +592,15 @@ const fn is_read(header: Header) -> bool {
         backend::ERROR_RESPONSE | backend::NOTICE_RESPONSE | backend::NOTIFICATION_RESPONSE => {
             header.total() <= BLOCK
         }
+        _ => false,
+    }
+}
+
+/// Whether the request to which the message is an answer wants to read it.
+fn is_read_for_effect(header: Header, server: &ServerConnection) -> bool {
+    match server.queue.head().and_then(|head| head.effect.as_ref()) {
+        Some(Effect::Asked(_) | Effect::Identity(_)) => header.tag == backend::DATA_ROW,
+        Some(Effect::Told(_)) => header.tag == backend::ROW_DESCRIPTION && header.total() <= BLOCK,
         _ => false,
     }
 }

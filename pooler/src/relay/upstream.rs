@@ -267,6 +267,7 @@ impl Relay {
     }
 
     /// Keeps what was said, and counts it where it is said again.
+    #[cold]
     fn note_said(&mut self, header: Header, message: Option<&[u8]>, position: Position) {
         if let Some(journal) = &mut self.journal {
             journal.note(header.tag, message, position);
@@ -318,6 +319,7 @@ impl Relay {
 }
 
 /// Whether a message prepares a name that the client has not given to anything.
+#[cold]
 fn is_new_name(tag: u8, body: &[u8], client: &ClientSide) -> bool {
     tag == frontend::PARSE
         && hawser_wire::frontend::parse(body)
