@@ -299,6 +299,8 @@ impl Judge<'_> {
                 let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
                 functions::is_setting_of_host(inner).then(|| Reason::AsksHost(shown(inner)))
             }
+            // Any name may come.
+            b"current_setting" => Some(Reason::AsksHost(shown(name))),
             _ => None,
         }
     }

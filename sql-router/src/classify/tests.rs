@@ -185,6 +185,8 @@ fn functions_and_forms_that_need_the_primary_go_there() {
             "SELECT * FROM pg_temp.t",
             "SHOW transaction_read_only",
             "SELECT current_setting('transaction_read_only')",
+            "SELECT current_setting($1)",
+            "SELECT current_setting(name) FROM t",
             "EXPLAIN ANALYZE INSERT INTO t VALUES (1)",
             "EXPLAIN CREATE TABLE t AS SELECT 1",
             "EXPLAIN (ANALYZE) SELECT nextval('s')",
