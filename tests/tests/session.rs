@@ -184,6 +184,41 @@ fn a_plan_that_went_stale_is_made_anew_unseen() {
     }
 }
 
+#[test]
+fn a_text_that_servers_take_is_prepared_while_none_is_free() {
+    if is_direct() {
+        return;
+    }
+    let site = Site::new();
+    let (mut holder, mut client) = (site.client(), site.client());
+    holder.execute("CREATE TABLE t AS SELECT 1 AS a");
+    holder.send(&[parse("mine", "SELECT a FROM t"), sync()].concat());
+    holder.expect("1Z");
+    holder.execute("BEGIN");
+    holder.execute("LOCK TABLE t");
+    client.send(&[parse("s", "SELECT a FROM t"), sync()].concat());
+    assert_eq!(client.expect("1Z")[1].body, b"I");
+    // In a transaction that has begun and was not sent, too.
+    client.execute("BEGIN");
+    client.send(&[parse("second", "SELECT a FROM t"), sync()].concat());
+    assert_eq!(client.expect("1Z")[1].body, b"T");
+    // Nobody knows what becomes of these: the name is taken, the text is new.
+    client.send(&[parse("s", "SELECT a FROM t"), sync(), parse("other", "SELECT b FROM t"), sync()].concat());
+    client.expect_silence(std::time::Duration::from_millis(200));
+    holder.execute("COMMIT");
+    assert_eq!(sqlstate_of(&client.expect("EZ")), "42P05");
+    assert_eq!(sqlstate_of(&client.expect("EZ")), "25P02");
+    client.execute("ROLLBACK");
+    for name in ["s", "second"] {
+        client.send(&[bind("", name, &[]), execute("", 0), sync()].concat());
+        assert_eq!(client.expect("2DCZ")[1].first(), "1");
+    }
+    // What the text means has changed: the server is asked.
+    holder.execute("DROP TABLE t");
+    client.send(&[parse("third", "SELECT a FROM t"), sync()].concat());
+    assert_eq!(sqlstate_of(&client.expect("EZ")), "42P01");
+}
+
 /// How the columns of a table change: by a client of Hawser, or past it.
 fn change(site: &Site, past: bool, sql: &str) {
     let mut changer = if past { Client::login(cluster().port(), &site.account) } else { site.client() };

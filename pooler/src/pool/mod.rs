@@ -45,9 +45,10 @@ use lead::{Lead, Origin};
 use ledger::{Counts, Ledger};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use suspicion::Suspicion;
 use tally::{Counters, Tally};
@@ -188,6 +189,8 @@ struct Failure {
 pub struct Pool {
     /// Which pool.
     pub key: PoolKey,
+    /// Equal for all pools of one database and user, on whatever worker and host.
+    pub mark: u64,
     /// A number that no other pool of the process has.
     pub number: PoolNumber,
     /// Counters.
@@ -243,6 +246,12 @@ pub enum Request {
     Wait(Rc<Ticket>),
 }
 
+/// See [`Pool::mark`].
+fn mark(key: &PoolKey) -> u64 {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    HASHER.hash_one((&key.database, &key.user))
+}
+
 impl Pool {
     /// An empty pool.
     #[must_use]
@@ -255,6 +264,7 @@ impl Pool {
     ) -> Rc<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         Rc::new(Self {
+            mark: mark(&key),
             key,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             counters: Counters::default(),

@@ -462,7 +462,12 @@ impl Relay {
         let fate = server.queue.observe(tag, &mut |outcome| settled.push(outcome))?;
         for outcome in settled {
             match outcome {
-                Settled::Succeeded(effect) => confirm(effect, client, server, shared),
+                Settled::Succeeded(effect) => {
+                    if let Effect::Named(_, made) | Effect::Prepared(made) = &effect {
+                        made.statement.note_parsed(self.mark);
+                    }
+                    confirm(effect, client, server, shared);
+                }
                 Settled::Failed(effect) => undo(effect, client, server),
             }
         }

@@ -27,13 +27,13 @@ use crate::pins::PinReasons;
 use crate::server::connection::{Doubt, Effect, ServerConnection, Told};
 use crate::server::dial::Local;
 use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
-use crate::statements::{ClientStatements, Deed, Registry};
+use crate::statements::{ClientStatements, Deed, Form, Registry, StatementKey};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_sql_router::calls::Disturbs;
 use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::FrameError;
-use hawser_wire::frontend::Malformed;
+use hawser_wire::frontend::{Malformed, parse};
 use hawser_wire::reply_queue::{Fate, Request, Unexpected};
 use journal::{Journal, Retelling};
 use std::io;
@@ -241,6 +241,8 @@ pub struct Relay {
     counted: Traffic,
     /// Which pool the server connection is of.
     pub pool: PoolNumber,
+    /// For whom statements are parsed ([`Statement::note_parsed`](crate::statements::Statement::note_parsed)).
+    pub mark: u64,
     batch: Batch,
     /// SQLSTATEs of errors that the client was sent; whoever counts them takes them out.
     pub errors: Vec<[u8; 5]>,
@@ -369,6 +371,7 @@ impl Relay {
             traffic: Traffic::default(),
             counted: Traffic::default(),
             pool: 0,
+            mark: 0,
             batch: Batch::default(),
             errors: Vec::new(),
             outward: Vec::new(),
@@ -653,6 +656,23 @@ impl Relay {
 }
 
 impl ClientSide {
+    /// Defines the name of a Parse whose text servers have parsed for this database and user (`mark`) before. False where a
+    /// server must be asked.
+    pub fn define_known(&mut self, body: &[u8], mark: u64, limit: usize, shared: &Shared) -> bool {
+        let Ok(parse) = parse(body) else { return false };
+        let meaning = self.state.meaning();
+        let key = StatementKey { form: Form::Parse, text: parse.text, types: parse.types, meaning };
+        let is_free = !parse.name.is_empty() && self.statements.named(parse.name).is_none();
+        if !is_free || self.state.literal || self.statements.len() >= limit {
+            return false;
+        }
+        let known = shared.registry.known(key).filter(|known| known.was_parsed(mark));
+        if let Some(known) = &known {
+            self.statements.define(parse.name, known.clone());
+        }
+        known.is_some()
+    }
+
     /// The server connection is lost, and with it all that the session had there. What it did in a transaction holds if
     /// that was committed. What the client relies on that cannot be restored is returned.
     pub fn lose_server(&mut self, committed: bool) -> PinReasons {

@@ -6,6 +6,7 @@ use super::handle::{Signal, Timer};
 use super::refusal::Refusal;
 use super::{Deferred, Session, Skip, SkipEnd};
 use crate::relay::{Violation, first_message, give_empty};
+use crate::stopwatch::count;
 use hawser_sql_router::ending::{self, Ending};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
@@ -134,9 +135,36 @@ impl Session {
                 frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
                     self.skip = Some(Skip { bytes: header.total(), then: SkipEnd::Nothing });
                 }
+                frontend::PARSE if self.defines_known(header) => {
+                    let mut answer = encode::PARSE_COMPLETE.to_vec();
+                    answer.extend_from_slice(encode::ready_for_query(self.status()));
+                    return Ok(Some(Idle::Answer(answer)));
+                }
                 _ => return Ok(Some(self.work(header))),
             }
         }
+    }
+
+    /// Whether the first batch does nothing but prepare a text of which it is known that servers take it. It is left out.
+    ///
+    /// A program that prepares one statement after the other, and waits for each in a thread that serves others of its
+    /// connections, would wait for these for ever where they have all server connections.
+    fn defines_known(&mut self, header: Header) -> bool {
+        if !self.gone.is_empty() || !matches!(self.deferred, None | Some(Deferred::Begun(_))) {
+            return false;
+        }
+        let Some(mut input) = self.client.input.take() else { return false };
+        let (parse, rest) = input.data().split_at(header.total().min(input.len()));
+        let body = parse.get(HEADER_LENGTH..).unwrap_or_default();
+        let is_alone = rest.starts_with(encode::SYNC);
+        let limit = self.pool.plan().limits.max_client_statements;
+        let defines = is_alone && self.client.define_known(body, self.pool.mark, limit, &self.shared);
+        if defines {
+            input.consume(header.total() + encode::SYNC.len());
+            count(&self.pool.counters.client_parses, 1);
+        }
+        self.client.input = Some(input);
+        defines
     }
 
     /// Something for a server, unless the client must be told first that what it builds on is gone.

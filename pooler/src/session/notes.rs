@@ -95,7 +95,7 @@ impl Session {
         member.card.lent.set(since);
         // What was read before there was a connection.
         relay.traffic.received = self.client.input.as_ref().map_or(0, |input| input.len() as u64);
-        relay.pool = pool.number;
+        (relay.pool, relay.mark) = (pool.number, pool.mark);
         let lent = since + self.handle.trace.delayed.take();
         Watch { since, state: None, lent, query: Some(lent), unread: None, dawdled: Duration::ZERO }
     }

@@ -60,6 +60,8 @@ pub struct Statement {
     pub ending: Option<Ending>,
     /// Changes of the catalog before it was parsed first.
     changes: u64,
+    /// For whom a server has parsed it last ([`Self::note_parsed`]).
+    parsed: AtomicU64,
 }
 
 impl Statement {
@@ -67,6 +69,17 @@ impl Statement {
     #[must_use]
     pub fn size(&self) -> usize {
         self.text.len() + self.types.len() + size_of::<Self>()
+    }
+
+    /// A server has parsed it for the database and user with this mark.
+    pub fn note_parsed(&self, mark: u64) {
+        self.parsed.store(mark, Ordering::Relaxed);
+    }
+
+    /// Whether a server has parsed it for the database and user with this mark, and for nobody else since.
+    #[must_use]
+    pub fn was_parsed(&self, mark: u64) -> bool {
+        self.parsed.load(Ordering::Relaxed) == mark
     }
 
     fn is(&self, key: StatementKey<'_>, changes: u64) -> bool {
@@ -194,10 +207,19 @@ impl Registry {
             deed: deed(),
             ending: ending::of_text(key.text),
             changes,
+            parsed: AtomicU64::new(0),
         });
         found.retain(|entry| entry.strong_count() > 0);
         found.push(Arc::downgrade(&fresh));
         fresh
+    }
+
+    /// The statement with this key, if somebody has it.
+    #[must_use]
+    pub fn known(&self, key: StatementKey<'_>) -> Option<Arc<Statement>> {
+        let changes = self.changes.load(Ordering::Relaxed);
+        let found = self.by_text.get(&self.hasher.hash_one(key))?;
+        found.iter().filter_map(Weak::upgrade).find(|known| known.is(key, changes))
     }
 
     /// A client has changed the catalog. Who has parsed a text before keeps what it was told; who parses it from now on
