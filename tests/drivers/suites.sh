@@ -29,7 +29,8 @@ export PSYCOPG2_TESTDB=suite PSYCOPG2_TESTDB_HOST=127.0.0.1 PSYCOPG2_TESTDB_USER
 # A database `suite` as the suites want it, new for each run.
 fresh() {
 	local psql=(psql -h 127.0.0.1 -p "$direct" -U "$user" -q)
-	"${psql[@]}" -d postgres -c 'DROP DATABASE IF EXISTS suite WITH (FORCE)' -c 'CREATE DATABASE suite' 2>/dev/null
+	PGOPTIONS='-c client_min_messages=warning' "${psql[@]}" -d postgres \
+		-c 'DROP DATABASE IF EXISTS suite WITH (FORCE)' -c 'CREATE DATABASE suite'
 	"${psql[@]}" -d suite -c 'CREATE SCHEMA test_schema' -c 'CREATE SCHEMA test_schema_2' \
 		-c 'CREATE EXTENSION hstore' -c 'CREATE EXTENSION citext' -c 'CREATE EXTENSION pgcrypto'
 }
