@@ -23,6 +23,8 @@ fn a_standby_that_repmgr_promotes_is_followed_and_the_old_primary_is_fenced() {
     hawser.wait_for_log("timeline=1");
     tool.psql(0, TABLE);
     let mut crowd = Crowd::start(hawser.port(), &Account::postgres());
+    // Standbys have shown by then that they have what was written before the readers came.
+    (0..5).for_each(|_| crowd.wait_for_writes());
     tool.kill9(0);
     wait_long_until("the failover is over", || hawser.log().contains("failover:"));
     let (promoted, next) = (Instant::now(), tool.wait_for_successor());
