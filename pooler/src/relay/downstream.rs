@@ -611,9 +611,13 @@ fn is_read_for_effect(header: Header, server: &ServerConnection) -> bool {
 }
 
 /// Whether a client has most likely called for the end of this server process, and by that for the end of the session,
-/// which was told that the process is its own.
+/// which was told that the process is its own, or whose statement the process runs: who looks into `pg_stat_activity`
+/// finds it by that. A statement that ends processes itself meant another's.
 fn was_meant(client: &ClientSide, server: &ServerConnection, shared: &Shared) -> bool {
-    client.state.process.as_ref() == Some(&server.cancel_key) && shared.endings.is_recent(Instant::now())
+    let is_its_own = client.state.process.as_ref() == Some(&server.cancel_key);
+    let runs =
+        || disturbs(server) == Disturbs::Nobody && server.queue.iter().any(|owed| owed.fate == Fate::Forward);
+    (is_its_own || runs()) && shared.endings.is_recent(Instant::now())
 }
 
 /// Whom the statement that runs disturbs.
