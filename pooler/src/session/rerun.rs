@@ -35,18 +35,14 @@ impl Session {
 
     /// The second run was cut off, too. `left`: so many bytes of it are in the input.
     pub(super) fn rerun_once_more(&mut self, rerun: Rerun, left: usize) -> Served {
-        let Rerun { tape, circumstances, names } = rerun;
-        self.leave_out(left);
-        self.give_back(names);
+        let (tape, circumstances) = self.take_out(rerun, left);
         self.rerun(tape, circumstances)
     }
 
     /// The transaction does not run again, or is another one. `left`: so many bytes of it are in the input.
     pub(super) async fn give_up_rerun(&mut self, rerun: Rerun, left: usize) -> Result<(), End> {
-        let Rerun { circumstances, names, .. } = rerun;
+        let (_, circumstances) = self.take_out(rerun, left);
         count(&self.pool.counters.failed_reruns, 1);
-        self.leave_out(left);
-        self.give_back(names);
         self.conclude(circumstances, Vec::new()).await
     }
 
@@ -57,12 +53,15 @@ impl Session {
         }
     }
 
-    fn give_back(&mut self, names: Vec<(Box<[u8]>, Arc<Statement>)>) {
-        for (name, statement) in names {
+    /// Takes what is left of a second run out of the input, and gives the client the names back that it lacks by it.
+    fn take_out(&mut self, rerun: Rerun, left: usize) -> (Tape, Circumstances) {
+        self.leave_out(left);
+        for (name, statement) in rerun.names {
             if self.client.statements.named(&name).is_none() {
                 self.client.statements.define(&name, statement);
             }
         }
+        (rerun.tape, rerun.circumstances)
     }
 
     /// Tells the client what has become of what it was doing, and goes on from there. `completion`: what it is still owed

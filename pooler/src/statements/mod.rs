@@ -194,7 +194,7 @@ impl Registry {
         let changes = self.changes.load(Ordering::Relaxed);
         let hash = self.hasher.hash_one(key);
         let mut found = self.by_text.entry(hash).or_default();
-        if let Some(known) = found.iter().filter_map(Weak::upgrade).find(|known| known.is(key, changes)) {
+        if let Some(known) = find(&found, key, changes) {
             return known;
         }
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed));
@@ -218,8 +218,7 @@ impl Registry {
     #[must_use]
     pub fn known(&self, key: StatementKey<'_>) -> Option<Arc<Statement>> {
         let changes = self.changes.load(Ordering::Relaxed);
-        let found = self.by_text.get(&self.hasher.hash_one(key))?;
-        found.iter().filter_map(Weak::upgrade).find(|known| known.is(key, changes))
+        find(self.by_text.get(&self.hasher.hash_one(key))?.value(), key, changes)
     }
 
     /// A client has changed the catalog. Who has parsed a text before keeps what it was told; who parses it from now on
@@ -257,6 +256,11 @@ impl Registry {
     pub fn is_empty(&self) -> bool {
         self.by_text.is_empty()
     }
+}
+
+/// The statement with this key among those whose hash is the same.
+fn find(found: &[Weak<Statement>], key: StatementKey<'_>, changes: u64) -> Option<Arc<Statement>> {
+    found.iter().filter_map(Weak::upgrade).find(|known| known.is(key, changes))
 }
 
 /// What a client's name means.
