@@ -213,6 +213,16 @@ fn a_text_that_servers_take_is_prepared_while_none_is_free() {
         client.send(&[bind("", name, &[]), execute("", 0), sync()].concat());
         assert_eq!(client.expect("2DCZ")[1].first(), "1");
     }
+    // A table that only its session can see is no reason to say yes to another.
+    holder.execute("CREATE TEMP TABLE own (a int)");
+    holder.send(&[parse("temporary", "SELECT a FROM own"), sync()].concat());
+    holder.expect("1Z");
+    holder.execute("BEGIN");
+    client.send(&[parse("temporary", "SELECT a FROM own"), sync()].concat());
+    client.expect_silence(std::time::Duration::from_millis(200));
+    holder.execute("COMMIT");
+    holder.execute("DROP TABLE own");
+    client.read_until_ready();
     // What the text means has changed: the server is asked.
     holder.execute("DROP TABLE t");
     client.send(&[parse("third", "SELECT a FROM t"), sync()].concat());

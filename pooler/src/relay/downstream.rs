@@ -463,7 +463,11 @@ impl Relay {
         for outcome in settled {
             match outcome {
                 Settled::Succeeded(effect) => {
-                    if let Effect::Named(_, made) | Effect::Prepared(made) = &effect {
+                    // What a transaction or a temporary table makes of a text is nobody else's affair.
+                    let for_all = server.status == TransactionStatus::Idle && client.state.pins.is_empty();
+                    if let Effect::Named(_, made) | Effect::Prepared(made) = &effect
+                        && for_all
+                    {
                         made.statement.note_parsed(self.mark);
                     }
                     confirm(effect, client, server, shared);
