@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hawser_tests::raw::messages::{self, V3_2, bind, describe, execute, extended, flush, parse, query, sync};
 use hawser_tests::raw::{Backend, CancelKey, Client, TlsOptions};
-use hawser_tests::{Account, Config, Site, cluster, wait_for, wait_until};
+use hawser_tests::{Account, Config, Site, cluster, own_cluster, wait_for, wait_until};
 
 fn cancel(site: &Site, key: &CancelKey) {
     let mut other = Client::connect(site.port);
@@ -143,6 +143,31 @@ fn cancels_that_race_with_the_end_of_the_query_never_hit_the_next_client() {
         }
     });
     site.others_are_well();
+}
+
+#[test]
+fn a_cancel_connection_is_closed_when_the_cancel_has_been_delivered() {
+    // A client that waits for that may send its next query: the cancel cannot hit it.
+    let cluster = own_cluster(&[]);
+    let account = Account::new(&cluster);
+    let config = Config::new(&cluster, &account);
+    let site = Site::of(account, &config);
+    let mut victim = site.client();
+    let key = victim.key.clone().unwrap();
+    victim.send(&query("SELECT pg_sleep(60) /* victim */"));
+    wait_until("the query runs", || {
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%victim%' AND pid <> pg_backend_pid()";
+        cluster.psql(sql).unwrap().trim() == "1"
+    });
+    cluster.close_door();
+    let mut other = Client::connect(site.port);
+    other.send(&messages::cancel(key.process, &key.secret));
+    other.expect_silence(Duration::from_millis(300));
+    cluster.open_door();
+    assert!(other.expect_closed().is_empty(), "a cancel request is never answered");
+    assert_eq!(error_of(&victim.read_until_ready()), "57014");
+    assert_eq!(victim.value("SELECT 1"), "1");
 }
 
 #[test]

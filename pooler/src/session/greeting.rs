@@ -19,8 +19,8 @@ use std::io;
 pub enum Greeting {
     /// To log in.
     Startup(Box<(Stream, Buffer, StartupMessage)>),
-    /// To cancel somebody's query.
-    Cancel(CancelRequest),
+    /// To cancel somebody's query. The client takes the end of the stream for the news that this is done.
+    Cancel(Box<(Stream, CancelRequest)>),
 }
 
 /// Requests for encryption that a client may make before its startup packet: one of each kind.
@@ -65,7 +65,7 @@ async fn finish(mut line: Line, length: usize) -> Result<Greeting, End> {
     let packet = FirstPacket::parse(line.input.data().get(4..length).unwrap_or_default());
     line.input.consume(length);
     match packet {
-        Ok(FirstPacket::Cancel(request)) => Ok(Greeting::Cancel(request)),
+        Ok(FirstPacket::Cancel(request)) => Ok(Greeting::Cancel(Box::new((line.stream, request)))),
         Ok(FirstPacket::Startup(startup)) => {
             Ok(Greeting::Startup(Box::new((line.stream, line.input, startup))))
         }

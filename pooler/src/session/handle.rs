@@ -234,6 +234,15 @@ impl Handle {
         signal
     }
 
+    /// Whether its client wanted to cancel what is being waited for; that is known then.
+    pub fn take_cancel(&self) -> bool {
+        let cancelled = self.signal.get() == Some(Signal::Cancelled);
+        if cancelled {
+            self.signal.set(None);
+        }
+        cancelled
+    }
+
     /// Carries out a cancel request that has proved itself. It reaches the query that runs now, and no later one:
     /// the server connection is not lent on before the request has arrived.
     pub async fn cancel(&self) {

@@ -150,6 +150,10 @@ impl Session {
     }
 
     pub(super) fn poll_wait(&mut self, ticket: &Rc<Ticket>, cx: &mut Context<'_>) -> Poll<Waited> {
+        // One that is cancelled and granted a connection in the same moment has been told that the cancel is done.
+        if self.handle.take_cancel() {
+            return Poll::Ready(Waited::Signal(Signal::Cancelled));
+        }
         if let Poll::Ready(outcome) = ticket.poll(cx) {
             return Poll::Ready(match outcome {
                 Ok(member) => Waited::Granted(member),

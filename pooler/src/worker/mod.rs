@@ -209,13 +209,15 @@ async fn greet(services: Rc<Services>, socket: StdSocket, peer: Option<Peer>, lo
                 services.mailboxes.send(home, Order::Place(Box::new(arrival)));
             }
         }
-        Ok(Ok(Greeting::Cancel(request))) => {
+        Ok(Ok(Greeting::Cancel(cancel))) => {
+            let (stream, request) = *cancel;
             let id = SessionId(request.pid);
             let (done, finished) = oneshot::channel();
             let order = Order::Cancel { session: id, key: request.key, done };
             services.mailboxes.send(services.mailboxes.worker_of(id), order);
             let patience = runtime.settings.timeouts.cancel_wait;
             let _ = tokio::time::timeout(patience, finished).await;
+            stream.close();
         }
         Ok(Err(end)) => note_end(&services, peer, None, &end),
         Err(_) => note_end(&services, peer, None, &End::LoginTimeOut),
