@@ -97,6 +97,19 @@ impl Ensemble {
         });
     }
 
+    /// Waits until a host that was down is up, by the last that the log says of it.
+    #[track_caller]
+    pub fn wait_until_up(&self, host: usize) {
+        let address = format!("host=\"127.0.0.1:{}\"", self.hosts[host].port());
+        wait_until(&format!("{address} is up"), || {
+            let log = self.hawser.log();
+            let states = ["host is up", "host is down"];
+            let tells =
+                |line: &&str| line.contains(&address) && states.iter().any(|state| line.contains(state));
+            log.lines().rfind(tells).is_some_and(|line| line.contains("host is up"))
+        });
+    }
+
     /// Waits until every standby has replayed what the first host has written.
     #[track_caller]
     pub fn wait_for_replay(&self) {
