@@ -93,7 +93,8 @@ fn text(input: &[u8]) -> std::borrow::Cow<'_, str> {
 #[test]
 #[ignore = "run by make fuzz"]
 fn messages_of_clients_and_servers() {
-    let corpus: [&[u8]; 6] = [
+    let corpus: [&[u8]; 7] = [
+        b"P\0\0\0\x0d\0BEGIN\0\0\0B\0\0\0\x0c\0\0\0\0\0\0\0\0D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04",
         b"Q\0\0\0\x0dSELECT 1\0",
         b"P\0\0\0\x16s1\0SELECT $1\0\0\x01\0\0\0\x17",
         b"B\0\0\0\x14p\0s1\0\0\0\0\x01\0\0\0\x011\0\0",
@@ -102,6 +103,9 @@ fn messages_of_clients_and_servers() {
         b"S\0\0\0\x16TimeZone\0Etc/UTC\0\0",
     ];
     fuzz(&corpus, |input| {
+        if let Some(lone) = hawser::session::deferral::lone(input) {
+            assert!(lone.length <= input.len());
+        }
         let mut rest = input;
         while let Ok(Some(header)) = frame::header(rest) {
             let body = rest.get(frame::HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use hawser_tests::raw::messages::{extended, query, sync};
+use hawser_tests::raw::messages::{bind, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
 use hawser_tests::{Account, Config, Site, cluster, is_direct, own_cluster, wait_until};
 
@@ -119,6 +119,39 @@ fn a_client_that_only_said_begin_holds_no_server_connection() {
     assert_eq!(worker.value("SELECT 1"), "1");
     assert_eq!(thinker.value("SELECT 2"), "2");
     thinker.execute("COMMIT");
+}
+
+#[test]
+fn a_client_that_only_said_begin_in_the_extended_protocol_holds_no_server_connection() {
+    let site = Site::new();
+    let mut worker = site.client();
+    let mut thinker = site.client();
+    let parsed = [extended("BEGIN ISOLATION LEVEL SERIALIZABLE", &[]), sync()].concat();
+    let bound = [bind("", "", &[]), execute("", 0), sync()].concat();
+    let mut begins = |thinker: &mut Client, begin: &[u8], answer: &str| {
+        thinker.send(begin);
+        let said = thinker.expect(answer);
+        let [.., tag, ready] = &*said else { panic!("{said:?}") };
+        assert_eq!((tag.strings(), &*ready.body), (vec!["BEGIN".to_owned()], &b"T"[..]));
+        assert_eq!(worker.value("SELECT 1"), "1");
+    };
+    begins(&mut thinker, &parsed, "12nCZ");
+    assert_eq!(thinker.value("SHOW transaction_isolation"), "serializable");
+    thinker.execute("COMMIT");
+    // One that no server has seen ends, and what was parsed last is the unnamed statement.
+    begins(&mut thinker, &parsed, "12nCZ");
+    thinker.send(&[parse("c", "COMMIT"), sync()].concat());
+    thinker.expect("1Z");
+    thinker.send(&[bind("", "c", &[]), execute("", 0), sync()].concat());
+    thinker.expect("2CZ");
+    begins(&mut thinker, &bound, "2CZ");
+    thinker.send(&[extended("ROLLBACK", &[]), sync()].concat());
+    let said = thinker.expect("12nCZ");
+    assert_eq!((said[3].strings(), &*said[4].body), (vec!["ROLLBACK".to_owned()], &b"I"[..]));
+    thinker.send(&bound);
+    let said = thinker.expect("2NCZ");
+    assert_eq!(said[1].sqlstate(), "25P01");
+    site.others_are_well();
 }
 
 #[test]

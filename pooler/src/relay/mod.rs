@@ -30,7 +30,7 @@ use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
 use crate::statements::{ClientStatements, Deed, Form, Registry, StatementKey};
 use crate::stream::{Buffer, Buffers, Stream};
 use hawser_sql_router::calls::Disturbs;
-use hawser_sql_router::ending::Ending;
+use hawser_sql_router::ending::{self, Ending};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::FrameError;
 use hawser_wire::frontend::{Malformed, parse};
@@ -92,6 +92,17 @@ pub struct UnnamedStatement {
     pub ending: Option<Ending>,
     /// Its shape, for statistics.
     pub shape: Option<Rc<Shape>>,
+}
+
+impl Unnamed {
+    /// It is a text without parameters that no server has seen and that does nothing to the session but control its
+    /// transaction.
+    pub fn define_plain(&mut self, text: &[u8]) {
+        self.generation += 1;
+        let rest = [text, &[0; 3]].concat();
+        let ending = ending::of_text(text);
+        self.statement = Some(Box::new(UnnamedStatement { rest, ending, deed: None, shape: None }));
+    }
 }
 
 /// What the rooms above hand in, the same for all sessions of a worker.

@@ -113,7 +113,7 @@ fn runs_to_its_end(body: &[u8]) -> bool {
 }
 
 /// The text of a statement that the client prepared earlier.
-fn text_of<'a>(client: &'a ClientSide, name: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn text_of<'a>(client: &'a ClientSide, name: &[u8]) -> Option<&'a [u8]> {
     if name.is_empty() {
         let kept = client.unnamed.statement.as_ref()?;
         return hawser_wire::frame::c_string(&kept.rest).map(|(text, _)| text);

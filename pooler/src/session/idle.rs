@@ -1,5 +1,6 @@
 //! A session without a server connection: waits for bytes, and answers by itself what needs no server.
 
+use super::batch::text_of;
 use super::deferral::{self, Control};
 use super::end::End;
 use super::handle::{Signal, Timer};
@@ -125,9 +126,10 @@ impl Session {
                     return Ok(Some(Idle::Answer(encode::ready_for_query(self.status()).to_vec())));
                 }
                 frontend::QUERY => {
-                    let control = body.and_then(|body| deferral::control(body.strip_suffix(b"\0")?));
-                    return Ok(Some(match control.and_then(|control| self.defer(control, header)) {
-                        Some(answer) => Idle::Answer(answer),
+                    let text = body.and_then(|body| body.strip_suffix(b"\0"));
+                    let control = text.and_then(|text| Some((deferral::control(text)?, text.into())));
+                    return Ok(Some(match control.and_then(|(control, text)| self.defer(control, text)) {
+                        Some(tag) => Idle::Answer(self.answer_query(header, tag)),
                         None => self.work(header),
                     }));
                 }
@@ -139,6 +141,10 @@ impl Session {
                     let mut answer = encode::PARSE_COMPLETE.to_vec();
                     answer.extend_from_slice(encode::ready_for_query(self.status()));
                     return Ok(Some(Idle::Answer(answer)));
+                }
+                frontend::PARSE | frontend::BIND => {
+                    let answer = self.defer_batch();
+                    return Ok(Some(answer.map_or_else(|| self.work(header), Idle::Answer)));
                 }
                 _ => return Ok(Some(self.work(header))),
             }
@@ -208,32 +214,63 @@ impl Session {
         }
     }
 
-    /// Answers a BEGIN that can wait, or the end of a transaction that no server has seen.
-    fn defer(&mut self, control: Control, header: Header) -> Option<Vec<u8>> {
+    /// Takes note of a BEGIN that can wait, or of the end of a transaction that no server has seen. The command tag of the
+    /// answer.
+    fn defer(&mut self, control: Control, text: Vec<u8>) -> Option<&'static str> {
         use crate::config::settings::PoolMode;
-        let tag = match control {
+        match control {
             Control::Begin(tag)
                 if self.deferred.is_none() && self.pool.plan().mode == PoolMode::Transaction =>
             {
-                let text = self.client.input.as_ref()?.data().get(HEADER_LENGTH..header.total() - 1)?;
-                self.deferred = Some(Deferred::Begun(std::str::from_utf8(text).ok()?.into()));
-                tag
+                self.deferred = Some(Deferred::Begun(String::from_utf8(text).ok()?.into()));
+                Some(tag)
             }
             // The client must not take it for a success.
-            Control::Commit if matches!(self.deferred, Some(Deferred::Lost)) => return None,
+            Control::Commit if matches!(self.deferred, Some(Deferred::Lost)) => None,
             Control::Commit | Control::Rollback => {
                 let committed =
                     control == Control::Commit && matches!(self.deferred, Some(Deferred::Begun(_)));
                 self.deferred.take()?;
-                if committed { "COMMIT" } else { "ROLLBACK" }
+                Some(if committed { "COMMIT" } else { "ROLLBACK" })
             }
-            Control::Begin(_) => return None,
-        };
+            Control::Begin(_) => None,
+        }
+    }
+
+    /// Answers a simple query that needs no server.
+    fn answer_query(&mut self, header: Header, tag: &str) -> Vec<u8> {
         self.client.unnamed.statement = None;
-        self.client.input.as_mut()?.consume(header.total());
+        if let Some(input) = &mut self.client.input {
+            input.consume(header.total());
+        }
         let mut answer = Vec::with_capacity(32);
         encode::command_complete(&mut answer, tag);
         answer.extend_from_slice(encode::ready_for_query(self.status()));
+        answer
+    }
+
+    /// Answers a batch of the extended protocol that only begins a transaction, or ends one that no server has seen.
+    fn defer_batch(&mut self) -> Option<Vec<u8>> {
+        let batch = deferral::lone(self.client.input.as_ref()?.data())?;
+        let text = batch.parsed.or_else(|| text_of(&self.client, b""))?;
+        let control = deferral::control(text)?;
+        let (text, is_parsed) = (text.to_vec(), batch.parsed.is_some());
+        let (is_described, length) = (batch.is_described, batch.length);
+        let mut answer = Vec::with_capacity(64);
+        if is_parsed {
+            answer.extend_from_slice(encode::PARSE_COMPLETE);
+        }
+        answer.extend_from_slice(encode::BIND_COMPLETE);
+        if is_described {
+            answer.extend_from_slice(encode::NO_DATA);
+        }
+        encode::command_complete(&mut answer, self.defer(control, text.clone())?);
+        answer.extend_from_slice(encode::ready_for_query(self.status()));
+        if is_parsed {
+            count(&self.pool.counters.client_parses, 1);
+            self.client.unnamed.define_plain(&text);
+        }
+        self.client.input.as_mut()?.consume(length);
         Some(answer)
     }
 
