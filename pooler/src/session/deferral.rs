@@ -86,7 +86,7 @@ fn are_modes(mut words: &[&str]) -> bool {
 }
 
 /// A batch of the extended protocol that runs the unnamed statement without parameters, through the unnamed portal, and
-/// does nothing else.
+/// does nothing else. If it parses it, the text begins as one that [`control`] reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lone<'a> {
     /// The text, if it is parsed in the batch, without parameter types.
@@ -110,8 +110,12 @@ pub fn lone(data: &[u8]) -> Option<Lone<'_>> {
     let (mut tag, mut body) = next()?;
     let mut parsed = None;
     if tag == frontend::PARSE {
+        // Most texts end here.
+        if !begins_with(body.strip_prefix(b"\0")?, &FIRST_WORDS) {
+            return None;
+        }
         let parse = message::parse(body).ok()?;
-        if !parse.name.is_empty() || parse.types != [0; 2] {
+        if parse.types != [0; 2] {
             return None;
         }
         parsed = Some(parse.text);
@@ -180,6 +184,7 @@ mod tests {
     fn other_batches_are_not() {
         for messages in [
             &[PARSE, encode::SYNC][..],
+            &[b"P\0\0\0\x0d\0TABLE\0\0\0", BIND, EXECUTE, encode::SYNC],
             &[PARSE, BIND, encode::SYNC],
             &[PARSE, b"B\0\0\0\x0d\0b\0\0\0\0\0\0\0", EXECUTE, encode::SYNC],
             &[BIND, EXECUTE, EXECUTE, encode::SYNC],
