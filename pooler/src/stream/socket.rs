@@ -1,11 +1,14 @@
 //! A TCP or Unix socket on this thread's runtime.
 
 use crate::config::settings::Keepalive;
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SendFlags};
 use std::io::{self, IoSlice, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A socket of either family.
@@ -152,6 +155,61 @@ impl Socket {
             Self::Tcp(socket) => socket.poll_read_ready(cx),
             Self::Unix(socket) => socket.poll_read_ready(cx),
         }
+    }
+
+    /// Whether a read would return something, as far as is known without a system call.
+    pub fn is_readable(&self) -> bool {
+        let known = || Ok(());
+        match self {
+            Self::Tcp(socket) => socket.try_io(Interest::READABLE, known),
+            Self::Unix(socket) => socket.try_io(Interest::READABLE, known),
+        }
+        .is_ok()
+    }
+
+    /// Reads, if something has arrived as far as is known. `None`: ask with a waker.
+    pub fn read_now(&self, room: &mut [u8]) -> Option<io::Result<usize>> {
+        self.attempt(Interest::READABLE, room.len(), |socket| {
+            net::recv(socket, &mut *room, RecvFlags::empty()).map(|(count, _)| count)
+        })
+    }
+
+    /// Writes, if there is room as far as is known. `None`: ask with a waker.
+    pub fn write_now(&self, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        self.attempt(Interest::WRITABLE, length, |socket| match slices {
+            [one] => net::send(socket, one, SendFlags::NOSIGNAL),
+            _ => rustix::io::writev(socket, slices),
+        })
+    }
+
+    /// A system call for `wanted` bytes that does not wait, if the socket is ready for it as far as is known. One that moves
+    /// less leaves nothing to be had: the kernel tells of more, as tokio's own reads and writes rely on, which ask for
+    /// readiness twice as often and note who waits.
+    fn attempt(
+        &self,
+        interest: Interest,
+        wanted: usize,
+        mut call: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
+        let mut done = None;
+        let mut attempt = |socket: BorrowedFd<'_>| {
+            let outcome = rustix::io::retry_on_intr(|| call(socket));
+            let is_over = match outcome {
+                Ok(count) => 0 < count && count < wanted,
+                Err(error) => error == Errno::AGAIN,
+            };
+            if outcome != Err(Errno::AGAIN) {
+                done = Some(outcome.map_err(io::Error::from));
+            }
+            if is_over { Err(io::Error::from(io::ErrorKind::WouldBlock)) } else { Ok(()) }
+        };
+        // That it would block is what tokio is told; what was done is with us.
+        let _ = match self {
+            Self::Tcp(socket) => socket.try_io(interest, || attempt(socket.as_fd())),
+            Self::Unix(socket) => socket.try_io(interest, || attempt(socket.as_fd())),
+        };
+        done
     }
 
     /// The socket, for options of the kernel.
