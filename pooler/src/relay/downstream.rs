@@ -2,8 +2,9 @@
 
 use super::gate::{self, Look, REVALIDATE};
 use super::journal::{Differs, Retelling};
+use super::loss::undo;
 use super::outbox::Outbox;
-use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
+use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, wording};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::{self, IN_HOT_STANDBY};
 use crate::server::connection::{Effect, ServerConnection, Told};

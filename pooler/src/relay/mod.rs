@@ -4,12 +4,14 @@
 //! sent and what is owed; `upstream` and `downstream` are the two pumps; back-pressure holds because each pump
 //! reads only when it has nothing left to write, and neither waits for the other.
 
+mod client;
 mod commit;
 mod downstream;
 mod gate;
 mod gist;
 mod journal;
 mod listening;
+mod loss;
 mod naming;
 mod outbox;
 mod own;
@@ -22,18 +24,17 @@ mod wording;
 
 use crate::endings::Endings;
 use crate::ids::{SessionId, StatementId};
-use crate::notify::{Desk, Listener};
-use crate::pins::PinReasons;
+use crate::notify::Desk;
 use crate::server::connection::{Doubt, Effect, ServerConnection, Told};
 use crate::server::dial::Local;
 use crate::shapes::{OfBatch, Outcome, PoolNumber, Shape, Shapes};
-use crate::statements::{ClientStatements, Deed, Form, Registry, StatementKey};
-use crate::stream::{Buffer, Buffers, Stream};
+use crate::statements::Registry;
+use crate::stream::{Buffer, Buffers};
 use hawser_sql_router::calls::Disturbs;
-use hawser_sql_router::ending::{self, Ending};
+use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::frame::FrameError;
-use hawser_wire::frontend::{Malformed, parse};
+use hawser_wire::frontend::Malformed;
 use hawser_wire::reply_queue::{Fate, Request, Unexpected};
 use journal::{Journal, Retelling};
 use std::io;
@@ -44,66 +45,16 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
+pub use client::{ClientSide, Unnamed, UnnamedStatement};
 pub use commit::{Commit, Resolve};
 pub(crate) use gate::is_lasting;
 pub use gist::{Gist, Harmless};
 pub use journal::Tape;
+pub use loss::Loss;
 pub use own::OwnDefaults;
 pub use question::Proven;
 pub use state::SessionState;
 pub(crate) use upstream::first_message;
-
-/// The client as the relay sees it. The session owns it; it outlives every relay.
-#[derive(Debug)]
-pub struct ClientSide {
-    /// Which session it is.
-    pub session: SessionId,
-    /// Bytes to and from the client.
-    pub stream: Stream,
-    /// Bytes from the client that nobody has dealt with yet. None while there are none.
-    pub input: Option<Buffer>,
-    /// Its named statements.
-    pub statements: ClientStatements,
-    /// Its unnamed statement.
-    pub unnamed: Unnamed,
-    /// What it wants set, and what keeps it on its server.
-    pub state: SessionState,
-    /// What it listens on, once it has said LISTEN in transaction mode.
-    pub listener: Option<Box<Listener>>,
-}
-
-/// A client's unnamed statement, kept so that a Bind in a later batch finds it on whatever server that gets.
-#[derive(Debug, Default)]
-pub struct Unnamed {
-    /// Counts the unnamed statements of the session.
-    pub generation: u64,
-    /// The current one, if there is one.
-    pub statement: Option<Box<UnnamedStatement>>,
-}
-
-/// Text and types of an unnamed Parse.
-#[derive(Debug, Default)]
-pub struct UnnamedStatement {
-    /// The body after the empty name: text, zero, types.
-    pub rest: Vec<u8>,
-    /// What it does to the session.
-    pub deed: Option<Arc<Deed>>,
-    /// Whether it may end a transaction.
-    pub ending: Option<Ending>,
-    /// Its shape, for statistics.
-    pub shape: Option<Rc<Shape>>,
-}
-
-impl Unnamed {
-    /// It is a text without parameters that no server has seen and that does nothing to the session but control its
-    /// transaction.
-    pub fn define_plain(&mut self, text: &[u8]) {
-        self.generation += 1;
-        let rest = [text, &[0; 3]].concat();
-        let ending = ending::of_text(text);
-        self.statement = Some(Box::new(UnnamedStatement { rest, ending, deed: None, shape: None }));
-    }
-}
 
 /// What the rooms above hand in, the same for all sessions of a worker.
 #[derive(Debug)]
@@ -293,29 +244,6 @@ pub struct WriteClock {
     pub now: fn() -> u64,
 }
 
-/// What a client was waiting for when its server connection was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loss {
-    /// How many times it is to be told that it may go on.
-    pub owed: usize,
-    /// It has begun a batch and not ended it.
-    pub open: bool,
-    /// Bytes of a message that it has not sent yet.
-    pub unsent: usize,
-    /// Whether the transaction may have ended.
-    pub ending: Option<Ending>,
-    /// How far a commit was that must be known.
-    pub commit: Commit,
-}
-
-impl Loss {
-    /// Whether the client waits for anything.
-    #[must_use]
-    pub const fn is_noticed(&self) -> bool {
-        self.owed > 0 || self.open || self.unsent > 0
-    }
-}
-
 /// What passed through a relay.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Traffic {
@@ -392,29 +320,6 @@ impl Relay {
             changes_rows: false,
             untold: None,
         }
-    }
-
-    /// Keeps what is said and heard in a transaction, so that it can run again. `begin`: the BEGIN that was told to have
-    /// succeeded, and that goes ahead of what comes.
-    pub fn keep_journal(&mut self, begin: Option<Box<str>>) {
-        self.journal = Some(Box::new(Journal::new(begin)));
-    }
-
-    /// What comes first in the input is a transaction that runs again. What the client has heard of it is not told again.
-    pub fn retell(&mut self, tape: Tape) {
-        let retelling = Retelling::new(tape);
-        self.retelling = (!retelling.is_over()).then(|| Box::new(retelling));
-    }
-
-    /// If a transaction runs again and is not through with what the client has heard: how many bytes of it will be in the
-    /// input once the relay is abandoned.
-    pub fn stop_retelling(&mut self) -> Option<usize> {
-        self.retelling.take().map(|retelling| retelling.left())
-    }
-
-    /// The transaction, if it can run again from its beginning.
-    pub fn take_tape(&mut self) -> Option<Tape> {
-        self.journal.as_mut()?.take()
     }
 
     /// Puts what must be set before anything that the client sends, if client and server differ.
@@ -520,13 +425,6 @@ impl Relay {
         self.down.out.is_empty() && self.down.input.is_none()
     }
 
-    /// What was read from the server and not passed on.
-    pub fn take_input(&mut self) -> Option<Buffer> {
-        let mut input = self.down.input.take()?;
-        input.consume(self.down.out.planned());
-        Some(input)
-    }
-
     /// Whether a message to the server has been sent in part, so that nothing else can be said to it.
     #[must_use]
     pub fn is_mid_message(&self) -> bool {
@@ -542,26 +440,6 @@ impl Relay {
     /// Delivers the whole messages that came before the loss of the server connection.
     pub fn poll_deliver(&mut self, cx: &mut Context<'_>, client: &mut ClientSide) -> Poll<io::Result<()>> {
         self.down.out.poll_drain(cx, &mut client.stream, self.down.input.as_mut())
-    }
-
-    /// Whether the first batch can run again: nothing was sent behind it, it has committed nothing, and the client has heard
-    /// nothing of it.
-    #[must_use]
-    pub fn is_replayable(&self) -> bool {
-        self.is_alone_and_uncommitted() && !self.down.told && self.down.out.is_empty()
-    }
-
-    /// How much of the first batch, which has so many bytes, will be in the input once the relay is abandoned: the server
-    /// may have been asked something in the middle of it.
-    #[must_use]
-    pub const fn unsent(&self, batch: usize) -> usize {
-        if self.up.ended == 0 { batch.saturating_sub(self.up.said) } else { 0 }
-    }
-
-    /// Whether nothing was sent behind the first batch, and it has committed nothing.
-    fn is_alone_and_uncommitted(&self) -> bool {
-        let kept = self.reads || !self.ending.is_some_and(Ending::may_commit);
-        kept && self.up.ended <= 1 && !self.up.beyond
     }
 
     /// Whether the client has been told anything.
@@ -592,43 +470,6 @@ impl Relay {
             && !self.up.beyond
             && !self.is_mid_message()
             && self.down.out.is_empty()
-    }
-
-    /// Whether the client has part of a message whose rest will not come.
-    #[must_use]
-    pub const fn is_cut(&self) -> bool {
-        self.down.piece > 0
-    }
-
-    /// The server connection is lost: takes back what was assumed of it, and tells what the client has been waiting
-    /// for. What the client sent of it is gone from its input.
-    pub fn abandon(&mut self, client: &mut ClientSide, server: &mut ServerConnection) -> Loss {
-        // The client has ended a query that we have not.
-        let open = self.commit == Commit::Open;
-        let loss = Loss {
-            owed: server.queue.owed_ready() + usize::from(open),
-            open: server.queue.is_batch_open() && !open,
-            unsent: self.up.piece,
-            ending: self.ending.take(),
-            commit: self.commit,
-        };
-        if let Some(input) = &mut client.input {
-            input.consume(self.up.out.planned());
-        }
-        let mut effects = Vec::new();
-        server.queue.abandon(&mut |effect| effects.push(effect));
-        for effect in effects {
-            undo(effect, client, server);
-        }
-        loss
-    }
-
-    /// What the client is still owed if the commit that it waits for has succeeded; `None` if that cannot be told.
-    #[must_use]
-    pub fn completion(&self, server: &ServerConnection) -> Option<Vec<u8>> {
-        let mut completion = self.down.completion().unwrap_or_default();
-        completion.extend(commit::completion(server.queue.iter(), self.commit == Commit::Answered)?);
-        Some(completion)
     }
 
     /// The server has answered everything, outside a transaction, and everything has left.
@@ -663,49 +504,6 @@ impl Relay {
         if self.down.out.is_empty() {
             give_empty(&mut self.down.input, shared);
         }
-    }
-}
-
-impl ClientSide {
-    /// Defines the name of a Parse whose text servers have parsed for this database and user (`mark`) before. False where a
-    /// server must be asked.
-    pub fn define_known(&mut self, body: &[u8], mark: u64, limit: usize, shared: &Shared) -> bool {
-        let Ok(parse) = parse(body) else { return false };
-        let meaning = self.state.meaning();
-        let key = StatementKey { form: Form::Parse, text: parse.text, types: parse.types, meaning };
-        let is_free = !parse.name.is_empty() && self.statements.named(parse.name).is_none();
-        if !is_free || self.state.literal || self.statements.len() >= limit {
-            return false;
-        }
-        let known = shared.registry.known(key).filter(|known| known.was_parsed(mark));
-        if let Some(known) = &known {
-            self.statements.define(parse.name, known.clone());
-        }
-        known.is_some()
-    }
-
-    /// The server connection is lost, and with it all that the session had there. What it did in a transaction holds if
-    /// that was committed. What the client relies on that cannot be restored is returned.
-    pub fn lose_server(&mut self, committed: bool) -> PinReasons {
-        if committed {
-            state::commit(self);
-        }
-        if let Some(listener) = &self.listener {
-            listener.lose_server();
-        }
-        self.state.lose()
-    }
-}
-
-/// Undoes what was assumed of a request that failed.
-fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) {
-    server.undo(&effect);
-    match effect {
-        Effect::Named(name, _) | Effect::NamedKnown(name) => _ = client.statements.forget(&name),
-        Effect::Closed(name, statement) => client.statements.define(&name, statement),
-        Effect::Unnamed => client.unnamed.statement = None,
-        Effect::Asked(_) => state::unanswered(client),
-        _ => {}
     }
 }
 

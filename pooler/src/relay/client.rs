@@ -1,0 +1,83 @@
+//! The client as the relay sees it.
+
+use super::{SessionState, Shared};
+use crate::ids::SessionId;
+use crate::notify::Listener;
+use crate::shapes::Shape;
+use crate::statements::{ClientStatements, Deed, Form, StatementKey};
+use crate::stream::{Buffer, Stream};
+use hawser_sql_router::ending::{self, Ending};
+use hawser_wire::frontend::parse;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The client as the relay sees it. The session owns it; it outlives every relay.
+#[derive(Debug)]
+pub struct ClientSide {
+    /// Which session it is.
+    pub session: SessionId,
+    /// Bytes to and from the client.
+    pub stream: Stream,
+    /// Bytes from the client that nobody has dealt with yet. None while there are none.
+    pub input: Option<Buffer>,
+    /// Its named statements.
+    pub statements: ClientStatements,
+    /// Its unnamed statement.
+    pub unnamed: Unnamed,
+    /// What it wants set, and what keeps it on its server.
+    pub state: SessionState,
+    /// What it listens on, once it has said LISTEN in transaction mode.
+    pub listener: Option<Box<Listener>>,
+}
+
+/// A client's unnamed statement, kept so that a Bind in a later batch finds it on whatever server that gets.
+#[derive(Debug, Default)]
+pub struct Unnamed {
+    /// Counts the unnamed statements of the session.
+    pub generation: u64,
+    /// The current one, if there is one.
+    pub statement: Option<Box<UnnamedStatement>>,
+}
+
+/// Text and types of an unnamed Parse.
+#[derive(Debug, Default)]
+pub struct UnnamedStatement {
+    /// The body after the empty name: text, zero, types.
+    pub rest: Vec<u8>,
+    /// What it does to the session.
+    pub deed: Option<Arc<Deed>>,
+    /// Whether it may end a transaction.
+    pub ending: Option<Ending>,
+    /// Its shape, for statistics.
+    pub shape: Option<Rc<Shape>>,
+}
+
+impl Unnamed {
+    /// It is a text without parameters that no server has seen and that does nothing to the session but control its
+    /// transaction.
+    pub fn define_plain(&mut self, text: &[u8]) {
+        self.generation += 1;
+        let rest = [text, &[0; 3]].concat();
+        let ending = ending::of_text(text);
+        self.statement = Some(Box::new(UnnamedStatement { rest, ending, deed: None, shape: None }));
+    }
+}
+
+impl ClientSide {
+    /// Defines the name of a Parse whose text servers have parsed for this database and user (`mark`) before. False where a
+    /// server must be asked.
+    pub fn define_known(&mut self, body: &[u8], mark: u64, limit: usize, shared: &Shared) -> bool {
+        let Ok(parse) = parse(body) else { return false };
+        let meaning = self.state.meaning();
+        let key = StatementKey { form: Form::Parse, text: parse.text, types: parse.types, meaning };
+        let is_free = !parse.name.is_empty() && self.statements.named(parse.name).is_none();
+        if !is_free || self.state.literal || self.statements.len() >= limit {
+            return false;
+        }
+        let known = shared.registry.known(key).filter(|known| known.was_parsed(mark));
+        if let Some(known) = &known {
+            self.statements.define(parse.name, known.clone());
+        }
+        known.is_some()
+    }
+}
