@@ -1,12 +1,12 @@
 //! The client as the relay sees it.
 
-use super::{SessionState, Shared};
+use super::{Gist, SessionState, Shared};
 use crate::ids::SessionId;
 use crate::notify::Listener;
 use crate::shapes::Shape;
 use crate::statements::{ClientStatements, Deed, Form, StatementKey};
 use crate::stream::{Buffer, Stream};
-use hawser_sql_router::ending::{self, Ending};
+use hawser_sql_router::ending::Ending;
 use hawser_wire::frontend::parse;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,13 +53,17 @@ pub struct UnnamedStatement {
 }
 
 impl Unnamed {
-    /// It is a text without parameters that no server has seen and that does nothing to the session but control its
-    /// transaction.
-    pub fn define_plain(&mut self, text: &[u8]) {
+    /// The client has parsed a text with these parameter types (a count of two bytes and so many oids).
+    pub fn define(&mut self, text: &[u8], types: &[u8], deed: Option<Arc<Deed>>, gist: Gist) {
         self.generation += 1;
-        let rest = [text, &[0; 3]].concat();
-        let ending = ending::of_text(text);
-        self.statement = Some(Box::new(UnnamedStatement { rest, ending, deed: None, shape: None }));
+        let kept = self.statement.get_or_insert_default();
+        kept.rest.clear();
+        kept.rest.extend_from_slice(text);
+        kept.rest.push(0);
+        kept.rest.extend_from_slice(types);
+        kept.deed = deed;
+        kept.ending = gist.ending;
+        kept.shape = gist.shape;
     }
 }
 

@@ -2,9 +2,8 @@
 
 use super::gate::{self, Look, REVALIDATE};
 use super::journal::{Differs, Retelling};
-use super::loss::undo;
 use super::outbox::Outbox;
-use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, wording};
+use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::{self, IN_HOT_STANDBY};
 use crate::server::connection::{Effect, ServerConnection, Told};
@@ -465,9 +464,9 @@ impl Relay {
             match outcome {
                 Settled::Succeeded(effect) => {
                     // What a transaction or a temporary table makes of a text is nobody else's affair.
-                    let for_all = server.status == TransactionStatus::Idle && client.state.pins.is_empty();
                     if let Effect::Named(_, made) | Effect::Prepared(made) = &effect
-                        && for_all
+                        && server.status == TransactionStatus::Idle
+                        && client.state.pins.is_empty()
                     {
                         made.statement.note_parsed(self.mark);
                     }

@@ -1,9 +1,9 @@
 //! What a relay leaves behind when its server connection is lost, or when what it did is done again on another one.
 
 use super::journal::{Journal, Retelling, Tape};
-use super::{ClientSide, Commit, Relay, commit, state};
+use super::{ClientSide, Commit, Relay, commit, state, undo};
 use crate::pins::PinReasons;
-use crate::server::connection::{Effect, ServerConnection};
+use crate::server::connection::ServerConnection;
 use crate::stream::Buffer;
 use hawser_sql_router::ending::Ending;
 
@@ -130,17 +130,5 @@ impl ClientSide {
             listener.lose_server();
         }
         self.state.lose()
-    }
-}
-
-/// Undoes what was assumed of a request that failed.
-pub(super) fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) {
-    server.undo(&effect);
-    match effect {
-        Effect::Named(name, _) | Effect::NamedKnown(name) => _ = client.statements.forget(&name),
-        Effect::Closed(name, statement) => client.statements.define(&name, statement),
-        Effect::Unnamed => client.unnamed.statement = None,
-        Effect::Asked(_) => state::unanswered(client),
-        _ => {}
     }
 }

@@ -507,6 +507,18 @@ impl Relay {
     }
 }
 
+/// Undoes what was assumed of a request that failed.
+fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) {
+    server.undo(&effect);
+    match effect {
+        Effect::Named(name, _) | Effect::NamedKnown(name) => _ = client.statements.forget(&name),
+        Effect::Closed(name, statement) => client.statements.define(&name, statement),
+        Effect::Unnamed => client.unnamed.statement = None,
+        Effect::Asked(_) => state::unanswered(client),
+        _ => {}
+    }
+}
+
 /// A request has succeeded.
 fn confirm(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
     server.confirm(&effect);

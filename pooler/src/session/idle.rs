@@ -6,7 +6,7 @@ use super::end::End;
 use super::handle::{Signal, Timer};
 use super::refusal::Refusal;
 use super::{Deferred, Session, Skip, SkipEnd};
-use crate::relay::{Violation, first_message, give_empty};
+use crate::relay::{Gist, Violation, first_message, give_empty};
 use crate::stopwatch::count;
 use hawser_sql_router::ending::{self, Ending};
 use hawser_wire::backend::TransactionStatus;
@@ -117,7 +117,6 @@ impl Session {
             let Some(input) = &mut self.client.input else { return Ok(None) };
             let max_message = self.pool.plan().limits.max_message;
             let Some(header) = first_message(input.data(), max_message)? else { return Ok(None) };
-            let body = input.data().get(HEADER_LENGTH..header.total());
             match header.tag {
                 frontend::TERMINATE => return Ok(Some(Idle::Left(End::ClientLeft))),
                 frontend::FLUSH => input.consume(header.total()),
@@ -126,12 +125,8 @@ impl Session {
                     return Ok(Some(Idle::Answer(encode::ready_for_query(self.status()).to_vec())));
                 }
                 frontend::QUERY => {
-                    let text = body.and_then(|body| body.strip_suffix(b"\0"));
-                    let control = text.and_then(|text| Some((deferral::control(text)?, text.into())));
-                    return Ok(Some(match control.and_then(|(control, text)| self.defer(control, text)) {
-                        Some(tag) => Idle::Answer(self.answer_query(header, tag)),
-                        None => self.work(header),
-                    }));
+                    let answer = self.defer_query(header);
+                    return Ok(Some(answer.map_or_else(|| self.work(header), Idle::Answer)));
                 }
                 // Data of a COPY that has failed meanwhile: a server would ignore it.
                 frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
@@ -214,64 +209,63 @@ impl Session {
         }
     }
 
-    /// Takes note of a BEGIN that can wait, or of the end of a transaction that no server has seen. The command tag of the
-    /// answer.
-    fn defer(&mut self, control: Control, text: Vec<u8>) -> Option<&'static str> {
+    /// What a text comes to that begins a transaction, which can wait, or ends one that no server has seen: the command tag
+    /// of its answer, and what is deferred from then on.
+    fn control(&self, text: &[u8]) -> Option<(&'static str, Option<Deferred>)> {
         use crate::config::settings::PoolMode;
-        match control {
-            Control::Begin(tag)
-                if self.deferred.is_none() && self.pool.plan().mode == PoolMode::Transaction =>
-            {
-                self.deferred = Some(Deferred::Begun(String::from_utf8(text).ok()?.into()));
-                Some(tag)
+        match (deferral::control(text)?, &self.deferred) {
+            (Control::Begin(tag), None) if self.pool.plan().mode == PoolMode::Transaction => {
+                Some((tag, Some(Deferred::Begun(std::str::from_utf8(text).ok()?.into()))))
             }
+            (Control::Begin(_), _) | (Control::Commit | Control::Rollback, None) => None,
             // The client must not take it for a success.
-            Control::Commit if matches!(self.deferred, Some(Deferred::Lost)) => None,
-            Control::Commit | Control::Rollback => {
-                let committed =
-                    control == Control::Commit && matches!(self.deferred, Some(Deferred::Begun(_)));
-                self.deferred.take()?;
-                Some(if committed { "COMMIT" } else { "ROLLBACK" })
-            }
-            Control::Begin(_) => None,
+            (Control::Commit, Some(Deferred::Lost)) => None,
+            (Control::Commit, Some(Deferred::Begun(_))) => Some(("COMMIT", None)),
+            (Control::Commit | Control::Rollback, Some(_)) => Some(("ROLLBACK", None)),
         }
     }
 
     /// Answers a simple query that needs no server.
-    fn answer_query(&mut self, header: Header, tag: &str) -> Vec<u8> {
+    fn defer_query(&mut self, header: Header) -> Option<Vec<u8>> {
+        let body = self.client.input.as_ref()?.data().get(HEADER_LENGTH..header.total())?;
+        let control = self.control(body.strip_suffix(b"\0")?)?;
         self.client.unnamed.statement = None;
-        if let Some(input) = &mut self.client.input {
-            input.consume(header.total());
-        }
-        let mut answer = Vec::with_capacity(32);
-        encode::command_complete(&mut answer, tag);
-        answer.extend_from_slice(encode::ready_for_query(self.status()));
-        answer
+        Some(self.answer_control(control, Vec::with_capacity(32), header.total()))
     }
 
-    /// Answers a batch of the extended protocol that only begins a transaction, or ends one that no server has seen.
+    /// Answers a batch of the extended protocol that needs no server.
     fn defer_batch(&mut self) -> Option<Vec<u8>> {
         let batch = deferral::lone(self.client.input.as_ref()?.data())?;
-        let text = batch.parsed.or_else(|| text_of(&self.client, b""))?;
-        let control = deferral::control(text)?;
-        let (text, is_parsed) = (text.to_vec(), batch.parsed.is_some());
+        let control = self.control(batch.parsed.or_else(|| text_of(&self.client, b""))?)?;
         let (is_described, length) = (batch.is_described, batch.length);
         let mut answer = Vec::with_capacity(64);
-        if is_parsed {
+        if let Some(text) = batch.parsed {
+            count(&self.pool.counters.client_parses, 1);
+            let gist = Gist { ending: ending::of_text(text), shape: None };
+            self.client.unnamed.define(text, &[0; 2], None, gist);
             answer.extend_from_slice(encode::PARSE_COMPLETE);
         }
         answer.extend_from_slice(encode::BIND_COMPLETE);
         if is_described {
             answer.extend_from_slice(encode::NO_DATA);
         }
-        encode::command_complete(&mut answer, self.defer(control, text.clone())?);
-        answer.extend_from_slice(encode::ready_for_query(self.status()));
-        if is_parsed {
-            count(&self.pool.counters.client_parses, 1);
-            self.client.unnamed.define_plain(&text);
+        Some(self.answer_control(control, answer, length))
+    }
+
+    /// Completes the answer to the first `length` bytes of the input, which only control a transaction.
+    fn answer_control(
+        &mut self,
+        (tag, deferred): (&str, Option<Deferred>),
+        mut answer: Vec<u8>,
+        length: usize,
+    ) -> Vec<u8> {
+        self.deferred = deferred;
+        if let Some(input) = &mut self.client.input {
+            input.consume(length);
         }
-        self.client.input.as_mut()?.consume(length);
-        Some(answer)
+        encode::command_complete(&mut answer, tag);
+        answer.extend_from_slice(encode::ready_for_query(self.status()));
+        answer
     }
 
     /// Leaves the first message (and with an extended one, everything up to the Sync) out, after a refusal.

@@ -9,9 +9,8 @@ mod prepare;
 
 use super::gist::Gist;
 use super::journal;
-use super::loss::undo;
 use super::naming::{self, Renamed};
-use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation};
+use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, undo};
 use crate::server::connection::{Doubt, Effect, ServerConnection};
 use crate::statements::{Deed, Presence, Statement};
 use hawser_sql_router::calls::{Ask, Disturbs, Sequences};

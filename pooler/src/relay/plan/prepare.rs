@@ -155,15 +155,7 @@ impl Relay {
             self.guard_sequences(&deed.effects, client, server);
             self.lay_open(&deed.effects, client, server);
         }
-        client.unnamed.generation += 1;
-        let kept = client.unnamed.statement.get_or_insert_default();
-        kept.rest.clear();
-        kept.rest.extend_from_slice(text);
-        kept.rest.push(0);
-        kept.rest.extend_from_slice(types);
-        kept.deed = deed;
-        kept.ending = gist.ending;
-        kept.shape = gist.shape;
+        client.unnamed.define(text, types, deed, gist);
         server.unnamed =
             Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
     }
