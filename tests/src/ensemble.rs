@@ -84,14 +84,18 @@ impl Ensemble {
     /// Waits until Hawser knows this primary.
     #[track_caller]
     pub fn wait_for_primary(&self, host: usize, timeline: u32) {
-        let port = self.hosts[host].port();
-        self.hawser.wait_for_log(&format!("host=\"127.0.0.1:{port}\" timeline={timeline}"));
+        self.hawser.wait_for_log(&format!("{} timeline={timeline}", self.in_log(host)));
+    }
+
+    /// How the log names a host.
+    fn in_log(&self, host: usize) -> String {
+        format!("host=\"127.0.0.1:{}\"", self.hosts[host].port())
     }
 
     /// Waits until the log says this of a host.
     #[track_caller]
     pub fn wait_for(&self, host: usize, words: &str) {
-        let address = format!("host=\"127.0.0.1:{}\"", self.hosts[host].port());
+        let address = self.in_log(host);
         wait_until(&format!("the log says {words:?} of {address}"), || {
             self.hawser.log().lines().any(|line| line.contains(words) && line.contains(&address))
         });
@@ -100,7 +104,7 @@ impl Ensemble {
     /// Waits until a host that was down is up, by the last that the log says of it.
     #[track_caller]
     pub fn wait_until_up(&self, host: usize) {
-        let address = format!("host=\"127.0.0.1:{}\"", self.hosts[host].port());
+        let address = self.in_log(host);
         wait_until(&format!("{address} is up"), || {
             let log = self.hawser.log();
             let states = ["host is up", "host is down"];

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use hawser::scratch::Cluster;
 use hawser_tests::raw::messages::{self, V3_2, bind, describe, execute, extended, flush, parse, query, sync};
 use hawser_tests::raw::{Backend, CancelKey, Client, TlsOptions};
 use hawser_tests::{Account, Config, Site, cluster, own_cluster, wait_for, wait_until};
@@ -16,12 +17,17 @@ fn cancel(site: &Site, key: &CancelKey) {
 
 /// Waits until the server runs this query of ours.
 fn wait_until_running(site: &Site, marker: &str) {
+    wait_until_running_at(cluster(), site, marker);
+}
+
+/// As [`wait_until_running`], behind a site in front of another cluster.
+fn wait_until_running_at(cluster: &Cluster, site: &Site, marker: &str) {
     wait_until("the query runs", || {
         let sql = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND state = 'active' AND query LIKE '%{marker}%'",
             site.account.user
         );
-        cluster().psql(&sql).unwrap().trim() != "0"
+        cluster.psql(&sql).unwrap().trim() != "0"
     });
 }
 
@@ -155,11 +161,7 @@ fn a_cancel_connection_is_closed_when_the_cancel_has_been_delivered() {
     let mut victim = site.client();
     let key = victim.key.clone().unwrap();
     victim.send(&query("SELECT pg_sleep(60) /* victim */"));
-    wait_until("the query runs", || {
-        let sql =
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%victim%' AND pid <> pg_backend_pid()";
-        cluster.psql(sql).unwrap().trim() == "1"
-    });
+    wait_until_running_at(&cluster, &site, "victim");
     cluster.close_door();
     let mut other = Client::connect(site.port);
     other.send(&messages::cancel(key.process, &key.secret));

@@ -17,7 +17,6 @@ use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::coop;
 
 /// Plaintext that is encrypted before the ciphertext must have left: bounds what a slow reader makes us hold.
 const TLS_WRITE_BOUND: usize = 64 * 1024;
@@ -91,19 +90,9 @@ impl Stream {
     /// The socket failed, or the peer broke TLS.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
         let Some(tls) = self.tls.as_deref_mut() else {
-            // Who finds something each time must let others have their turn.
-            let turn = ready!(coop::poll_proceed(cx));
-            let count = match self.socket.read_now(buffer.free()) {
-                Some(outcome) => {
-                    turn.made_progress();
-                    outcome?
-                }
-                None => {
-                    let mut window = ReadBuf::new(buffer.free());
-                    ready!(Pin::new(&mut self.socket).poll_read(cx, &mut window))?;
-                    window.filled().len()
-                }
-            };
+            let mut window = ReadBuf::new(buffer.free());
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut window))?;
+            let count = window.filled().len();
             buffer.filled(count);
             return Poll::Ready(Ok(count));
         };
@@ -145,9 +134,7 @@ impl Stream {
     /// The socket failed.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let Some(tls) = self.tls.as_deref_mut() else {
-            return if let Some(outcome) = self.socket.write_now(slices) {
-                Poll::Ready(outcome)
-            } else if let [one] = slices {
+            return if let [one] = slices {
                 Pin::new(&mut self.socket).poll_write(cx, one)
             } else {
                 Pin::new(&mut self.socket).poll_write_vectored(cx, slices)

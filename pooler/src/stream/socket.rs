@@ -7,9 +7,10 @@ use std::io::{self, IoSlice, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop;
 
 /// A socket of either family.
 #[derive(Debug)]
@@ -168,14 +169,14 @@ impl Socket {
     }
 
     /// Reads, if something has arrived as far as is known. `None`: ask with a waker.
-    pub fn read_now(&self, room: &mut [u8]) -> Option<io::Result<usize>> {
+    fn read_now(&self, room: &mut [u8]) -> Option<io::Result<usize>> {
         self.attempt(Interest::READABLE, room.len(), |socket| {
             net::recv(socket, &mut *room, RecvFlags::empty()).map(|(count, _)| count)
         })
     }
 
     /// Writes, if there is room as far as is known. `None`: ask with a waker.
-    pub fn write_now(&self, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+    fn write_now(&self, slices: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum();
         self.attempt(Interest::WRITABLE, length, |socket| match slices {
             [one] => net::send(socket, one, SendFlags::NOSIGNAL),
@@ -244,7 +245,14 @@ pub fn apply_keepalive(options: &socket2::SockRef<'_>, keepalive: Keepalive) {
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        let socket = self.get_mut();
+        // Who finds something each time must let others have their turn.
+        let turn = ready!(coop::poll_proceed(cx));
+        if let Some(outcome) = socket.read_now(buf.initialize_unfilled()) {
+            turn.made_progress();
+            return Poll::Ready(outcome.map(|count| buf.advance(count)));
+        }
+        match socket {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
         }
@@ -253,7 +261,11 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let socket = self.get_mut();
+        if let Some(outcome) = socket.write_now(&[IoSlice::new(bytes)]) {
+            return Poll::Ready(outcome);
+        }
+        match socket {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
         }
@@ -264,7 +276,11 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let socket = self.get_mut();
+        if let Some(outcome) = socket.write_now(slices) {
+            return Poll::Ready(outcome);
+        }
+        match socket {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
         }
