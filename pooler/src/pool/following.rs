@@ -171,7 +171,7 @@ fn is_trouble(error: &DialError) -> bool {
         | DialError::Connect { .. }
         | DialError::NoPrimary
         | DialError::Tls(_)
-        | DialError::Exchange(ExchangeError::Lost(_)) => true,
+        | DialError::Exchange(ExchangeError::Lost(_) | ExchangeError::Ended(_)) => true,
         DialError::Exchange(ExchangeError::Refused(body)) => {
             sqlstate::is_of_stopping_server(hawser_wire::backend::error_fields(body).sqlstate)
         }

@@ -243,6 +243,16 @@ struct Greeting {
     key: Option<(u32, Arc<[u8]>)>,
 }
 
+impl Greeting {
+    /// Settings as the server reports them; of each, the last value holds.
+    fn note(&mut self, settings: impl IntoIterator<Item = (String, String)>) {
+        for setting in settings {
+            self.welcome.retain(|(name, _)| *name != setting.0);
+            self.welcome.push(setting);
+        }
+    }
+}
+
 async fn log_in(
     mut stream: Stream,
     address: SocketAddress,
@@ -321,11 +331,7 @@ async fn start_session(
                     Negotiation::parse(&body).map_err(|_| DialError::Protocol("bad negotiation"))?;
                 negotiation.accept(asked).map_err(|_| DialError::Protocol("bad negotiation"))?;
             }
-            backend::PARAMETER_STATUS => {
-                if let Some((name, value)) = message::parameter_status(&body) {
-                    greeting.welcome.push((name.to_owned(), value.to_owned()));
-                }
-            }
+            backend::PARAMETER_STATUS => greeting.note(exchange::setting(&body)),
             backend::BACKEND_KEY_DATA => {
                 let (pid, key) =
                     message::backend_key_data(&body).ok_or(DialError::Protocol("bad cancel key"))?;
@@ -333,7 +339,10 @@ async fn start_session(
             }
             backend::ERROR_RESPONSE => return Err(ExchangeError::Refused(body).into()),
             backend::NOTICE_RESPONSE => {}
-            backend::READY_FOR_QUERY if login.is_done() && input.is_empty() => return Ok(greeting),
+            backend::READY_FOR_QUERY if login.is_done() => {
+                greeting.note(exchange::take_unasked(stream, &mut input).await?);
+                return Ok(greeting);
+            }
             _ => return Err(DialError::Protocol("a message out of turn")),
         }
     }

@@ -30,6 +30,9 @@ pub enum ExchangeError {
     /// The server answered with an error: the body of its ErrorResponse.
     #[error("{}", describe(.0))]
     Refused(Vec<u8>),
+    /// The server ended the connection without having been asked anything: the body of its ErrorResponse.
+    #[error("{}", describe(.0))]
+    Ended(Vec<u8>),
     /// The server broke the protocol.
     #[error("the server sent {:?} out of turn", char::from(*.0))]
     Unexpected(u8),
@@ -129,19 +132,12 @@ async fn run(server: &mut ServerConnection, request: &[u8]) -> Result<Answer, Ex
         let (tag, body) = next_message(&mut server.stream, &mut input, LONGEST_ANSWER).await?;
         match tag {
             backend::DATA_ROW => answer.rows.push(row(&body).ok_or(ExchangeError::Unexpected(tag))?),
-            backend::PARAMETER_STATUS => {
-                if let Some((name, value)) = message::parameter_status(&body) {
-                    answer.reported.push((name.to_owned(), value.to_owned()));
-                }
-            }
+            backend::PARAMETER_STATUS => answer.reported.extend(setting(&body)),
             backend::ERROR_RESPONSE => refused = Some(body),
             backend::READY_FOR_QUERY => {
                 let status = body.first().copied().and_then(TransactionStatus::from_byte);
                 server.status = status.ok_or(ExchangeError::Unexpected(tag))?;
-                // What follows would be lost with `input`, and with half a message the place in the stream.
-                if let Some(&next) = input.data().first() {
-                    return Err(ExchangeError::Unexpected(next));
-                }
+                answer.reported.extend(take_unasked(&mut server.stream, &mut input).await?);
                 return refused.map_or(Ok(answer), |body| Err(ExchangeError::Refused(body)));
             }
             backend::COPY_IN_RESPONSE | backend::COPY_OUT_RESPONSE | backend::COPY_BOTH_RESPONSE => {
@@ -150,6 +146,33 @@ async fn run(server: &mut ServerConnection, request: &[u8]) -> Result<Answer, Ex
             _ => {}
         }
     }
+}
+
+/// Takes what a server that is ready has said since, of what `input` has the beginning of: a server that is told to stop
+/// says so at once. Returns the settings that it reported.
+///
+/// # Errors
+/// The server ended the connection, or said what nobody asked for.
+pub(super) async fn take_unasked(
+    stream: &mut crate::stream::Stream,
+    input: &mut Buffer,
+) -> Result<Vec<(String, String)>, ExchangeError> {
+    let mut reported = Vec::new();
+    while !input.is_empty() {
+        let (tag, body) = next_message(stream, input, LONGEST_ANSWER).await?;
+        match tag {
+            backend::PARAMETER_STATUS => reported.extend(setting(&body)),
+            backend::NOTICE_RESPONSE => {}
+            backend::ERROR_RESPONSE => return Err(ExchangeError::Ended(body)),
+            _ => return Err(ExchangeError::Unexpected(tag)),
+        }
+    }
+    Ok(reported)
+}
+
+/// Name and value that a ParameterStatus reports.
+pub(super) fn setting(body: &[u8]) -> Option<(String, String)> {
+    message::parameter_status(body).map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
 /// The columns of a DataRow in text form.

@@ -169,6 +169,11 @@ impl Scene {
 
     /// The server takes a connection and lets it log in.
     async fn accept(&self) -> UnixStream {
+        self.accept_and_say(&[]).await
+    }
+
+    /// The same, with this right behind its first ReadyForQuery.
+    async fn accept_and_say(&self, unasked: &[u8]) -> UnixStream {
         let (mut server, _) = self.listener.accept().await.unwrap();
         let length = server.read_u32().await.unwrap();
         read(&mut server, length as usize - 4).await;
@@ -176,6 +181,7 @@ impl Scene {
         encode::authentication(&mut welcome, 0, &[]);
         encode::backend_key_data(&mut welcome, 5, &[1, 2, 3, 4]);
         welcome.extend_from_slice(IDLE);
+        welcome.extend_from_slice(unasked);
         server.write_all(&welcome).await.unwrap();
         server
     }
@@ -408,6 +414,37 @@ fn a_time_out_of_the_queue_does_not_reach_a_client_that_was_granted_a_connection
         sees(&mut server, &query("SELECT 1")).await;
         server.write_all(&answer("SELECT 1", IDLE)).await.unwrap();
         sees(&mut client, &answer("SELECT 1", IDLE)).await;
+        scene.at_rest().await;
+    });
+}
+
+#[test]
+fn a_server_that_lets_one_in_and_stops_at_once_is_quoted() {
+    scene(PoolMode::Transaction, "DISCARD ALL", async |scene| {
+        let pool = scene.pool.clone();
+        let borrowed = spawn_local(async move { lease::borrow(&pool).await });
+        let mut fatal = Vec::new();
+        encode::error(&mut fatal, Severity::Fatal, "57P01", "terminating connection", None);
+        let _server = scene.accept_and_say(&fatal).await;
+        let Err(error) = borrowed.await.unwrap() else { panic!("a connection that has ended") };
+        assert_eq!(error.to_string(), "terminating connection (57P01)");
+    });
+}
+
+#[test]
+fn what_a_server_reports_behind_its_welcome_is_heard() {
+    scene(PoolMode::Transaction, "DISCARD ALL", async |scene| {
+        let pool = scene.pool.clone();
+        let borrowed = spawn_local(async move { lease::borrow(&pool).await });
+        let mut unasked = Vec::new();
+        encode::parameter_status(&mut unasked, "in_hot_standby", "on");
+        encode::error(&mut unasked, Severity::Notice, "00000", "about to be promoted", None);
+        encode::parameter_status(&mut unasked, "in_hot_standby", "off");
+        let _server = scene.accept_and_say(&unasked).await;
+        let mut lease = borrowed.await.unwrap().unwrap();
+        let welcome = lease.member().unwrap().server.welcome.clone();
+        assert_eq!(*welcome, [("in_hot_standby".to_owned(), "off".to_owned())]);
+        lease.check_in();
         scene.at_rest().await;
     });
 }

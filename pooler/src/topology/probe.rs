@@ -264,7 +264,7 @@ fn failure(error: &DialError) -> Failure {
         DialError::Timeout(_) => Outcome::Failed(DownReason::Silent),
         DialError::Connect { .. } => Outcome::Failed(DownReason::Unreachable),
         DialError::Exchange(ExchangeError::Lost(_)) => Outcome::Failed(DownReason::Lost),
-        DialError::Exchange(ExchangeError::Refused(body)) => refused(body),
+        DialError::Exchange(ExchangeError::Refused(body) | ExchangeError::Ended(body)) => refused(body),
         // Something lives there; what is wrong is between it and our settings.
         DialError::NoTls | DialError::Tls(_) | DialError::Login(_) => Outcome::Mute,
         DialError::Exchange(_) | DialError::Protocol(_) | DialError::NoPrimary => {
