@@ -35,6 +35,14 @@ pub enum Trade {
     Transacts,
     /// Reads.
     Reads,
+    /// Logs in with a setting that nobody has asked for yet, reads, and leaves.
+    Visits,
+}
+
+impl Trade {
+    const fn writes(self) -> bool {
+        matches!(self, Self::Writes | Self::Transacts)
+    }
 }
 
 /// One attempt, and what the client was told.
@@ -94,7 +102,7 @@ impl Crowd {
             written: Arc::default(),
             away: Arc::default(),
         };
-        let trades = [(Trade::Writes, 4), (Trade::Transacts, 4), (Trade::Reads, 4)];
+        let trades = [(Trade::Writes, 4), (Trade::Transacts, 4), (Trade::Reads, 4), (Trade::Visits, 1)];
         let all = trades.iter().flat_map(|(trade, count)| std::iter::repeat_n(*trade, *count));
         for (who, trade) in all.enumerate() {
             let mut busy = Busy {
@@ -215,7 +223,7 @@ impl Busy {
                     (Err("lost".to_owned()), error.to_string())
                 }
             };
-            if told.is_ok() && self.trade != Trade::Reads {
+            if told.is_ok() && self.trade.writes() {
                 self.written.fetch_add(1, Ordering::Relaxed);
             }
             attempts.push(Attempt { sent, took: sent.elapsed(), told, words });
@@ -228,11 +236,14 @@ impl Busy {
         let insert = |who: usize, part: u32| format!("INSERT INTO written VALUES ({who}, {number}, {part})");
         match self.trade {
             Trade::Writes => self.ask(&insert(self.who, 0)).map(drop),
-            Trade::Reads => {
-                let said = self.ask(&format!("SELECT {number} FROM pg_database LIMIT 1"))?;
-                let row = said.iter().find(|message| message.tag == b'D').map(Backend::first);
-                assert_eq!(row, Some(number.to_string()), "reader {}: {said:?}", self.who);
-                Ok(())
+            Trade::Reads => self.read(number),
+            Trade::Visits => {
+                self.client = Client::try_connect(self.port).map_err(Failure::Lost)?;
+                self.client.set_patience(PATIENCE);
+                let memory = memory(10_000 + number);
+                let admitted = self.client.login_or_lose(&self.account, &[("work_mem", &memory)]);
+                admitted.map_err(Failure::Lost)?.map_err(Failure::Told)?;
+                self.read(number)
             }
             Trade::Transacts => {
                 let steps = ["BEGIN", &insert(self.who, 0), &insert(self.who, 1), "COMMIT"];
@@ -247,6 +258,13 @@ impl Busy {
                 Ok(())
             }
         }
+    }
+
+    fn read(&mut self, number: usize) -> Result<(), Failure> {
+        let said = self.ask(&format!("SELECT {number} FROM pg_database LIMIT 1"))?;
+        let row = said.iter().find(|message| message.tag == b'D').map(Backend::first);
+        assert_eq!(row, Some(number.to_string()), "reader {}: {said:?}", self.who);
+        Ok(())
     }
 
     fn ask(&mut self, sql: &str) -> Result<Vec<Backend>, Failure> {
@@ -329,7 +347,7 @@ const UNDONE: [&str; 2] = ["40001", "57P03"];
 pub fn check(diaries: &[Diary], found: &Found, allowed: Allowed<'_>) {
     for Diary { who, trade, attempts } in diaries {
         check_errors(*who, *trade, attempts, allowed);
-        if *trade == Trade::Reads {
+        if !trade.writes() {
             continue;
         }
         let whole = if *trade == Trade::Writes { [1, 0] } else { [1, 1] };
@@ -349,12 +367,12 @@ pub fn check(diaries: &[Diary], found: &Found, allowed: Allowed<'_>) {
     }
 }
 
-/// Who reads is told no error, and who writes no others and none more often than is allowed.
+/// Who only reads is told no error, and who writes no others and none more often than is allowed.
 #[track_caller]
 fn check_errors(who: usize, trade: Trade, attempts: &[Attempt], allowed: Allowed<'_>) {
     let failed = attempts.iter().filter_map(|attempt| Some((attempt.told.as_ref().err()?, &attempt.words)));
     let (lost, told): (Vec<_>, Vec<_>) = failed.partition(|(sqlstate, _)| *sqlstate == "lost");
-    let times = if trade == Trade::Reads { 0 } else { allowed.times };
+    let times = if trade.writes() { allowed.times } else { 0 };
     assert!(lost.len() <= allowed.losses, "client {who} ({trade:?}) lost its connection: {lost:?}");
     assert!(told.len() <= times, "client {who} ({trade:?}) was told {told:?}");
     for (sqlstate, words) in told {
@@ -380,5 +398,5 @@ pub fn figures(diaries: &[Diary]) -> String {
         let longest = of.iter().map(|attempt| attempt.took).max().unwrap_or_default();
         format!("{trade:?}: {} attempts, {errors} errors, longest {} ms", of.len(), longest.as_millis())
     };
-    [Trade::Writes, Trade::Transacts, Trade::Reads].map(line).join("; ")
+    [Trade::Writes, Trade::Transacts, Trade::Reads, Trade::Visits].map(line).join("; ")
 }

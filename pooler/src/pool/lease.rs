@@ -2,9 +2,15 @@
 
 use super::{Member, Pool, PoolError, Request, Ticket};
 use crate::server::checkin::Discard;
+use crate::server::exchange::ExchangeError;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::time::Instant;
+use tokio::time::timeout;
+
+/// How many servers may be lost over one question before that is said.
+const MOST_LOSSES: u32 = 3;
 
 /// A borrowed connection. Dropped in the middle of something, it is closed.
 #[derive(Debug)]
@@ -23,6 +29,14 @@ impl Lease {
     pub fn check_in(mut self) {
         if let Some(member) = self.member.take() {
             self.pool.check_in(member, false);
+        }
+    }
+
+    /// The server is lost: its host is looked at.
+    fn lose(mut self) {
+        if let Some(member) = self.member.take() {
+            self.pool.report_loss(member.origin);
+            self.pool.discard(member, Discard::Lost);
         }
     }
 }
@@ -60,4 +74,45 @@ pub async fn borrow(pool: &Rc<Pool>) -> Result<Lease, Rc<PoolError>> {
         }
     };
     Ok(Lease { pool: pool.clone(), member: Some(member) })
+}
+
+/// Why a question of ours has no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// There is no server to ask, or none that survives it.
+    NoServer(Rc<PoolError>),
+    /// The server refused it, or broke the protocol.
+    Failed(ExchangeError),
+}
+
+/// Borrows a connection and asks something that may be asked twice: where the server is lost before it has answered, another
+/// one is asked, as soon as there is one. One that takes longer to answer than to connect to is lost, too.
+///
+/// # Errors
+/// There is no server, or none that answers. A connection over which a question failed is closed.
+pub async fn ask<T>(
+    pool: &Rc<Pool>,
+    question: impl AsyncFn(&mut Member) -> Result<T, ExchangeError>,
+) -> Result<T, Unanswered> {
+    let mut losses = 0;
+    loop {
+        let mut lease = borrow(pool).await.map_err(Unanswered::NoServer)?;
+        let Some(member) = &mut lease.member else { continue };
+        let patience = pool.plan().dial.timeout;
+        let answer = timeout(patience, question(member)).await;
+        match answer.unwrap_or_else(|_| Err(ExchangeError::Lost(io::ErrorKind::TimedOut.into()))) {
+            Ok(answer) => {
+                lease.check_in();
+                return Ok(answer);
+            }
+            Err(error @ (ExchangeError::Lost(_) | ExchangeError::Ended(_))) => {
+                losses += 1;
+                lease.lose();
+                if losses == MOST_LOSSES {
+                    return Err(Unanswered::NoServer(Rc::new(PoolError::Dial(error.into()))));
+                }
+            }
+            Err(error) => return Err(Unanswered::Failed(error)),
+        }
+    }
 }

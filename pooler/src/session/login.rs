@@ -17,14 +17,15 @@ use crate::auth::server_login::Credential;
 use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
 use crate::ids::{PoolHost, PoolKey};
 use crate::mailbox::Operator;
-use crate::parameters::IN_HOT_STANDBY;
+use crate::parameters::{IN_HOT_STANDBY, Interner};
 use crate::pins::PinReasons;
-use crate::pool::lease;
+use crate::pool::lease::{self, Unanswered};
 use crate::pool::{Pool, Welcome};
 use crate::relay::{ClientSide, SessionState, Unnamed};
 use crate::report::About;
 use crate::runtime::{Admission, Runtime};
-use crate::server::exchange::{ExchangeError, next_message, query_with};
+use crate::server::connection::ServerConnection;
+use crate::server::exchange::{ExchangeError, next_message, query_with, simple_query};
 use crate::stream::{Buffer, Peer, Stream};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, Severity};
@@ -502,18 +503,18 @@ async fn look_up(
     let pool_key = PoolKey { database: name.clone(), user: query.user.clone(), host: PoolHost::Primary };
     let credential = runtime.own_credential(&query.user);
     let pool = services.pools.pool(&pool_key, asked_of, credential).ok_or(Refusal::Misconfigured)?;
-    let mut lease = lease::borrow(&pool).await.map_err(|error| Refusal::from(&*error))?;
-    let found = {
-        let member = lease.member().ok_or(Refusal::Misconfigured)?;
-        restore_defaults(&mut member.server, services).await?;
-        match query_with(&mut member.server, &query.query, &[&key.user]).await {
-            Ok(answer) => lookup::interpret(&key.user, &answer.rows).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        }
+    let interner = &services.shared.local.interner;
+    let asked = lease::ask(&pool, async |member| {
+        restore_defaults(&mut member.server, interner).await?;
+        query_with(&mut member.server, &query.query, &[&key.user]).await
+    });
+    let found = match asked.await {
+        Ok(answer) => lookup::interpret(&key.user, &answer.rows).map_err(|error| error.to_string()),
+        Err(Unanswered::NoServer(error)) => return Err(Refusal::from(&*error)),
+        Err(Unanswered::Failed(error)) => Err(error.to_string()),
     };
     match found {
         Ok(found) => {
-            lease.check_in();
             runtime.secrets.put(key, found.clone(), query, Instant::now());
             Ok(found)
         }
@@ -525,15 +526,10 @@ async fn look_up(
 }
 
 /// A look-up must never run under settings that some client made.
-async fn restore_defaults(
-    server: &mut crate::server::connection::ServerConnection,
-    services: &Services,
-) -> Result<(), Refusal> {
-    let defaults = services.shared.local.interner.intern(Default::default());
-    let statements = server.change_settings(None, &defaults);
+async fn restore_defaults(server: &mut ServerConnection, interner: &Interner) -> Result<(), ExchangeError> {
+    let statements = server.change_settings(None, &interner.intern(Default::default()));
     if !statements.is_empty() {
-        let restored = crate::server::exchange::simple_query(server, &statements).await;
-        restored.map_err(|_| Refusal::Misconfigured)?;
+        simple_query(server, &statements).await?;
     }
     Ok(())
 }
@@ -543,20 +539,16 @@ async fn welcome(pool: &Rc<Pool>, wanted: Vec<(String, String)>) -> Result<Rc<We
     if let Some(known) = pool.welcome(&wanted) {
         return Ok(known);
     }
-    let mut lease = lease::borrow(pool).await.map_err(|error| Refusal::from(&*error))?;
-    let member = lease.member().ok_or(Refusal::ServerLost)?;
-    match pool.learn_welcome(member, wanted).await {
-        Ok(welcome) => {
-            lease.check_in();
-            Ok(welcome)
-        }
-        Err(ExchangeError::Refused(body)) => {
+    let asked = lease::ask(pool, async |member| pool.learn_welcome(member, wanted.clone()).await);
+    asked.await.map_err(|unanswered| match unanswered {
+        Unanswered::NoServer(error) => Refusal::from(&*error),
+        Unanswered::Failed(ExchangeError::Refused(body)) => {
             let fields = hawser_wire::backend::error_fields(&body);
             let words = String::from_utf8_lossy(fields.message).into_owned();
-            Err(Refusal::BadStartup(known_sqlstate(fields.sqlstate), words))
+            Refusal::BadStartup(known_sqlstate(fields.sqlstate), words)
         }
-        Err(_) => Err(Refusal::ServerLost),
-    }
+        Unanswered::Failed(_) => Refusal::ServerLost,
+    })
 }
 
 /// The SQLSTATEs with which a server refuses a setting.

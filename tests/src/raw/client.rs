@@ -156,20 +156,40 @@ impl Client {
         account: &Account,
         parameters: &[(&str, &str)],
     ) -> Result<(), Backend> {
+        self.begin_session(version, account, parameters).expect("answers to a login")
+    }
+
+    /// As [`Self::try_login`], where whoever is asked may go away.
+    pub fn login_or_lose(
+        &mut self,
+        account: &Account,
+        parameters: &[(&str, &str)],
+    ) -> io::Result<Result<(), Backend>> {
+        self.begin_session(messages::V3_0, account, parameters)
+    }
+
+    fn begin_session(
+        &mut self,
+        version: u32,
+        account: &Account,
+        parameters: &[(&str, &str)],
+    ) -> io::Result<Result<(), Backend>> {
         let mut all = vec![("user", account.user.as_str()), ("database", account.database.as_str())];
         all.extend_from_slice(parameters);
-        self.send(&messages::startup(version, &all));
-        self.authenticate(account)?;
-        self.until_ready_for_query()
+        self.try_send(&messages::startup(version, &all))?;
+        match self.authenticate(account)? {
+            Ok(()) => self.until_ready_for_query(),
+            refused => Ok(refused),
+        }
     }
 
     /// Answers what the server asks until it is satisfied.
-    fn authenticate(&mut self, account: &Account) -> Result<(), Backend> {
+    fn authenticate(&mut self, account: &Account) -> io::Result<Result<(), Backend>> {
         let mut scram: Option<ScramSha256> = None;
         loop {
-            let message = self.read();
+            let message = self.try_read()?;
             match message.tag {
-                b'E' => return Err(message),
+                b'E' => return Ok(Err(message)),
                 b'v' => self.note_negotiation(&message),
                 b'N' => {}
                 b'R' => {}
@@ -180,19 +200,19 @@ impl Client {
             }
             let (kind, data) = message.body.split_first_chunk::<4>().expect("an authentication code");
             match u32::from_be_bytes(*kind) {
-                0 => return Ok(()),
-                3 => self.send(&messages::password(&account.password)),
+                0 => return Ok(Ok(())),
+                3 => self.try_send(&messages::password(&account.password))?,
                 5 => {
                     let salt = data.try_into().expect("a salt of four bytes");
                     let hash = md5_hash(account.user.as_bytes(), account.password.as_bytes(), salt);
-                    self.send(&messages::password(&hash));
+                    self.try_send(&messages::password(&hash))?;
                 }
-                10 => scram = Some(self.begin_scram(data, account)),
+                10 => scram = Some(self.begin_scram(data, account)?),
                 11 => {
                     let exchange = scram.as_mut().expect("SASL has begun");
                     exchange.update(data).expect("a server-first-message");
                     let answer = messages::message(b'p', exchange.message());
-                    self.send(&answer);
+                    self.try_send(&answer)?;
                 }
                 12 => scram.as_mut().expect("SASL has begun").finish(data).expect("the server's signature"),
                 other => panic!("authentication request {other}"),
@@ -200,7 +220,7 @@ impl Client {
         }
     }
 
-    fn begin_scram(&mut self, offered: &[u8], account: &Account) -> ScramSha256 {
+    fn begin_scram(&mut self, offered: &[u8], account: &Account) -> io::Result<ScramSha256> {
         self.mechanisms = offered
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty())
@@ -216,15 +236,15 @@ impl Client {
         };
         let exchange = ScramSha256::new(account.password.as_bytes(), binding);
         let first = messages::sasl_initial(mechanism, exchange.message());
-        self.send(&first);
-        exchange
+        self.try_send(&first)?;
+        Ok(exchange)
     }
 
-    fn until_ready_for_query(&mut self) -> Result<(), Backend> {
+    fn until_ready_for_query(&mut self) -> io::Result<Result<(), Backend>> {
         loop {
-            let message = self.read();
+            let message = self.try_read()?;
             match message.tag {
-                b'E' => return Err(message),
+                b'E' => return Ok(Err(message)),
                 b'S' => {
                     let mut pair = message.strings().into_iter();
                     self.parameters.push((pair.next().unwrap_or_default(), pair.next().unwrap_or_default()));
@@ -236,7 +256,7 @@ impl Client {
                 }
                 b'v' => self.note_negotiation(&message),
                 b'N' => {}
-                b'Z' => return Ok(()),
+                b'Z' => return Ok(Ok(())),
                 _ => panic!("{message:?} during login"),
             }
         }
