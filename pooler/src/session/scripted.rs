@@ -12,9 +12,11 @@ use crate::config::settings::{
 use crate::ids::{PoolKey, SessionId, WorkerId};
 use crate::mailbox::{Drain, Mailboxes};
 use crate::pool::budget::{Budget, Cap};
-use crate::pool::{Pool, PoolPlan, Surroundings, lease, ledger};
+use crate::pool::lease::{self, Unanswered};
+use crate::pool::{Pool, PoolPlan, Surroundings, ledger};
 use crate::relay::{ClientSide, RelayLimits, Shared, Unnamed};
 use crate::server::dial::{DialPlan, Local};
+use crate::server::exchange::simple_query;
 use crate::stream::tls::Connectors;
 use crate::stream::{Buffers, Socket, Stream};
 use hawser_wire::backend::TransactionStatus;
@@ -447,4 +449,33 @@ fn what_a_server_reports_behind_its_welcome_is_heard() {
         lease.check_in();
         scene.at_rest().await;
     });
+}
+
+#[test]
+fn a_question_over_which_the_server_is_lost_is_asked_again_and_no_more_than_twice() {
+    for losses in [1, 2, 3] {
+        scene(PoolMode::Transaction, "DISCARD ALL", async |scene| {
+            let pool = scene.pool.clone();
+            let asked = spawn_local(async move {
+                lease::ask(&pool, async |member| simple_query(&mut member.server, "SELECT 1").await).await
+            });
+            for _ in 0..losses {
+                let mut server = scene.accept().await;
+                sees(&mut server, &query("SELECT 1")).await;
+            }
+            if losses < 3 {
+                let mut server = scene.accept().await;
+                sees(&mut server, &query("SELECT 1")).await;
+                server.write_all(&answer("SELECT 1", IDLE)).await.unwrap();
+                asked.await.unwrap().unwrap();
+                scene.at_rest().await;
+            } else {
+                let Err(Unanswered::NoServer(error)) = asked.await.unwrap() else {
+                    panic!("nobody answered")
+                };
+                assert!(error.to_string().starts_with("lost the connection to the server"), "{error}");
+                assert_eq!(scene.pool.budget().open(), 0);
+            }
+        });
+    }
 }
