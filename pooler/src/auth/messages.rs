@@ -1,6 +1,8 @@
 //! The few bytes that a login writes.
 //! Pure.
 
+use hawser_wire::encode;
+use hawser_wire::frame::HEADER_LENGTH;
 use hawser_wire::scram::Mechanism;
 
 /// What an Authentication message says.
@@ -40,10 +42,7 @@ pub(super) fn request(request: Request) -> Vec<u8> {
 
 /// A whole Authentication message.
 pub(super) fn authentication(code: u32, data: &[u8]) -> Vec<u8> {
-    let mut message = vec![b'R'];
-    // What a login says is bounded far below 4 GiB.
-    message.extend_from_slice(&u32::try_from(data.len() + 8).unwrap_or(u32::MAX).to_be_bytes());
-    message.extend_from_slice(&code.to_be_bytes());
-    message.extend_from_slice(data);
+    let mut message = Vec::with_capacity(HEADER_LENGTH + 4 + data.len());
+    encode::authentication(&mut message, code, data);
     message
 }
