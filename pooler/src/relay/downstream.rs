@@ -460,6 +460,9 @@ impl Relay {
     ) -> Result<Fate, Stop> {
         let mut settled: SmallVec<[Settled<Effect>; 2]> = SmallVec::new();
         let fate = server.queue.observe(tag, &mut |outcome| settled.push(outcome))?;
+        if settled.is_empty() {
+            return Ok(fate);
+        }
         for outcome in settled {
             match outcome {
                 Settled::Succeeded(effect) => {
