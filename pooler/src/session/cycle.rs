@@ -529,14 +529,14 @@ pub(super) enum Served {
 }
 
 /// Whether a batch may run again whose relay ended like this, provided that the client has heard nothing.
-fn may_run_again(release: &Release, errand: &Errand, begun: bool) -> bool {
-    if errand.kept.is_none() || !errand.may_try_again() {
+fn may_run_again(release: &Release, errand: &mut Errand, begun: bool) -> bool {
+    if errand.kept.is_none() {
         return false;
     }
     match release {
         Release::Stopped(Stop::Misrouted(_)) => true,
         Release::Stopped(Stop::OursFailed(_)) => errand.standby.is_some(),
-        _ => is_loss(release) && (errand.only_reads() || begun),
+        _ => is_loss(release) && (errand.only_reads() || begun) && errand.may_run_after_loss(),
     }
 }
 

@@ -28,6 +28,10 @@ const LONGEST_KEPT: usize = 16 * 1024;
 /// Hosts that are tried for one batch before it goes to the primary for good.
 const MOST_ATTEMPTS: u32 = 3;
 
+/// Servers that may be lost over one batch. It may be what brings them down; but one that was lost at as many standbys as are
+/// tried, and then at the primary, runs once more.
+const MOST_LOSSES: u32 = MOST_ATTEMPTS + 2;
+
 /// A transaction runs again so often in vain.
 const MOST_RERUNS: u32 = 1;
 
@@ -62,6 +66,8 @@ pub(super) struct Errand {
     pub early: Option<Early>,
     changes_catalog: bool,
     attempts: u32,
+    /// Servers that were lost over it.
+    losses: u32,
     /// Times that it ran again since the client has heard something new.
     reruns: u32,
     avoid: Option<HostId>,
@@ -218,6 +224,7 @@ impl Errand {
             early: None,
             changes_catalog: false,
             attempts: 0,
+            losses: 0,
             reruns: 0,
             avoid: None,
             any_write: None,
@@ -241,9 +248,15 @@ impl Errand {
         self.reruns <= MOST_RERUNS
     }
 
-    /// Whether it may be tried once more.
-    pub(super) const fn may_try_again(&self) -> bool {
+    /// Whether another host may be tried.
+    const fn may_try_again(&self) -> bool {
         self.attempts <= MOST_ATTEMPTS
+    }
+
+    /// A server was lost over it: whether it may run once more.
+    pub(super) const fn may_run_after_loss(&mut self) -> bool {
+        self.losses += 1;
+        self.losses <= MOST_LOSSES
     }
 
     /// Whether it was taken for a read that another host can run if this one refuses it.
