@@ -35,8 +35,7 @@ impl Lease {
     /// The server is lost: its host is looked at.
     fn lose(mut self) {
         if let Some(member) = self.member.take() {
-            self.pool.report_loss(member.origin);
-            self.pool.discard(member, Discard::Lost);
+            self.pool.lose(member);
         }
     }
 }

@@ -4,12 +4,14 @@ use super::lead::Origin;
 use super::{Member, Pool};
 use crate::ids::{HostId, PoolHost, WorkerId};
 use crate::mailbox::Order;
+use crate::server::checkin::Discard;
 use crate::topology::Moment;
+use std::rc::Rc;
 
 impl Pool {
     /// A connection that was lent broke: the probes look at its host at once. If it is the primary, no worker begins
     /// anything there before they have; a standby's reads go elsewhere by themselves.
-    pub fn report_loss(&self, origin: Option<Origin>) {
+    fn report_loss(&self, origin: Option<Origin>) {
         let (Some(Origin { host, .. }), Some(snapshot)) = (origin, self.snapshot()) else { return };
         let since = Moment::now();
         if !self.suspect(host, since) {
@@ -21,6 +23,12 @@ impl Pool {
         for worker in (0..self.mailboxes().workers()).map(WorkerId) {
             self.mailboxes().send(worker, Order::Suspect { cluster, host, since });
         }
+    }
+
+    /// A connection that was lent is lost.
+    pub fn lose(self: &Rc<Self>, member: Box<Member>) {
+        self.report_loss(member.origin);
+        self.discard(member, Discard::Lost);
     }
 
     /// A connection that nobody used is closed: what it may have said last tells of its host.

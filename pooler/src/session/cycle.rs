@@ -270,7 +270,7 @@ impl Session {
         &mut self,
         relay: &mut Relay,
         mut member: Box<Member>,
-        errand: &Errand,
+        errand: &mut Errand,
         begun: Option<Box<str>>,
         release: &Release,
     ) {
@@ -291,8 +291,8 @@ impl Session {
             self.learn(errand, refusal);
             errand.pool.discard(member, Discard::Unfinished);
         } else {
-            errand.pool.report_loss(member.origin);
-            errand.pool.discard(member, Discard::Lost);
+            errand.note_loss();
+            errand.pool.lose(member);
         }
     }
 
@@ -310,8 +310,7 @@ impl Session {
         self.client.lose_server(false);
         self.note_unpinned(&errand.pool);
         if is_loss(release) {
-            errand.pool.report_loss(member.origin);
-            errand.pool.discard(member, Discard::Lost);
+            errand.pool.lose(member);
             if errand.may_rerun() {
                 return Ok(self.rerun_once_more(rerun, left));
             }
@@ -327,8 +326,7 @@ impl Session {
         relay.abandon(&mut self.client, &mut member.server);
         self.client.lose_server(false);
         self.deferred = errand.early.as_ref().map(|early| Deferred::Begun(early.begin.clone()));
-        errand.pool.report_loss(member.origin);
-        errand.pool.discard(member, Discard::Lost);
+        errand.pool.lose(member);
     }
 
     /// The server connection is lost, and the session goes on.
@@ -348,8 +346,7 @@ impl Session {
         let tape = relay.take_tape();
         let loss = relay.abandon(&mut self.client, server);
         self.note_unpinned(pool);
-        pool.report_loss(member.origin);
-        pool.discard(member, Discard::Lost);
+        pool.lose(member);
         delivered?;
         let outcome = match loss.commit {
             _ if failed && loss.ending == Some(Ending::Commit) => Some(Outcome::Aborted),
@@ -529,14 +526,14 @@ pub(super) enum Served {
 }
 
 /// Whether a batch may run again whose relay ended like this, provided that the client has heard nothing.
-fn may_run_again(release: &Release, errand: &mut Errand, begun: bool) -> bool {
+fn may_run_again(release: &Release, errand: &Errand, begun: bool) -> bool {
     if errand.kept.is_none() {
         return false;
     }
     match release {
         Release::Stopped(Stop::Misrouted(_)) => true,
         Release::Stopped(Stop::OursFailed(_)) => errand.standby.is_some(),
-        _ => is_loss(release) && (errand.only_reads() || begun) && errand.may_run_after_loss(),
+        _ => is_loss(release) && (errand.only_reads() || begun) && errand.may_lose_another(),
     }
 }
 

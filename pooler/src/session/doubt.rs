@@ -101,8 +101,7 @@ async fn look_into(
     let found = match tokio::time::timeout(PATIENCE, simple_query(&mut member.server, question)).await {
         Ok(Ok(answer)) => Found::read(&answer.rows),
         Ok(Err(_)) | Err(_) => {
-            pool.report_loss(member.origin);
-            pool.discard(member, Discard::Lost);
+            pool.lose(member);
             return None;
         }
     };

@@ -28,8 +28,8 @@ const LONGEST_KEPT: usize = 16 * 1024;
 /// Hosts that are tried for one batch before it goes to the primary for good.
 const MOST_ATTEMPTS: u32 = 3;
 
-/// Servers that may be lost over one batch. It may be what brings them down; but one that was lost at as many standbys as are
-/// tried, and then at the primary, runs once more.
+/// Servers that may be lost over one batch before that is said: it may be what brings them down. As many as are tried for it
+/// and the primary may be lost for other reasons, at once.
 const MOST_LOSSES: u32 = MOST_ATTEMPTS + 2;
 
 /// A transaction runs again so often in vain.
@@ -253,10 +253,14 @@ impl Errand {
         self.attempts <= MOST_ATTEMPTS
     }
 
-    /// A server was lost over it: whether it may run once more.
-    pub(super) const fn may_run_after_loss(&mut self) -> bool {
+    /// A server was lost over it, and it runs again.
+    pub(super) const fn note_loss(&mut self) {
         self.losses += 1;
-        self.losses <= MOST_LOSSES
+    }
+
+    /// Whether it may run again if a server is lost over it.
+    pub(super) const fn may_lose_another(&self) -> bool {
+        self.losses < MOST_LOSSES
     }
 
     /// Whether it was taken for a read that another host can run if this one refuses it.
