@@ -460,6 +460,7 @@ impl Relay {
     ) -> Result<Fate, Stop> {
         let mut settled: SmallVec<[Settled<Effect>; 2]> = SmallVec::new();
         let fate = server.queue.observe(tag, &mut |outcome| settled.push(outcome))?;
+        // Most replies settle nothing, and to walk over nothing costs more than to see that.
         if settled.is_empty() {
             return Ok(fate);
         }

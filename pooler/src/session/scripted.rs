@@ -12,8 +12,8 @@ use crate::config::settings::{
 use crate::ids::{PoolKey, SessionId, WorkerId};
 use crate::mailbox::{Drain, Mailboxes};
 use crate::pool::budget::{Budget, Cap};
-use crate::pool::lease::{self, Unanswered};
-use crate::pool::{Pool, PoolPlan, Surroundings, ledger};
+use crate::pool::lease::{self, Lease, Unanswered};
+use crate::pool::{Pool, PoolError, PoolPlan, Surroundings, ledger};
 use crate::relay::{ClientSide, RelayLimits, Shared, Unnamed};
 use crate::server::dial::{DialPlan, Local};
 use crate::server::exchange::simple_query;
@@ -169,6 +169,12 @@ impl Scene {
         (far, handle, spawn_local(session.run()))
     }
 
+    /// Somebody of ours asks for a connection.
+    fn borrow(&self) -> JoinHandle<Result<Lease, Rc<PoolError>>> {
+        let pool = self.pool.clone();
+        spawn_local(async move { lease::borrow(&pool).await })
+    }
+
     /// The server takes a connection and lets it log in.
     async fn accept(&self) -> UnixStream {
         self.accept_and_say(&[]).await
@@ -251,8 +257,7 @@ fn answer(tag: &str, ready: &[u8]) -> Vec<u8> {
 #[test]
 fn a_refused_client_that_does_not_read_is_granted_no_connection() {
     scene(PoolMode::Transaction, "DISCARD ALL", async |scene| {
-        let pool = scene.pool.clone();
-        let borrowed = spawn_local(async move { lease::borrow(&pool).await });
+        let borrowed = scene.borrow();
         let _server = scene.accept().await;
         let lease = borrowed.await.unwrap().unwrap();
         let (mut far, handle, session) = scene.client();
@@ -401,8 +406,7 @@ fn a_client_that_leaves_after_a_begin_that_waited_has_used_no_connection() {
 #[test]
 fn a_time_out_of_the_queue_does_not_reach_a_client_that_was_granted_a_connection_first() {
     scene(PoolMode::Transaction, "DISCARD ALL", async |scene| {
-        let pool = scene.pool.clone();
-        let borrowed = spawn_local(async move { lease::borrow(&pool).await });
+        let borrowed = scene.borrow();
         let mut server = scene.accept().await;
         let lease = borrowed.await.unwrap().unwrap();
         let (mut client, handle, _session) = scene.serve();
@@ -423,8 +427,7 @@ fn a_time_out_of_the_queue_does_not_reach_a_client_that_was_granted_a_connection
 #[test]
 fn a_server_that_lets_one_in_and_stops_at_once_is_quoted() {
     scene(PoolMode::Transaction, "DISCARD ALL", async |scene| {
-        let pool = scene.pool.clone();
-        let borrowed = spawn_local(async move { lease::borrow(&pool).await });
+        let borrowed = scene.borrow();
         let mut fatal = Vec::new();
         encode::error(&mut fatal, Severity::Fatal, "57P01", "terminating connection", None);
         let _server = scene.accept_and_say(&fatal).await;
@@ -436,8 +439,7 @@ fn a_server_that_lets_one_in_and_stops_at_once_is_quoted() {
 #[test]
 fn what_a_server_reports_behind_its_welcome_is_heard() {
     scene(PoolMode::Transaction, "DISCARD ALL", async |scene| {
-        let pool = scene.pool.clone();
-        let borrowed = spawn_local(async move { lease::borrow(&pool).await });
+        let borrowed = scene.borrow();
         let mut unasked = Vec::new();
         encode::parameter_status(&mut unasked, "in_hot_standby", "on");
         encode::error(&mut unasked, Severity::Notice, "00000", "about to be promoted", None);
