@@ -123,7 +123,7 @@ pub struct Running {
     folder: PathBuf,
     port: u16,
     password: String,
-    _keeper: Option<Keeper>,
+    keeper: Option<Keeper>,
 }
 
 impl Running {
@@ -133,7 +133,7 @@ impl Running {
         let password = direct.password.clone();
         if *peer == Peer::Direct {
             let folder = PathBuf::from(cluster.target(Transport::Unix).host);
-            return Ok(Self { child: None, folder, port: direct.port, password, _keeper: None });
+            return Ok(Self { child: None, folder, port: direct.port, password, keeper: None });
         }
         let port = free_port()?;
         let home = folder.join(format!("peer-{port}"));
@@ -157,7 +157,7 @@ impl Running {
             Peer::Command { .. } | Peer::Direct => None,
             _ => Some(Keeper::of_process(child.id(), &ini.file().display().to_string())?),
         };
-        let mut running = Self { child: Some(child), folder: home, port, password, _keeper: keeper };
+        let mut running = Self { child: Some(child), folder: home, port, password, keeper };
         running.wait_until_it_listens(peer)?;
         Ok(running)
     }
@@ -200,6 +200,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
+            // Asked to go first, and given some seconds: an instrumented program writes its profile at its end.
+            drop(self.keeper.take());
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
