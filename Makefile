@@ -22,7 +22,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Where the package is put together from; the manifest of the pooler names it.
 DIST := packaging/out
 
-.PHONY: help deps packages tools drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz bench fmt certs scrape dist deb check-deb check-files clean
+.PHONY: help deps packages tools drivers regress build demo check-demo test fmt-check lint doc unit scenarios fuzz optimized bench fmt certs scrape dist deb check-deb check-files clean
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -106,9 +106,11 @@ scenarios: build drivers regress ## real clusters, real drivers, the real progra
 fuzz: ## a short run of each fuzz target over its corpus (FUZZ_SECONDS each)
 	$(CARGO) test -p hawser-tests --test fuzz --locked -- --ignored --nocapture
 
-bench: packages ## pgbench against direct, Hawser and PgBouncer; criterion benches of the pure rooms
-	$(CARGO) build --release -p hawser
-	$(CARGO) run --release -p hawser-benches --bin bench -- $(BENCH)
+optimized: packages ## the release build, trained with pgbench (as it is shipped)
+	CARGO="$(CARGO)" packaging/optimize.sh
+
+bench: optimized ## pgbench against direct, Hawser and PgBouncer; criterion benches of the pure rooms
+	$(CARGO) run --release -p hawser-benches --bin bench -- --hawser $(TARGET)/optimized/hawser $(BENCH)
 
 # The same, of a site with 10,000 clients: what a scrape costs, and whether pgbench notices (SCRAPE_SECONDS).
 scrape: packages ## a scrape of 10,000 clients, 200 pools and 5,000 fingerprints beside pgbench
@@ -116,13 +118,13 @@ scrape: packages ## a scrape of 10,000 clients, 200 pools and 5,000 fingerprints
 	HAWSER_TEST_BINARY=$(abspath $(TARGET)/release/hawser) HAWSER_SCRAPE_SECONDS=$(or $(SCRAPE_SECONDS),100) \
 		$(CARGO) test -p hawser-tests --test scrape --locked -- --ignored --nocapture
 
-dist: ## manual pages and completions of the release build, in packaging/out
-	$(CARGO) build --release -p hawser --locked
+dist: optimized ## the program without debug information, its manual pages and completions, in packaging/out
 	rm -rf $(DIST)
-	$(TARGET)/release/hawser manual --into $(DIST)
+	$(TARGET)/optimized/hawser manual --into $(DIST)
+	strip --strip-debug -o $(DIST)/hawser $(TARGET)/optimized/hawser
 
 deb: dist ## a Debian package (needs `cargo install cargo-deb`)
-	$(CARGO) deb -p hawser --no-build --strip --output $(DIST)/
+	$(CARGO) deb -p hawser --no-build --output $(DIST)/
 
 check-deb: deb ## the package, taken apart: its program, settings, unit, manual and completions
 	packaging/check.sh $(DIST)/*.deb

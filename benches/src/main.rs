@@ -37,8 +37,8 @@ struct Arguments {
     /// BENCH_PASSWORD, BENCH_POOL_SIZE, BENCH_CERTIFICATE, BENCH_KEY, BENCH_FOLDER and BENCH_INI
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<String>,
-    /// Hawser's program
-    #[arg(long, value_name = "PATH", default_value = "target/release/hawser")]
+    /// Hawser's program; the last one that is named
+    #[arg(long, value_name = "PATH", default_value = "target/optimized/hawser", overrides_with = "hawser")]
     hawser: PathBuf,
     /// Hawser's worker threads
     #[arg(long, default_value_t = 2)]
@@ -150,7 +150,7 @@ fn find_peers(arguments: &Arguments) -> Result<Vec<Peer>> {
             KnownPeer::Direct => peers.push(Peer::Direct),
             KnownPeer::Hawser if arguments.hawser.is_file() => peers.push(hawser(arguments)),
             KnownPeer::Hawser => {
-                bail!("{} is not there: cargo build --release -p hawser", arguments.hawser.display());
+                bail!("{} is not there: make optimized", arguments.hawser.display());
             }
             KnownPeer::Pgbouncer => {
                 let debian = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].map(Path::new);
