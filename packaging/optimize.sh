@@ -52,8 +52,8 @@ build() {
 		"$cargo" build --release -p hawser --locked --target "$host" --target-dir "$folder/$1"
 }
 
-# Runs the workloads through the instrumented program. All of them: what one branch of a function never did is taken for
-# cold. Functions that none of them ran are not in a sparse profile, and are compiled as in any release build.
+# Runs the workloads through the instrumented program. All of them: in a function that runs, a branch that is never
+# taken is made cold. What none of them calls is not in a sparse profile, and is compiled as in any release build.
 train() {
 	local raw
 	raw=$(mktemp -d)
@@ -69,22 +69,27 @@ train() {
 	mv "$profile.new" "$profile"
 }
 
-profdata=$(find_profdata || { install_profdata; find_profdata; } || true)
-lacking=
-[ -n "$profdata" ] || lacking="llvm-profdata for LLVM $llvm (rustup component add llvm-tools)"
-compgen -G "$library/lib/libprofiler_builtins-*.rlib" >/dev/null || lacking="a compiler with profiler_builtins"
-if [ -n "$lacking" ]; then
-	echo "optimize.sh: this is the plain release build; to train it needs $lacking" >&2
-	"$cargo" build --release -p hawser --locked
-	program=$target/release/hawser
-else
-	build instrumented -Cprofile-generate
-	if [ ! "$profile" -nt "$instrumented" ]; then
-		train
-		# The path of the profile stays the same, so cargo would not notice that every crate has another one now.
-		rm -rf "$folder/trained"
+# A function, since bash would read on in a file that changes during the minutes of a build.
+main() {
+	profdata=$(find_profdata || { install_profdata; find_profdata; } || true)
+	lacking=
+	[ -n "$profdata" ] || lacking="llvm-profdata for LLVM $llvm (rustup component add llvm-tools)"
+	compgen -G "$library/lib/libprofiler_builtins-*.rlib" >/dev/null || lacking="a compiler with profiler_builtins"
+	if [ -n "$lacking" ]; then
+		echo "optimize.sh: this is the plain release build; to train it needs $lacking" >&2
+		"$cargo" build --release -p hawser --locked
+		program=$target/release/hawser
+	else
+		build instrumented -Cprofile-generate
+		if [ ! "$profile" -nt "$instrumented" ]; then
+			# The path of the profile stays the same, so cargo would not notice that every crate has another one.
+			rm -rf "$folder/trained"
+			train
+		fi
+		build trained "-Cprofile-use=$profile"
+		program=$trained
 	fi
-	build trained "-Cprofile-use=$profile"
-	program=$trained
-fi
-install -D -m 755 "$program" "$folder/hawser"
+	install -D -m 755 "$program" "$folder/hawser"
+}
+
+main; exit
