@@ -5,6 +5,7 @@
 //! Arrows go one way: process -> worker -> session -> relay -> server -> wire. `ARCHITECTURE.md` is the map.
 
 pub mod auth;
+pub mod balance;
 pub mod catalog;
 pub mod config;
 pub mod control;

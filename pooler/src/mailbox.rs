@@ -1,20 +1,25 @@
 //! What threads say to each other. A worker has one mailbox; nothing is shared but what is sent.
 
-use crate::config::settings::HostAddress;
+use crate::auth::server_login::Credential;
+use crate::balance::Passage;
+use crate::config::settings::{HostAddress, Timeouts};
 use crate::ids::{ClusterId, HostId, PoolKey, SessionId, WorkerId};
 use crate::notify::{Audience, HubOrder, News};
+use crate::parameters::ParameterSet;
 use crate::pool::budget::{Cap, Permit};
 use crate::pool::halt::{Scope, Stance};
 use crate::pool::lead::Origin;
 use crate::report::{About, Wanted, WorkerReport};
-use crate::runtime::Runtime;
+use crate::runtime::{Admission, Runtime};
 use crate::server::connection::ParkedServer;
+use crate::statements::{ClientStatements, Deed};
 use crate::stream::{ParkedStream, Peer, SocketAddress, StdSocket};
 use crate::topology::{Moment, Snapshot};
 use hawser_sql_router::calls::Disturbs;
 use hawser_wire::startup::StartupMessage;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// An order to a worker.
@@ -24,6 +29,10 @@ pub enum Order {
     Greet(StdSocket, Option<Peer>),
     /// A client whose startup packet was read by another worker.
     Place(Box<Arrival>),
+    /// A session of another worker. It comes by way of the one that its number names, which knows where it is by that.
+    Settle(Box<Move>),
+    /// A session whose number names this worker, and that lived on another one, has ended.
+    Gone(SessionId),
     /// Somebody wants this session's query cancelled. Dropping the sender means: done, or nothing to do.
     Cancel {
         /// Whose query.
@@ -121,6 +130,17 @@ pub enum Whom {
     Process(SocketAddress, NonZeroU32),
 }
 
+impl Whom {
+    /// The session, if it is meant by its number.
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Session(session) => Some(*session),
+            Self::Process(..) => None,
+        }
+    }
+}
+
 /// How a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
@@ -144,9 +164,81 @@ pub struct Arrival {
     /// What it asked for.
     pub startup: StartupMessage,
     /// When it connected.
-    pub since: std::time::Instant,
+    pub since: Instant,
     /// Its place among all clients.
     pub place: ClientPlace,
+}
+
+/// A session between two workers, with all that it has with it.
+#[derive(Debug)]
+pub struct Move {
+    /// The session.
+    pub guest: Guest,
+    /// Where it goes.
+    pub to: WorkerId,
+    /// Who its client is.
+    pub peer: Peer,
+    /// The same for the log: database and user.
+    pub who: Box<str>,
+    /// Its place under the limits of its database and user.
+    pub admission: Admission,
+    /// Its place among all clients.
+    pub place: ClientPlace,
+    /// For as long as it is under way.
+    pub passage: Passage,
+}
+
+/// A session at rest, without anything that belongs to its thread.
+#[derive(Debug)]
+pub struct Guest {
+    /// Its number, which stays.
+    pub id: SessionId,
+    /// What its client proves with that a cancel request is its own.
+    pub key: Box<[u8]>,
+    /// Who it is, for whoever asks.
+    pub about: Option<About>,
+    /// When it last asked for something.
+    pub requested: Option<Instant>,
+    /// Bytes to and from its client.
+    pub stream: ParkedStream,
+    /// The pool of the primary.
+    pub pool: PoolKey,
+    /// How that logs in.
+    pub credential: Credential,
+    /// Its limits in time.
+    pub timeouts: Timeouts,
+    /// Its named statements.
+    pub statements: ClientStatements,
+    /// Its unnamed statement.
+    pub unnamed: Option<UnnamedText>,
+    /// What it has set.
+    pub settings: ParameterSet,
+    /// What it asked for at login.
+    pub defaults: ParameterSet,
+    /// It has read what its own `nextval` yielded.
+    pub reads_sequences: bool,
+    /// What it knows for choosing a host, if there is a choice.
+    pub choice: Option<Choice>,
+}
+
+/// What a session remembers for choosing a host.
+#[derive(Debug)]
+pub struct Choice {
+    /// As whom it logged in.
+    pub user: Box<str>,
+    /// Its last write.
+    pub last_write: Moment,
+    /// Its transactions that may write begin on the primary after all.
+    pub no_early: bool,
+}
+
+/// The unnamed statement of a session.
+#[derive(Debug)]
+pub struct UnnamedText {
+    /// As its Parse had it after the empty name: text, zero, types.
+    pub rest: Vec<u8>,
+    /// What it does to the session.
+    pub deed: Option<Arc<Deed>>,
 }
 
 /// A place under `max_client_connections`, given back when dropped.

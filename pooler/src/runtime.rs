@@ -6,6 +6,7 @@
 use crate::auth::lookup::SecretCache;
 use crate::auth::server_login::Credential;
 use crate::auth::throttle::Throttle;
+use crate::balance::Loads;
 use crate::config::settings::{
     AuthQuery, DatabaseSettings, HostAddress, HostSource, PoolMode, ServerTls, Settings, TimeoutOverrides,
     Timeouts, UserSettings,
@@ -58,6 +59,8 @@ pub struct Facilities {
     pub clients: Arc<Cap>,
     /// Clusters by their hosts.
     pub clusters: Clusters,
+    /// What each worker does.
+    pub loads: Arc<Loads>,
     /// What workers share for choosing hosts.
     pub routing: Arc<crate::route::Common>,
     /// From this, users that do not exist get their salt.
@@ -83,6 +86,7 @@ impl Facilities {
             endings: Arc::default(),
             clients: Cap::new(usize::MAX),
             clusters: Clusters::default(),
+            loads: Loads::new(workers),
             routing: Arc::default(),
             mock_secret: rand::random(),
             workers,

@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ids", &["tokio", "tracing", "crate"]),
     ("pins", &["tokio", "tracing", "crate"]),
     ("endings", &["tokio", "tracing", "crate"]),
+    ("balance", &["tokio", "tracing", "crate"]),
     (
         "statements",
         &["tokio", "crate::session", "crate::server", "crate::pool", "crate::relay", "crate::stream"],

@@ -42,6 +42,8 @@ pub enum Change {
     Admin,
     /// How hosts are asked what they are.
     Health,
+    /// How sessions are spread over the workers.
+    Balance,
     /// Level of the log and what is logged.
     Log,
     /// Address and token of HTTP; on restart.
@@ -89,6 +91,7 @@ impl fmt::Display for Change {
             Self::Http => f.write_str("[http]"),
             Self::Listen => f.write_str("[listen]"),
             Self::Workers => f.write_str("workers"),
+            Self::Balance => f.write_str("balance"),
             Self::PidFile => f.write_str("pid_file"),
             Self::LogPlace => f.write_str("log.format, log.file or log.stats_period"),
         }
@@ -136,6 +139,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
     note(old.http != new.http, Change::Http);
     note(old.listen != new.listen, Change::Listen);
     note(old.workers != new.workers, Change::Workers);
+    note(old.balance != new.balance, Change::Balance);
     note(old.pid_file != new.pid_file, Change::PidFile);
     note(log_place(&old.log) != log_place(&new.log), Change::LogPlace);
     note(log_words(&old.log) != log_words(&new.log), Change::Log);

@@ -210,6 +210,8 @@ pub const GLOBAL: &[Setting] = &[
         "How long sent bytes may stay unacknowledged; 0: the system's."),
     fixed("workers", Kind::Count { least: 1, most: 1024 }, Unset("one per core"), "",
         "Worker threads."),
+    live("balance", Kind::Word(&["auto", "off", "roam"]), Value("auto"), "",
+        "How sessions are spread over the workers. `auto`: a session may go on on another worker between two transactions, so that little work gathers on few workers and much is spread. `off`: it stays where it has logged in. `roam`: it moves after every transaction, which only tests want."),
     fixed("pid_file", Kind::Path, Unset("none"), "pidfile",
         "File that holds the number of the process while it runs."),
     live("ignore_startup_parameters", Kind::List, Value(""), "ignore_startup_parameters",

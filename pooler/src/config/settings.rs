@@ -15,6 +15,8 @@ pub struct Settings {
     pub listen: Listen,
     /// Worker threads; at least 1.
     pub workers: usize,
+    /// How sessions are spread over them.
+    pub balance: Balance,
     /// TLS towards clients.
     pub client_tls: ClientTls,
     /// How clients prove who they are.
@@ -47,6 +49,28 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Where the process writes its number, if anywhere.
     pub pid_file: Option<PathBuf>,
+}
+
+/// How sessions are spread over the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// Little work gathers on few workers, much is spread.
+    #[default]
+    Auto,
+    /// Each stays where it has logged in.
+    Off,
+    /// Each goes on on the next worker after every transaction.
+    Roam,
+}
+
+impl Balance {
+    /// What this word of the settings asks for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [("auto", Self::Auto), ("off", Self::Off), ("roam", Self::Roam)]
+            .into_iter()
+            .find_map(|(known, balance)| word.eq_ignore_ascii_case(known).then_some(balance))
+    }
 }
 
 /// Where clients connect.

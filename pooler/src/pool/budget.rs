@@ -207,16 +207,17 @@ impl Budget {
     }
 
     /// The worker on which a client that `me` has greeted should live: where the fewest of the pool's clients are,
-    /// among as many workers as the pool has connections for (`spread`); `me` if that is as good.
+    /// among as many workers as the pool has connections for (`spread`); `me` if that is as good, or if it has room and
+    /// the client can move later.
     #[must_use]
-    pub fn home(&self, me: usize, first: usize, spread: usize) -> usize {
+    pub fn home(&self, me: usize, first: usize, spread: usize, has_room: bool) -> usize {
         let count = self.seats.len().max(1);
         let candidates = (0..spread.clamp(1, count)).map(|step| (first + step) % count);
         let clients = |worker: usize| self.seat(worker).clients.load(Relaxed);
         let Some(best) = candidates.clone().min_by_key(|worker| clients(*worker)) else { return me };
         // Clients that come and go are not carried about for a small difference.
         let tolerated = clients(best) + 2 + clients(best) / 4;
-        let fits = candidates.clone().any(|worker| worker == me) && clients(me) <= tolerated;
+        let fits = candidates.clone().any(|worker| worker == me) && (has_room || clients(me) <= tolerated);
         if fits { me } else { best }
     }
 

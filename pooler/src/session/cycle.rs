@@ -11,7 +11,9 @@ use super::refusal::{self, Refusal};
 use super::rerun::Rerun;
 use super::routing::{BEGIN_EARLY, Errand, Proof};
 use super::{Deferred, Session};
+use crate::balance::Passage;
 use crate::config::settings::{CommitOutcome, LostTransactions, PoolMode};
+use crate::ids::WorkerId;
 use crate::mailbox::Drain;
 use crate::pool::{Member, Pool, PoolPlan};
 use crate::relay::{Commit, Relay, Resolve, Stop};
@@ -41,14 +43,25 @@ enum Release {
     NotAllowed,
 }
 
+/// How the cycle ends.
+pub(super) enum Cycle {
+    /// With the session.
+    Over(End),
+    /// The session goes on on another worker.
+    Moves(WorkerId, Passage),
+}
+
 impl Session {
-    pub(super) async fn cycle(&mut self) -> End {
+    pub(super) async fn cycle(&mut self) -> Cycle {
         loop {
             if let Err(end) = self.idle().await {
-                return end;
+                return Cycle::Over(end);
             }
             if let Err(end) = self.serve().await {
-                return end;
+                return Cycle::Over(end);
+            }
+            if let Some((to, passage)) = self.departs() {
+                return Cycle::Moves(to, passage);
             }
         }
     }

@@ -92,6 +92,8 @@ pub struct Handle {
     /// The server process that it was told is its own.
     pub process: RefCell<Option<Rc<CancelKey>>>,
     about: OnceCell<Box<About>>,
+    /// When the session came to its worker.
+    pub came: Instant,
     key: Box<[u8]>,
     place: RefCell<Place>,
     deadline: Cell<Option<(Instant, Timer)>>,
@@ -109,6 +111,7 @@ impl Handle {
             trace: Trace::default(),
             process: RefCell::new(None),
             about: OnceCell::new(),
+            came: Instant::now(),
             key,
             place: RefCell::default(),
             deadline: Cell::new(None),
@@ -232,6 +235,12 @@ impl Handle {
             *known = Some(waker.clone());
         }
         signal
+    }
+
+    /// Whether nobody wants anything of it.
+    #[must_use]
+    pub const fn is_left_alone(&self) -> bool {
+        self.signal.get().is_none() && self.postponed.get().is_none()
     }
 
     /// Whether its client wanted to cancel what is being waited for; that is known then.

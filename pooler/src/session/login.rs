@@ -70,8 +70,10 @@ pub enum Outcome {
 /// What is given back when the session ends.
 #[derive(Debug)]
 pub struct Admitted {
-    _admission: Admission,
-    _registration: Registration,
+    /// Its place under the limits of its database and user.
+    pub admission: Admission,
+    /// Its place in the list of its worker.
+    pub registration: Registration,
 }
 
 impl Candidate {
@@ -396,6 +398,7 @@ impl Candidate {
             _presence: Presence::new(pool.clone()),
             pool,
             shared: services.shared.clone(),
+            departures: services.departures.clone(),
             handle,
             timeouts: Rc::new(runtime.timeouts(database, self.startup.user())),
             deferred: None,
@@ -403,7 +406,7 @@ impl Candidate {
             rerun: None,
             gone: PinReasons::default(),
         };
-        let admitted = Admitted { _admission: admission, _registration: registration };
+        let admitted = Admitted { admission, registration };
         Ok(Outcome::Session(Box::new(session), Box::new(admitted)))
     }
 

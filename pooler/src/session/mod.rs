@@ -16,6 +16,7 @@ mod homing;
 mod idle;
 pub mod login;
 mod loss;
+pub mod moving;
 mod notes;
 mod outcome;
 mod outward;
@@ -27,10 +28,14 @@ mod routing;
 pub mod services;
 mod words;
 
+use crate::balance::{Departures, Passage};
 use crate::config::settings::Timeouts;
+use crate::ids::WorkerId;
+use crate::mailbox::Guest;
 use crate::pins::PinReasons;
 use crate::pool::Pool;
 use crate::relay::{ClientSide, Shared};
+use cycle::Cycle;
 use end::End;
 use handle::Handle;
 use rerun::Rerun;
@@ -43,6 +48,7 @@ pub struct Session {
     client: ClientSide,
     pool: Rc<Pool>,
     shared: Rc<Shared>,
+    departures: Rc<Departures>,
     handle: Rc<Handle>,
     timeouts: Rc<Timeouts>,
     /// A transaction that the client was told has begun, and that no server has seen.
@@ -105,15 +111,30 @@ impl Drop for Presence {
     }
 }
 
+/// Why a session is no longer served here.
+#[derive(Debug)]
+pub enum Leave {
+    /// It has ended.
+    Over(End),
+    /// It goes on on another worker.
+    Moves(WorkerId, Box<Guest>, Passage),
+}
+
 impl Session {
-    /// Serves the client until it ends.
-    pub async fn run(mut self) -> End {
-        let end = self.cycle().await;
+    /// Serves the client until it ends, or goes on elsewhere.
+    pub async fn run(mut self) -> Leave {
+        let end = match self.cycle().await {
+            Cycle::Moves(to, passage) => match self.park() {
+                Ok(guest) => return Leave::Moves(to, Box::new(guest), passage),
+                Err(error) => return Leave::Over(End::ClientLost(error.kind())),
+            },
+            Cycle::Over(end) => end,
+        };
         self.client.stream.close();
         if let Some(block) = self.client.input.take() {
             self.shared.buffers.give(block);
         }
-        end
+        Leave::Over(end)
     }
 }
 

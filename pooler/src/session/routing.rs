@@ -5,6 +5,7 @@ use super::batch::{Batch, Defaults, Tie, first_batch};
 use super::services::Services;
 use crate::config::settings::{Consistency, PoolMode, Route, RoutingSettings};
 use crate::ids::{HostId, PoolHost, PoolKey};
+use crate::mailbox::Choice;
 use crate::parameters::ParameterSet;
 use crate::pool::Pool;
 use crate::relay::{self, OwnDefaults, Relay, WriteClock};
@@ -128,6 +129,18 @@ impl Routing {
             standbys: Vec::new(),
             no_early: false,
         }))
+    }
+
+    /// For a session that has moved here with what it remembers; `None` where there is nothing to choose.
+    pub(super) fn remembered(services: &Rc<Services>, pool: &Pool, memory: Choice) -> Option<Box<Self>> {
+        let mut routing = Self::new(services, pool, &memory.user)?;
+        (routing.last_write, routing.no_early) = (memory.last_write, memory.no_early);
+        Some(routing)
+    }
+
+    /// What the session takes along where it moves to another worker.
+    pub(super) fn memory(self) -> Choice {
+        Choice { user: self.user, last_write: self.last_write, no_early: self.no_early }
     }
 
     /// Keeps up with the settings of the process and of the session.

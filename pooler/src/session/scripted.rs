@@ -3,8 +3,9 @@
 
 use super::end::End;
 use super::handle::{Handle, Signal, Timer};
-use super::{Presence, Session};
+use super::{Leave, Presence, Session};
 use crate::auth::server_login::Credential;
+use crate::balance::{Departures, Loads};
 use crate::config::settings::{
     CommitOutcome, HostAddress, HostOrder, Keepalive, LostTransactions, PoolMode, ServerTls, Timeouts,
     TlsMode, TlsVersion,
@@ -39,6 +40,7 @@ const COPY_IN: &[u8] = &[backend::COPY_IN_RESPONSE, 0, 0, 0, 7, 0, 0, 0];
 struct Scene {
     pool: Rc<Pool>,
     shared: Rc<Shared>,
+    departures: Rc<Departures>,
     listener: UnixListener,
     folder: std::path::PathBuf,
 }
@@ -118,6 +120,7 @@ impl Scene {
         Self {
             pool: Pool::new(key, plan, budget, Default::default(), Rc::new(surroundings)),
             shared,
+            departures: Rc::new(Departures::new(Loads::new(2))),
             listener,
             folder,
         }
@@ -153,6 +156,7 @@ impl Scene {
             _presence: Presence::new(self.pool.clone()),
             pool: self.pool.clone(),
             shared: self.shared.clone(),
+            departures: self.departures.clone(),
             handle: handle.clone(),
             timeouts: Rc::new(timeouts),
             deferred: None,
@@ -166,7 +170,13 @@ impl Scene {
 
     fn serve(&self) -> (UnixStream, Rc<Handle>, JoinHandle<End>) {
         let (far, handle, session) = self.client();
-        (far, handle, spawn_local(session.run()))
+        let end = async {
+            match session.run().await {
+                Leave::Over(end) => end,
+                Leave::Moves(to, ..) => panic!("goes on on worker {}", to.0),
+            }
+        };
+        (far, handle, spawn_local(end))
     }
 
     /// Somebody of ours asks for a connection.

@@ -1,8 +1,10 @@
 //! What a worker lends to its sessions.
 
 use super::handle::{Handle, Signal};
+use crate::balance::Departures;
 use crate::ids::{SessionId, WorkerId};
-use crate::mailbox::{Drain, Mailboxes};
+use crate::mailbox::{Drain, Mailboxes, Order};
+use crate::pool::halt::Scope;
 use crate::pool::pools::Pools;
 use crate::relay::Shared;
 use crate::route::Router;
@@ -15,7 +17,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
+
+/// How long a worker remembers who has left: much longer than anybody is under way.
+const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Debug)]
@@ -30,6 +36,12 @@ pub struct Services {
     pub router: Rc<Router>,
     /// Blocks, tracked parameters, statements.
     pub shared: Rc<Shared>,
+    /// Who should go on on another worker.
+    pub departures: Rc<Departures>,
+    /// Sessions whose numbers name this worker and that live on others.
+    away: RefCell<HashMap<SessionId, WorkerId>>,
+    /// Sessions that have moved a short time ago.
+    departed: RefCell<HashMap<SessionId, Departed>>,
     /// Clients that are logging in, in the order in which they came.
     logins: RefCell<BTreeMap<u64, AbortHandle>>,
     next_login: Cell<u64>,
@@ -54,6 +66,9 @@ impl Services {
             pools,
             router: Rc::new(Router::new(worker, runtime.facilities.routing.clone())),
             shared,
+            departures: Rc::new(Departures::new(runtime.facilities.loads.clone())),
+            away: RefCell::default(),
+            departed: RefCell::default(),
             logins: RefCell::default(),
             next_login: Cell::new(0),
             sessions: RefCell::default(),
@@ -126,23 +141,80 @@ impl Services {
     pub fn register(self: &Rc<Self>, key: Box<[u8]>) -> Registration {
         let workers = u32::try_from(self.mailboxes.workers()).unwrap_or(1).max(1);
         let worker = u32::try_from(self.worker.0).unwrap_or(0);
-        let mut sessions = self.sessions.borrow_mut();
+        let sessions = self.sessions.borrow();
+        let away = self.away.borrow();
         let (first, turns) =
             (SessionId::LEAST.div_ceil(workers), (u32::MAX / 2 - SessionId::LEAST) / workers - 1);
         let id = loop {
             let turn = self.next.get().wrapping_add(1) % turns;
             self.next.set(turn);
             let id = SessionId((first + turn) * workers + worker);
-            if !sessions.contains_key(&id) {
+            if !sessions.contains_key(&id) && !away.contains_key(&id) {
                 break id;
             }
         };
+        drop((sessions, away));
+        self.enlist(id, key)
+    }
+
+    /// Puts a session with this number on the list.
+    #[must_use]
+    pub fn enlist(self: &Rc<Self>, id: SessionId, key: Box<[u8]>) -> Registration {
+        self.departed.borrow_mut().remove(&id);
         let handle = Handle::new(id, key);
         if let Some(drain) = self.drain.get() {
             handle.raise(Signal::Drain(drain));
         }
-        sessions.insert(id, handle.clone());
-        Registration { services: self.clone(), handle }
+        self.sessions.borrow_mut().insert(id, handle.clone());
+        Registration { services: self.clone(), handle, moves: false }
+    }
+
+    /// A session whose number names this worker lives on that one from now on.
+    pub fn note_residence(&self, id: SessionId, at: WorkerId) {
+        if at == self.worker {
+            self.forget_residence(id);
+        } else {
+            self.away.borrow_mut().insert(id, at);
+        }
+    }
+
+    /// It lives here or nowhere.
+    pub fn forget_residence(&self, id: SessionId) {
+        self.away.borrow_mut().remove(&id);
+    }
+
+    /// Who is to be asked for a session which this worker is asked for and does not have.
+    #[must_use]
+    pub fn residence(&self, id: SessionId) -> Option<WorkerId> {
+        if self.sessions.borrow().contains_key(&id) {
+            return None;
+        }
+        let home = self.mailboxes.worker_of(id);
+        if home == self.worker {
+            return self.away.borrow().get(&id).copied();
+        }
+        self.departed.borrow().contains_key(&id).then_some(home)
+    }
+
+    /// Sessions of these databases that have left a short time ago: what is said to all sessions may have missed them
+    /// on their way.
+    #[must_use]
+    pub fn departed(&self, scope: &Scope) -> Vec<SessionId> {
+        let departed = self.departed.borrow();
+        departed.iter().filter(|(_, departed)| scope.has(&departed.database)).map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets who has left long ago.
+    pub fn forget_departed(&self, now: Instant) {
+        self.departed.borrow_mut().retain(|_, departed| now.duration_since(departed.at) < REMEMBERED);
+    }
+
+    /// A session that is on its way, or was to come, is no more.
+    pub fn note_gone(&self, id: SessionId) {
+        match self.mailboxes.worker_of(id) {
+            home if home == self.worker => self.forget_residence(id),
+            home => self.mailboxes.send(home, Order::Gone(id)),
+        }
     }
 
     /// The session with this number.
@@ -205,10 +277,31 @@ pub struct Registration {
     services: Rc<Services>,
     /// The session, seen from outside.
     pub handle: Rc<Handle>,
+    moves: bool,
+}
+
+impl Registration {
+    /// The session leaves for another worker.
+    pub fn depart(mut self) {
+        self.moves = true;
+        let database = self.handle.about().map(|about| about.database.clone()).unwrap_or_default();
+        let departed = Departed { at: Instant::now(), database };
+        self.services.departed.borrow_mut().insert(self.handle.id, departed);
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         self.services.sessions.borrow_mut().remove(&self.handle.id);
+        if !self.moves {
+            self.services.note_gone(self.handle.id);
+        }
     }
+}
+
+/// A session that has left for another worker.
+#[derive(Debug)]
+struct Departed {
+    at: Instant,
+    database: Box<str>,
 }

@@ -201,6 +201,12 @@ impl Stream {
         }
     }
 
+    /// Whether everything that was taken has left the process.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        !self.tls.as_deref().is_some_and(|tls| tls.wants_write())
+    }
+
     /// Takes the stream off this thread's runtime, to go on on another.
     ///
     /// # Errors

@@ -3,27 +3,32 @@
 //! Everything here is `Rc` and `RefCell`; other threads speak to a worker through its mailbox only.
 
 mod census;
+mod scale;
 
+use crate::config::settings::{Balance, PoolMode};
 use crate::ids::{SessionId, WorkerId};
 use crate::listener::Door;
-use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Order};
+use crate::mailbox::{Arrival, ClientPlace, Drain, Mailboxes, Move, Order};
 use crate::notify::Desk;
 use crate::pool::Surroundings;
+use crate::pool::halt::Scope;
 use crate::pool::pools::Pools;
 use crate::relay::{Proven, Shared};
 use crate::runtime::Runtime;
 use crate::server::dial::Local;
-use crate::session::Session;
 use crate::session::end::End;
 use crate::session::greeting::{self, Greeting};
 use crate::session::handle::Signal;
 use crate::session::login::{Admitted, Candidate, Outcome};
+use crate::session::moving::Homeless;
 use crate::session::refusal::Refusal;
 use crate::session::services::{LoginUnderway, Services};
+use crate::session::{Leave, Session};
 use crate::shapes::Shapes;
 use crate::stream::{Buffers, Peer, Socket, StdSocket, Stream};
 use crate::topology::Newest;
 use hawser_wire::startup::StartupMessage;
+use scale::Scale;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -100,7 +105,12 @@ async fn obey(
                 services
                     .begin_login(|login| spawn_local(place(services.clone(), arrival, login)).abort_handle());
             }
-            Order::Cancel { session, key, done } => cancel(services, session, &key, done),
+            Order::Settle(moved) => send_on(services, moved),
+            Order::Gone(session) => services.forget_residence(session),
+            Order::Cancel { session, key, done } => match services.residence(session) {
+                Some(at) => services.mailboxes.send(at, Order::Cancel { session, key, done }),
+                None => cancel(services, session, &key, done),
+            },
             Order::Adopt(key, parked, origin, permit) => {
                 if let Some(pool) = services.pools.find(&key) {
                     pool.adopt(*parked, origin, permit);
@@ -127,19 +137,24 @@ async fn obey(
                 services.each_session(|session| busy |= session.works_on_primary(cluster));
                 let _ = reply.send(busy);
             }
-            Order::Kill(scope) => services.each_session(|session| {
-                if session.about().is_some_and(|about| scope.has(&about.database)) {
-                    session.raise(Signal::Kill);
-                }
-            }),
+            Order::Kill(scope) => kill(services, &scope),
             Order::Vacate(location) => services.pools.vacate(&location),
-            Order::Disturb(disturbance) => services.disturb(&disturbance),
-            Order::KillSession(id, reply) => {
-                let session = services.session(id);
-                let found = session.inspect(|session| session.raise(Signal::Kill)).is_some();
-                let _ = reply.send(found);
+            Order::Disturb(disturbance) => {
+                match disturbance.whom.session().and_then(|id| services.residence(id)) {
+                    Some(at) => services.mailboxes.send(at, Order::Disturb(disturbance)),
+                    None => services.disturb(&disturbance),
+                }
             }
+            Order::KillSession(id, reply) => match services.residence(id) {
+                Some(at) => services.mailboxes.send(at, Order::KillSession(id, reply)),
+                None => {
+                    let session = services.session(id);
+                    let found = session.inspect(|session| session.raise(Signal::Kill)).is_some();
+                    let _ = reply.send(found);
+                }
+            },
             Order::Drain(drain) => {
+                services.runtime().facilities.loads.close();
                 doors.drain(..).for_each(|door| door.abort());
                 if drain != Drain::WaitForClients {
                     services.drain(drain);
@@ -150,9 +165,27 @@ async fn obey(
     }
 }
 
+/// Ends the sessions of these databases.
+fn kill(services: &Services, scope: &Scope) {
+    services.each_session(|session| {
+        if session.about().is_some_and(|about| scope.has(&about.database)) {
+            session.raise(Signal::Kill);
+        }
+    });
+    for session in services.departed(scope) {
+        let (reply, _) = oneshot::channel();
+        let home = services.mailboxes.worker_of(session);
+        services.mailboxes.send(home, Order::KillSession(session, reply));
+    }
+}
+
 /// Waits for the last session to end, closes the server connections, and says so.
 async fn leave(services: Rc<Services>, left: oneshot::Sender<()>) {
-    while services.session_count() > 0 || services.pools.all().iter().any(|pool| pool.counts().resetting > 0)
+    let loads = services.runtime().facilities.loads.clone();
+    loads.close();
+    while loads.is_anybody_underway()
+        || services.session_count() > 0
+        || services.pools.all().iter().any(|pool| pool.counts().resetting > 0)
     {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -165,11 +198,13 @@ async fn tick(services: Rc<Services>) {
     let mut clock = tokio::time::interval(TICK);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut round = 0u32;
+    let mut scale = Scale::new();
     loop {
         clock.tick().await;
         let now = Instant::now();
         services.each_session(|session| session.check_deadline(now));
         services.pools.upkeep(now);
+        scale.weigh(&services, now);
         round = round.wrapping_add(1);
         if round.is_multiple_of(SWEEP) && services.worker.0 == 0 {
             services.runtime().facilities.sweep();
@@ -238,7 +273,10 @@ fn home(services: &Services, runtime: &Runtime, startup: &StartupMessage) -> Wor
     let pool = &runtime.settings.pool;
     let size = database.pool.size.unwrap_or(pool.size);
     let mode = database.pool.mode.unwrap_or(pool.mode);
-    WorkerId(budget.home(me.0, first, Runtime::spread(size, mode)))
+    // Whoever can move later need not be carried about now.
+    let moves = mode != PoolMode::Session && runtime.settings.balance == Balance::Auto;
+    let has_room = moves && runtime.facilities.loads.has_room(me.0);
+    WorkerId(budget.home(me.0, first, Runtime::spread(size, mode), has_room))
 }
 
 /// A client that another worker has greeted.
@@ -282,15 +320,65 @@ async fn attend(
     who: Box<str>,
     places: (Box<Admitted>, ClientPlace),
 ) {
-    let end = session.run().await;
-    note_end(&services, peer, Some(&who), &end);
-    drop(places);
+    match session.run().await {
+        Leave::Over(end) => note_end(&services, peer, Some(&who), &end),
+        Leave::Moves(to, guest, passage) => {
+            let (admitted, place) = places;
+            let Admitted { admission, registration } = *admitted;
+            tracing::debug!(%peer, who, worker = to.0, "session goes on on another worker");
+            registration.depart();
+            let moved = Move { guest: *guest, to, peer, who, admission, place, passage };
+            send_on(&services, Box::new(moved));
+        }
+    }
+}
+
+/// A session is under way: to here, or by way of the worker that its number names. Whatever is said to it goes that way,
+/// too, and so comes after it.
+fn send_on(services: &Rc<Services>, moved: Box<Move>) {
+    let (id, to) = (moved.guest.id, moved.to);
+    let home = services.mailboxes.worker_of(id);
+    if home == services.worker {
+        services.note_residence(id, to);
+    }
+    match services.worker {
+        me if me == to => settle(services, *moved),
+        me if me == home => services.mailboxes.send(to, Order::Settle(moved)),
+        _ => services.mailboxes.send(home, Order::Settle(moved)),
+    }
+}
+
+/// A session comes from another worker.
+fn settle(services: &Rc<Services>, moved: Move) {
+    let Move { guest, peer, who, admission, place, passage, .. } = moved;
+    let id = guest.id;
+    match Session::settle(guest, services) {
+        Ok((session, registration)) => {
+            let places = (Box::new(Admitted { admission, registration }), place);
+            spawn_local(attend(services.clone(), session, peer, who, places));
+        }
+        Err(Homeless::Lost(error)) => {
+            services.note_gone(id);
+            note_end(services, peer, Some(&who), &End::ClientLost(error.kind()));
+        }
+        Err(Homeless::NoDatabase(stream, refusal)) => {
+            services.note_gone(id);
+            note_end(services, peer, Some(&who), &End::Refused(refusal.sqlstate(), refusal.words()));
+            let Ok(stream) = stream.unpark() else { return };
+            drop(spawn_local(say_and_close(stream, refusal)));
+        }
+    }
+    drop(passage);
 }
 
 async fn refuse_one_too_many(socket: Socket, limit: &'static str) {
+    say_and_close(Stream::plain(socket), Refusal::TooManyClients(limit)).await;
+}
+
+/// The last words to a client.
+async fn say_and_close(mut stream: Stream, refusal: Refusal) {
     let mut out = Vec::new();
-    Refusal::TooManyClients(limit).write(&mut out, hawser_wire::encode::Severity::Fatal);
-    let mut stream = Stream::plain(socket);
+    refusal.write(&mut out, hawser_wire::encode::Severity::Fatal);
     let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
 }
 

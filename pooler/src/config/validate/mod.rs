@@ -21,7 +21,7 @@ use super::finding::{Finding, Problems, Source};
 use super::raw::{Manners, Raw};
 use super::reference::{GLOBAL, Setting};
 use super::settings::{
-    ClientTls, CommitOutcome, DatabaseSettings, HostAddress, Keepalive, Limits, Listen, LogSettings,
+    Balance, ClientTls, CommitOutcome, DatabaseSettings, HostAddress, Keepalive, Limits, Listen, LogSettings,
     LostTransactions, PoolMode, PoolSettings, Route, RoutingSettings, ServerTls, Settings, Timeouts, TlsMode,
     TlsVersion, UserSettings,
 };
@@ -94,6 +94,7 @@ pub fn validate(
     let max_db_connections = reader.limit("limits.max_db_connections");
     let max_db_client_connections = reader.limit("limits.max_db_client_connections");
     let workers = reader.limit("workers").unwrap_or(cores.max(1));
+    let balance = reader.word("balance").and_then(Balance::from_word).unwrap_or_default();
     let health = database::health(&mut reader, files);
     let log = log(&mut reader);
     let pid_file = reader.path("pid_file");
@@ -133,6 +134,7 @@ pub fn validate(
     let settings = Settings {
         listen,
         workers,
+        balance,
         client_tls,
         auth,
         wildcard_database: databases.remove("*"),

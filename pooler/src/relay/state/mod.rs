@@ -116,6 +116,38 @@ impl SessionState {
         }
     }
 
+    /// One that has moved here from another worker, where it was at rest ([`Self::is_at_rest`]).
+    #[must_use]
+    pub fn resumed(settings: Rc<ParameterSet>, defaults: Rc<ParameterSet>, reads_sequences: bool) -> Self {
+        Self { defaults, reads_sequences, ..Self::new(settings) }
+    }
+
+    /// Whether settings, defaults and [`Self::reads_sequences`] are all there is: nothing ties it to a server process or
+    /// to a transaction.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.pins.is_empty()
+            && self.committed_pins.is_empty()
+            && Rc::ptr_eq(&self.settings, &self.committed)
+            && self.passing.is_none()
+            && self.questions.is_none()
+            && self.home.is_none()
+            && self.process.is_none()
+            && !(self.literal || self.lingers || self.changes_catalog || self.failed || self.resetting)
+    }
+
+    /// What the client asked for at login.
+    #[must_use]
+    pub const fn defaults(&self) -> &Rc<ParameterSet> {
+        &self.defaults
+    }
+
+    /// Whether it has read what its own `nextval` yielded.
+    #[must_use]
+    pub const fn reads_sequences(&self) -> bool {
+        self.reads_sequences
+    }
+
     /// Settings on which the meaning of the client's statements depends.
     pub(super) const fn meaning(&self) -> &Arc<str> {
         &self.meaning
