@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hawser_tests::raw::messages::{self, copy_data, copy_done, execute, extended, flush, parse, query, sync};
 use hawser_tests::raw::{Backend, Client, TlsOptions};
-use hawser_tests::{Site, cluster, is_direct, wait_until};
+use hawser_tests::{Config, Site, cluster, is_direct, wait_until};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 const CLIENTS: u64 = 200;
@@ -228,14 +228,29 @@ fn in_order(came: &[String], asked: &[String]) {
 
 #[test]
 fn every_reply_is_the_one_that_was_asked_for_and_nothing_is_lost() {
-    let site = Site::with(|config| {
-        config
-            .set("pool.size", POOL)
-            .set("log.level", "\"error\"")
-            .set("log.connections", false)
-            .set("log.disconnections", false)
-            .set("pool.server_login_retry", "\"100ms\"")
-    });
+    let site = Site::with(chaos);
+    survive(&site);
+}
+
+#[test]
+fn the_same_is_true_of_sessions_that_move_to_another_worker_after_every_transaction() {
+    if is_direct() {
+        return;
+    }
+    let site = Site::with(|config| chaos(config).set("workers", 3).set("balance", "\"roam\""));
+    survive(&site);
+}
+
+fn chaos(config: Config) -> Config {
+    config
+        .set("pool.size", POOL)
+        .set("log.level", "\"error\"")
+        .set("log.connections", false)
+        .set("log.disconnections", false)
+        .set("pool.server_login_retry", "\"100ms\"")
+}
+
+fn survive(site: &Site) {
     site.client().execute("CREATE UNLOGGED TABLE chaos (marker text)");
     let before = (!is_direct()).then(|| site.hawser().usage().files);
     let tally = Tally::default();
@@ -243,7 +258,7 @@ fn every_reply_is_the_one_that_was_asked_for_and_nothing_is_lost() {
         let clients: Vec<_> = (0..if is_direct() { CLIENTS / 2 } else { CLIENTS })
             .map(|who| {
                 scope.spawn({
-                    let (site, tally) = (&site, &tally);
+                    let tally = &tally;
                     move || live(site, who, tally)
                 })
             })
