@@ -324,4 +324,21 @@ mod tests {
         budget.note_idle(0, 3);
         assert_eq!(budget.richest(1, false), Some(0));
     }
+
+    #[test]
+    fn a_client_stays_where_it_was_greeted_if_there_is_room_or_not_much_to_be_won() {
+        let budget = Budget::new(20, Cap::new(usize::MAX), Cap::new(usize::MAX), 2);
+        for _ in 0..10 {
+            budget.count_client(0, true);
+        }
+        assert_eq!(budget.home(0, 0, 10, true), 0);
+        assert_eq!(budget.home(0, 0, 10, false), 1);
+        assert_eq!(budget.home(1, 0, 10, true), 1);
+        // A pool that feeds one worker only has its clients there.
+        assert_eq!(budget.home(1, 0, 1, true), 0);
+        for _ in 0..8 {
+            budget.count_client(1, true);
+        }
+        assert_eq!(budget.home(0, 0, 10, false), 0);
+    }
 }
