@@ -14,9 +14,7 @@ pub(super) fn resident() -> u64 {
 
 /// CPU time that the process has used.
 pub(super) fn cpu() -> Duration {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(used.tv_nsec).unwrap_or(0))
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
 
 /// File descriptors: open, and how many may be.

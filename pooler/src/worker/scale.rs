@@ -68,7 +68,5 @@ fn active(services: &Services, now: Instant) -> u32 {
 
 /// CPU time that this thread has used.
 fn cpu() -> Duration {
-    let used = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(used.tv_nsec).unwrap_or(0))
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
