@@ -211,6 +211,8 @@ pub struct Guest {
     pub statements: ClientStatements,
     /// Its unnamed statement.
     pub unnamed: Option<UnnamedText>,
+    /// How many unnamed statements it has had: server connections know by that which one they have.
+    pub generation: u64,
     /// What it has set.
     pub settings: ParameterSet,
     /// What it asked for at login.

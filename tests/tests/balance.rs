@@ -65,6 +65,21 @@ fn settings_and_statements_go_along() {
 }
 
 #[test]
+fn an_unnamed_statement_is_not_taken_for_one_that_the_session_had_before() {
+    let site = Site::with(|config| roaming(config).set("workers", 2).set("pool.size", 4));
+    let mut client = site.client();
+    for round in 0..12 {
+        // One is parsed on one worker and bound on the other, where there is still the one before.
+        let text = format!("SELECT 'round {round}'");
+        client.send(&[parse("", &text), sync()].concat());
+        client.read_until_ready();
+        let row = row_of(&mut client, &[bind("", "", &[]), execute("", 0), sync()]);
+        assert_eq!(row, format!("round {round}"));
+    }
+    wait_until("it has moved each time", || moves(&site) >= 24);
+}
+
+#[test]
 fn a_session_stays_while_something_ties_it_to_where_it_is() {
     let site = Site::with(|config| roaming(config).set("pool.size", 2));
     let mut client = site.client();

@@ -80,6 +80,7 @@ impl Session {
             credential: pool.plan().dial.credential.clone(),
             timeouts: (*timeouts).clone(),
             statements,
+            generation: unnamed.generation,
             unnamed: unnamed.statement.map(|kept| UnnamedText { rest: kept.rest, deed: kept.deed }),
             settings: (*state.settings).clone(),
             defaults: (**state.defaults()).clone(),
@@ -112,7 +113,7 @@ impl Session {
             stream,
             input: None,
             statements: guest.statements,
-            unnamed: Unnamed { generation: 0, statement },
+            unnamed: Unnamed { generation: guest.generation, statement },
             state,
             listener: None,
         };
