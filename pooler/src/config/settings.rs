@@ -51,6 +51,11 @@ pub struct Settings {
     pub pid_file: Option<PathBuf>,
 }
 
+/// What a word of the settings means, in any case.
+fn meant_by<T, const N: usize>(word: &str, words: [(&str, T); N]) -> Option<T> {
+    words.into_iter().find_map(|(known, meaning)| word.eq_ignore_ascii_case(known).then_some(meaning))
+}
+
 /// How sessions are spread over the workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Balance {
@@ -67,9 +72,7 @@ impl Balance {
     /// What this word of the settings asks for.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [("auto", Self::Auto), ("off", Self::Off), ("roam", Self::Roam)]
-            .into_iter()
-            .find_map(|(known, balance)| word.eq_ignore_ascii_case(known).then_some(balance))
+        meant_by(word, [("auto", Self::Auto), ("off", Self::Off), ("roam", Self::Roam)])
     }
 }
 
@@ -367,9 +370,7 @@ impl Route {
     /// The word for it, in any case.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [("auto", Self::Auto), ("primary", Self::Primary), ("standby", Self::Standby)]
-            .into_iter()
-            .find_map(|(known, route)| word.eq_ignore_ascii_case(known).then_some(route))
+        meant_by(word, [("auto", Self::Auto), ("primary", Self::Primary), ("standby", Self::Standby)])
     }
 
     /// The word for it.
@@ -399,9 +400,7 @@ impl Consistency {
     /// The word for it, in any case.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [("eventual", Self::Eventual), ("session", Self::Session), ("cluster", Self::Cluster)]
-            .into_iter()
-            .find_map(|(known, consistency)| word.eq_ignore_ascii_case(known).then_some(consistency))
+        meant_by(word, [("eventual", Self::Eventual), ("session", Self::Session), ("cluster", Self::Cluster)])
     }
 
     /// The word for it.
@@ -431,9 +430,10 @@ impl CommitOutcome {
     /// The outcome that this word of the settings asks for.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [("unknown", Self::Unknown), ("resolve", Self::Resolve), ("resolve-all", Self::ResolveAll)]
-            .into_iter()
-            .find_map(|(known, outcome)| word.eq_ignore_ascii_case(known).then_some(outcome))
+        meant_by(
+            word,
+            [("unknown", Self::Unknown), ("resolve", Self::Resolve), ("resolve-all", Self::ResolveAll)],
+        )
     }
 }
 
@@ -451,9 +451,7 @@ impl LostTransactions {
     /// What this word of the settings asks for.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [("fail", Self::Fail), ("replay", Self::Replay)]
-            .into_iter()
-            .find_map(|(known, what)| word.eq_ignore_ascii_case(known).then_some(what))
+        meant_by(word, [("fail", Self::Fail), ("replay", Self::Replay)])
     }
 }
 
