@@ -88,6 +88,21 @@ pub enum Order {
     Leave(oneshot::Sender<()>),
 }
 
+impl Order {
+    /// The session that is meant, where it is one by its number.
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Cancel { session, .. } | Self::KillSession(session, _) => Some(*session),
+            Self::Disturb(disturbance) => match disturbance.whom {
+                Whom::Session(session) => Some(session),
+                Whom::Process(..) => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 /// Connections to be left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
@@ -128,17 +143,6 @@ pub enum Whom {
     Session(SessionId),
     /// The one that was told that this server process is its own: where the server is, and the number there.
     Process(SocketAddress, NonZeroU32),
-}
-
-impl Whom {
-    /// The session, if it is meant by its number.
-    #[must_use]
-    pub const fn session(&self) -> Option<SessionId> {
-        match self {
-            Self::Session(session) => Some(*session),
-            Self::Process(..) => None,
-        }
-    }
 }
 
 /// How a process ends.

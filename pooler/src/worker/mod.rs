@@ -99,6 +99,10 @@ async fn obey(
     mut doors: Vec<JoinHandle<()>>,
 ) {
     while let Some(order) = mailbox.recv().await {
+        if let Some(at) = order.session().and_then(|session| services.residence(session)) {
+            services.mailboxes.send(at, order);
+            continue;
+        }
         match order {
             Order::Greet(socket, peer) => begin_greeting(services, socket, peer),
             Order::Place(arrival) => {
@@ -107,10 +111,7 @@ async fn obey(
             }
             Order::Settle(moved) => send_on(services, moved),
             Order::Gone(session) => services.forget_residence(session),
-            Order::Cancel { session, key, done } => match services.residence(session) {
-                Some(at) => services.mailboxes.send(at, Order::Cancel { session, key, done }),
-                None => cancel(services, session, &key, done),
-            },
+            Order::Cancel { session, key, done } => cancel(services, session, &key, done),
             Order::Adopt(key, parked, origin, permit) => {
                 if let Some(pool) = services.pools.find(&key) {
                     pool.adopt(*parked, origin, permit);
@@ -139,20 +140,12 @@ async fn obey(
             }
             Order::Kill(scope) => kill(services, &scope),
             Order::Vacate(location) => services.pools.vacate(&location),
-            Order::Disturb(disturbance) => {
-                match disturbance.whom.session().and_then(|id| services.residence(id)) {
-                    Some(at) => services.mailboxes.send(at, Order::Disturb(disturbance)),
-                    None => services.disturb(&disturbance),
-                }
+            Order::Disturb(disturbance) => services.disturb(&disturbance),
+            Order::KillSession(id, reply) => {
+                let session = services.session(id);
+                let found = session.inspect(|session| session.raise(Signal::Kill)).is_some();
+                let _ = reply.send(found);
             }
-            Order::KillSession(id, reply) => match services.residence(id) {
-                Some(at) => services.mailboxes.send(at, Order::KillSession(id, reply)),
-                None => {
-                    let session = services.session(id);
-                    let found = session.inspect(|session| session.raise(Signal::Kill)).is_some();
-                    let _ = reply.send(found);
-                }
-            },
             Order::Drain(drain) => {
                 services.runtime().facilities.loads.close();
                 doors.drain(..).for_each(|door| door.abort());
