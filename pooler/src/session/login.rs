@@ -1,12 +1,12 @@
 //! From a startup packet to a session: rule, secret, exchange, limits, and what the client is told.
 
+use super::Session;
 use super::end::End;
 use super::refusal::Refusal;
 use super::replication;
 use super::routing::Routing;
 use super::services::{Registration, Services};
 use super::words::say;
-use super::{Presence, Session};
 use crate::auth::client_login::{
     Certificate, ClientLogin, LoginError, MAX_LOGIN_MESSAGE, Mock, Proven, Step, Transport,
 };
@@ -18,7 +18,6 @@ use crate::config::settings::{AuthQuery, DatabaseSettings, Secret, TlsMode};
 use crate::ids::{PoolHost, PoolKey};
 use crate::mailbox::Operator;
 use crate::parameters::{IN_HOT_STANDBY, Interner};
-use crate::pins::PinReasons;
 use crate::pool::lease::{self, Unanswered};
 use crate::pool::{Pool, Welcome};
 use crate::relay::{ClientSide, SessionState, Unnamed};
@@ -392,20 +391,9 @@ impl Candidate {
             state: SessionState::new(settings),
             listener: None,
         };
-        let session = Session {
-            client,
-            routing,
-            _presence: Presence::new(pool.clone()),
-            pool,
-            shared: services.shared.clone(),
-            departures: services.departures.clone(),
-            handle,
-            timeouts: Rc::new(runtime.timeouts(database, self.startup.user())),
-            deferred: None,
-            skip: None,
-            rerun: None,
-            gone: PinReasons::default(),
-        };
+        let timeouts = runtime.timeouts(database, self.startup.user());
+        let lent = (services.shared.clone(), services.departures.clone());
+        let session = Session::new(client, pool, lent, handle, timeouts, routing);
         let admitted = Admitted { admission, registration };
         Ok(Outcome::Session(Box::new(session), Box::new(admitted)))
     }

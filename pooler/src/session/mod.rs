@@ -121,6 +121,31 @@ pub enum Leave {
 }
 
 impl Session {
+    /// One that is at rest.
+    fn new(
+        client: ClientSide,
+        pool: Rc<Pool>,
+        (shared, departures): (Rc<Shared>, Rc<Departures>),
+        handle: Rc<Handle>,
+        timeouts: Timeouts,
+        routing: Option<Box<Routing>>,
+    ) -> Self {
+        Self {
+            client,
+            _presence: Presence::new(pool.clone()),
+            pool,
+            shared,
+            departures,
+            handle,
+            timeouts: Rc::new(timeouts),
+            deferred: None,
+            skip: None,
+            rerun: None,
+            routing,
+            gone: PinReasons::default(),
+        }
+    }
+
     /// Serves the client until it ends, or goes on elsewhere.
     pub async fn run(mut self) -> Leave {
         let end = match self.cycle().await {

@@ -4,16 +4,15 @@
 //! connection, nothing that pins it, no LISTEN. Its number stays, and with it the worker that others look for it at:
 //! that knows where it is ([`Services::residence`]).
 
+use super::Session;
 use super::handle::Handle;
 use super::refusal::Refusal;
 use super::routing::Routing;
 use super::services::{Registration, Services};
-use super::{Presence, Session};
 use crate::balance::Passage;
 use crate::config::settings::PoolMode;
 use crate::ids::WorkerId;
 use crate::mailbox::{Guest, UnnamedText};
-use crate::pins::PinReasons;
 use crate::pool::Pool;
 use crate::relay::{ClientSide, Gist, SessionState, Unnamed, UnnamedStatement};
 use crate::runtime::Runtime;
@@ -117,20 +116,9 @@ impl Session {
             state,
             listener: None,
         };
-        let session = Self {
-            client,
-            routing: guest.choice.and_then(|choice| Routing::remembered(services, &pool, choice)),
-            _presence: Presence::new(pool.clone()),
-            pool,
-            shared: services.shared.clone(),
-            departures: services.departures.clone(),
-            handle,
-            timeouts: Rc::new(guest.timeouts),
-            deferred: None,
-            skip: None,
-            rerun: None,
-            gone: PinReasons::default(),
-        };
+        let routing = guest.choice.and_then(|choice| Routing::remembered(services, &pool, choice));
+        let lent = (services.shared.clone(), services.departures.clone());
+        let session = Self::new(client, pool, lent, handle, guest.timeouts, routing);
         Ok((session, registration))
     }
 }

@@ -3,7 +3,7 @@
 
 use super::end::End;
 use super::handle::{Handle, Signal, Timer};
-use super::{Leave, Presence, Session};
+use super::{Leave, Session};
 use crate::auth::server_login::Credential;
 use crate::balance::{Departures, Loads};
 use crate::config::settings::{
@@ -151,20 +151,8 @@ impl Scene {
             cancel_wait: LONG,
             shutdown: LONG,
         };
-        let session = Session {
-            client,
-            _presence: Presence::new(self.pool.clone()),
-            pool: self.pool.clone(),
-            shared: self.shared.clone(),
-            departures: self.departures.clone(),
-            handle: handle.clone(),
-            timeouts: Rc::new(timeouts),
-            deferred: None,
-            skip: None,
-            rerun: None,
-            routing: None,
-            gone: Default::default(),
-        };
+        let lent = (self.shared.clone(), self.departures.clone());
+        let session = Session::new(client, self.pool.clone(), lent, handle.clone(), timeouts, None);
         (far, handle, session)
     }
 
