@@ -273,13 +273,27 @@ fn ten_thousand_half_open_logins_do_not_keep_anybody_out() {
 
 #[test]
 fn half_open_logins_beyond_the_limit_do_not_keep_anybody_out_for_ever() {
-    let site = Site::with(|config| config.set("limits.max_logins", 50).set("timeouts.login", "\"2s\""));
+    let site = Site::with(|config| {
+        let config = config.set("listen.defer_accept", "\"0\"");
+        config.set("limits.max_logins", 50).set("timeouts.login", "\"2s\"")
+    });
     let open: Vec<TcpStream> =
         (0..200).map(|_| TcpStream::connect(("127.0.0.1", site.port)).expect("a connection")).collect();
     // They are closed when their time is out; then it is the turn of those behind them.
     let mut client = site.client();
     assert_eq!(client.value("SELECT 'in'"), "in");
     drop(open);
+}
+
+#[test]
+fn who_connects_and_says_nothing_takes_nobodys_place() {
+    let site = Site::with(|config| config.set("limits.max_client_connections", 5));
+    let mut silent: Vec<Client> = (0..20).map(|_| Client::connect(site.port)).collect();
+    assert_eq!(site.client().value("SELECT 'in'"), "in");
+    // The kernel has kept it, and nothing is lost of what it says at last.
+    let mut late = silent.pop().expect("one of them");
+    late.send(&startup(V3_0, &[("user", &site.account.user), ("database", &site.account.database)]));
+    late.expect("R");
 }
 
 #[test]

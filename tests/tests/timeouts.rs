@@ -106,7 +106,8 @@ fn a_client_waits_for_a_server_connection_so_long_and_is_told_so() {
 
 #[test]
 fn a_login_that_is_not_finished_in_time_is_ended() {
-    let site = Site::with(|config| config.set("timeouts.login", "\"500ms\""));
+    let site =
+        Site::with(|config| config.set("timeouts.login", "\"500ms\"").set("listen.defer_accept", "\"0\""));
     let mut silent = Client::connect(site.port);
     let mut half = Client::connect(site.port);
     half.send(&startup(V3_0, &[("user", &site.account.user), ("database", &site.account.database)]));

@@ -198,6 +198,8 @@ pub const GLOBAL: &[Setting] = &[
         "Group of the Unix socket."),
     fixed("listen.backlog", SOME, Value("1024"), "listen_backlog",
         "Length of the queue of connections that are not accepted yet."),
+    fixed("listen.defer_accept", Kind::DurationOrOff, Value("45s"), "tcp_defer_accept",
+        "A client that connects by TCP and says nothing stays with the kernel for about so long, and costs nothing until then (TCP_DEFER_ACCEPT); 0: it is accepted at once, and has `timeouts.login` to speak. A socket from systemd has what its unit says (`DeferAcceptSec=`)."),
     fixed("listen.keepalive", Kind::Switch, Value("true"), "tcp_keepalive",
         "TCP keep-alive on client sockets."),
     fixed("listen.keepalive_idle", Kind::DurationOrOff, Value("0"), "tcp_keepidle",

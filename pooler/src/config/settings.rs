@@ -91,6 +91,8 @@ pub struct Listen {
     pub unix_group: Option<String>,
     /// Length of the accept queue.
     pub backlog: u32,
+    /// How long the kernel keeps a client that says nothing, if at all; in whole seconds.
+    pub defer_accept: Option<Duration>,
     /// TCP keep-alive on client sockets.
     pub keepalive: Keepalive,
 }

@@ -5,6 +5,8 @@
 
 use crate::config::settings::{HttpSettings, Keepalive, Listen};
 use crate::stream::{Peer, StdSocket, apply_keepalive};
+use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -22,6 +24,15 @@ const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 /// Pause after accept failed: most likely there is no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+sockopt_impl!(
+    /// For how many seconds the kernel keeps a connection on which nothing has arrived (tcp(7)).
+    DeferAccept,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    i32
+);
 
 /// A client's socket, and where it is as far as accept tells.
 type Visitor = (StdSocket, Option<Peer>);
@@ -250,6 +261,7 @@ fn open_tcp(
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(listen.backlog).unwrap_or(i32::MAX))?;
         inherit_options(&socket, listen.keepalive)?;
+        defer_accept(&socket, listen.defer_accept)?;
         sockets.push(socket.into());
     }
     Ok(address)
@@ -290,6 +302,14 @@ fn inherit_options(socket: &Socket, keepalive: Keepalive) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     apply_keepalive(&socket2::SockRef::from(socket), keepalive);
     Ok(())
+}
+
+/// Has the kernel keep a client until it says something, which a client of PostgreSQL does first. Who never does costs
+/// neither a descriptor nor a place, and who does wakes us up once: for its connection and its first words together.
+fn defer_accept(socket: &Socket, patience: Option<Duration>) -> io::Result<()> {
+    let Some(patience) = patience else { return Ok(()) };
+    let seconds = i32::try_from(patience.as_secs()).unwrap_or(i32::MAX).max(1);
+    Ok(setsockopt(socket, DeferAccept, &seconds)?)
 }
 
 /// Sockets that systemd opened for us.

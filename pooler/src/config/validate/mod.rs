@@ -215,6 +215,7 @@ fn listen(reader: &mut Reader<'_>, mode: TlsMode, manners: Manners, warnings: &m
         unix_mode: reader.permissions("listen.unix_mode"),
         unix_group: reader.optional_text("listen.unix_group").filter(|group| !group.is_empty()),
         backlog: reader.small("listen.backlog"),
+        defer_accept: reader.duration_or_off("listen.defer_accept"),
         keepalive: keepalive(reader, "listen"),
     }
 }
