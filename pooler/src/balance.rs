@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A worker that needs so much of a core gives work away. All in thousandths.
@@ -33,11 +33,38 @@ pub const STAY: Duration = Duration::from_millis(500);
 /// What each worker does.
 #[derive(Debug)]
 pub struct Loads {
-    workers: Box<[AtomicU32]>,
+    workers: Box<[Worker]>,
     /// Sessions between two workers.
     underway: AtomicUsize,
     /// No more sessions set out: the process ends.
     closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Worker {
+    /// How much of a core it needs, in thousandths.
+    load: AtomicU32,
+    /// CPU time that it has used, in microseconds.
+    cpu: AtomicU64,
+    /// Sessions that have left it.
+    departures: AtomicU64,
+}
+
+impl Worker {
+    fn load(&self) -> u32 {
+        self.load.load(Ordering::Relaxed)
+    }
+}
+
+/// What a worker does, as an operator sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// How much of a core it needs, in thousandths.
+    pub load: u32,
+    /// CPU time that it has used, up to its last tick.
+    pub cpu: Duration,
+    /// Sessions that have left it.
+    pub departures: u64,
 }
 
 /// What a worker should do.
@@ -54,7 +81,7 @@ impl Loads {
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self {
-            workers: (0..workers).map(|_| AtomicU32::new(0)).collect(),
+            workers: (0..workers).map(|_| Worker::default()).collect(),
             underway: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         })
@@ -62,18 +89,29 @@ impl Loads {
 
     /// A worker has used `cpu` of the last `time`.
     pub fn note(&self, worker: usize, cpu: Duration, time: Duration) {
-        let Some(load) = self.workers.get(worker) else { return };
-        let now =
-            u32::try_from(cpu.as_micros() * 1000 / time.as_micros().max(1)).unwrap_or(u32::MAX).min(1000);
-        load.store((load.load(Ordering::Relaxed) * (FRESH - 1) + now).div_ceil(FRESH), Ordering::Relaxed);
+        let Some(worker) = self.workers.get(worker) else { return };
+        let used = cpu.as_micros();
+        let now = u32::try_from(used * 1000 / time.as_micros().max(1)).unwrap_or(u32::MAX).min(1000);
+        worker.load.store((worker.load() * (FRESH - 1) + now).div_ceil(FRESH), Ordering::Relaxed);
+        worker.cpu.fetch_add(u64::try_from(used).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// What every worker does, in their order.
+    #[must_use]
+    pub fn told(&self) -> Vec<Work> {
+        let told = |worker: &Worker| Work {
+            load: worker.load(),
+            cpu: Duration::from_micros(worker.cpu.load(Ordering::Relaxed)),
+            departures: worker.departures.load(Ordering::Relaxed),
+        };
+        self.workers.iter().map(told).collect()
     }
 
     /// What worker `me` should do, `active` of whose sessions do something.
     #[must_use]
     pub fn advice(&self, me: usize, active: u32) -> Option<Advice> {
-        let load = |worker: &AtomicU32| worker.load(Ordering::Relaxed);
-        let mine = load(self.workers.get(me)?);
-        let others = || self.workers.iter().map(load).enumerate().filter(|(worker, _)| *worker != me);
+        let mine = self.workers.get(me)?.load();
+        let others = || self.workers.iter().map(Worker::load).enumerate().filter(|(worker, _)| *worker != me);
         if mine >= FULL {
             let (to, least) = others().min_by_key(|(_, load)| *load)?;
             let excess = (mine - least.min(mine)) / 2;
@@ -90,16 +128,22 @@ impl Loads {
     /// Whether a worker could do more without another's help.
     #[must_use]
     pub fn has_room(&self, worker: usize) -> bool {
-        self.workers.get(worker).is_none_or(|load| load.load(Ordering::Relaxed) <= LITTLE)
+        self.workers.get(worker).is_none_or(|worker| worker.load() <= LITTLE)
     }
 
-    /// A session sets out for another worker; `None`: too late, the process ends.
+    /// A session sets out from this worker for another; `None`: too late, the process ends.
     #[must_use]
-    pub fn set_out(self: &Arc<Self>) -> Option<Passage> {
+    pub fn set_out(self: &Arc<Self>, from: usize) -> Option<Passage> {
         // Counted first and asked then: whoever has closed and finds nobody under way knows that nobody comes.
         let passage = Passage(self.clone());
         self.underway.fetch_add(1, Ordering::SeqCst);
-        (!self.closed.load(Ordering::SeqCst)).then_some(passage)
+        if self.closed.load(Ordering::SeqCst) {
+            return None;
+        }
+        if let Some(worker) = self.workers.get(from) {
+            worker.departures.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(passage)
     }
 
     /// No session sets out from now on.
@@ -137,6 +181,7 @@ pub enum Who {
 /// Who should leave a worker: sessions, as they come to the end of a transaction.
 #[derive(Debug)]
 pub struct Departures {
+    from: usize,
     loads: Arc<Loads>,
     to: Cell<usize>,
     left: Cell<u32>,
@@ -144,10 +189,10 @@ pub struct Departures {
 }
 
 impl Departures {
-    /// Nobody so far.
+    /// Nobody so far leaves this worker.
     #[must_use]
-    pub fn new(loads: Arc<Loads>) -> Self {
-        Self { loads, to: Cell::default(), left: Cell::default(), who: Cell::default() }
+    pub fn new(from: usize, loads: Arc<Loads>) -> Self {
+        Self { from, loads, to: Cell::default(), left: Cell::default(), who: Cell::default() }
     }
 
     /// These should leave. What was wanted before is forgotten.
@@ -178,7 +223,7 @@ impl Departures {
     /// One leaves, unless it is too late for that.
     #[must_use]
     pub fn depart(&self) -> Option<Passage> {
-        let passage = self.loads.set_out()?;
+        let passage = self.loads.set_out(self.from)?;
         self.left.set(self.left.get().saturating_sub(1));
         Some(passage)
     }
@@ -258,9 +303,9 @@ mod tests {
     #[test]
     fn nobody_sets_out_once_the_process_ends() {
         let loads = Loads::new(2);
-        let passage = loads.set_out();
+        let passage = loads.set_out(0);
         loads.close();
-        assert!(passage.is_some() && loads.set_out().is_none());
+        assert!(passage.is_some() && loads.set_out(0).is_none());
         assert!(loads.is_anybody_underway());
         drop(passage);
         assert!(!loads.is_anybody_underway());
@@ -268,7 +313,8 @@ mod tests {
 
     #[test]
     fn so_many_leave_as_are_wanted_and_have_stayed() {
-        let departures = Departures::new(Loads::new(2));
+        let loads = Loads::new(2);
+        let departures = Departures::new(0, loads.clone());
         assert_eq!(departures.destination(STAY, 2), None);
         departures.want(Some(Advice { to: 1, sessions: 2 }), Who::Settled);
         assert_eq!(departures.destination(STAY / 2, 2), None);
@@ -280,5 +326,6 @@ mod tests {
         assert_eq!(departures.destination(STAY, 2), None);
         departures.want(Some(Advice { to: 1, sessions: 2 }), Who::Anybody);
         assert_eq!(departures.destination(Duration::ZERO, 1), Some(1));
+        assert_eq!(loads.told().iter().map(|worker| worker.departures).collect::<Vec<_>>(), [2, 0]);
     }
 }

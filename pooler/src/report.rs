@@ -38,6 +38,8 @@ pub struct WorkerReport {
     pub routes: Vec<Routed>,
     /// Shapes of queries, as many as are wanted.
     pub shapes: Vec<Told>,
+    /// Clients that are logged in.
+    pub sessions: usize,
     /// Clients that are logging in.
     pub logins: usize,
     /// Clients, and server connections, that use TLS.

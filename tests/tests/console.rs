@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use hawser_tests::raw::messages::{bind, describe, execute, extended, parse, query, sync};
@@ -263,6 +264,28 @@ fn queries_are_counted_by_their_shape() {
     assert_eq!(found, [["5", "5"]]);
     let found = rows(&mut console, "SELECT query, users FROM hawser.prepared");
     assert_eq!(found, [["SELECT $1::int * 2", "2"]], "one client and one server connection have it");
+}
+
+#[test]
+fn a_session_is_shown_once_and_where_it_is_however_it_moves() {
+    let site = site(|config| config.set("workers", 3).set("balance", "\"roam\""));
+    let mut console = console(&site);
+    let mut client = site.client();
+    let mut seen = BTreeSet::new();
+    for _ in 0..12 {
+        client.execute("BEGIN; SELECT 1");
+        seen.extend(rows(&mut console, "SELECT worker FROM hawser.transactions").concat());
+        client.execute("COMMIT");
+        let shown = rows(&mut console, "SHOW CLIENTS");
+        let served = shown.iter().filter(|row| row[2] == site.account.database);
+        assert!(served.count() <= 1, "{shown:?}");
+    }
+    assert_eq!(seen, ["0", "1", "2"].map(String::from).into());
+    wait_until("it is served by one of three workers, and has left others twelve times", || {
+        let workers = rows(&mut console, "SELECT clients, departures FROM hawser.workers");
+        let sum = |column: usize| workers.iter().map(|row| row[column].parse::<u64>().unwrap()).sum::<u64>();
+        (workers.len(), sum(0), sum(1)) == (3, 1, 12)
+    });
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 pub struct Facts {
     /// See [`super::Question::Process`].
     pub process: Option<Process>,
+    /// See [`super::Question::Workers`].
+    pub workers: Vec<Worker>,
     /// See [`super::Question::Settings`].
     pub settings: Vec<Setting>,
     /// See [`super::Question::Databases`].
@@ -33,6 +35,21 @@ pub struct Facts {
     pub fingerprints: Vec<Fingerprint>,
     /// See [`super::Question::Routes`].
     pub routes: Vec<Route>,
+}
+
+/// A worker thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    /// Its number, from 0.
+    pub number: usize,
+    /// Clients that are logged in and served by it.
+    pub clients: usize,
+    /// How much of a core it needs, in thousandths: a mean over about 0.4 s.
+    pub load: u32,
+    /// CPU time that it has used.
+    pub cpu: Duration,
+    /// Sessions that went on on another worker.
+    pub departures: u64,
 }
 
 /// Batches that went one way for one reason. Those of databases with one host are not routed.
@@ -681,8 +698,6 @@ pub struct Server {
     pub pid: u32,
     /// Statements that it has prepared.
     pub prepared_statements: usize,
-    /// The worker that has it.
-    pub worker: usize,
 }
 
 /// One prepared statement.

@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 pub enum Question {
     /// The process as a whole.
     Process,
+    /// The worker threads.
+    Workers,
     /// Settings in force, and where they came from.
     Settings,
     /// Databases, with their limits and what is used of them.

@@ -48,6 +48,7 @@ pub(crate) fn facts() -> Facts {
             settings_read: SystemTime::UNIX_EPOCH,
             settings_wrong: false,
         }),
+        workers: vec![facts::Worker { number: 0, clients: 1, load: 550, cpu: Duration::ZERO, departures: 2 }],
         settings: vec![facts::Setting {
             name: "pool.size".into(),
             pgbouncer: "default_pool_size".into(),
@@ -105,7 +106,6 @@ pub(crate) fn facts() -> Facts {
             client: Some(1),
             pid: 7,
             prepared_statements: 0,
-            worker: 0,
         }],
         statements: vec![facts::Statement {
             id: 1,

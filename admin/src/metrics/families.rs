@@ -39,6 +39,7 @@ const fn histogram(name: &'static str, help: &'static str) -> Family {
 }
 
 const NONE: &[&str] = &[];
+const WORKER: &[&str] = &["worker"];
 const DATABASE: &[&str] = &["database"];
 const USER: &[&str] = &["user"];
 const POOL: &[&str] = &["database", "user", "host"];
@@ -77,6 +78,13 @@ pub const FAMILIES: &[Family] = &[
         "When the settings were last read without a mistake, in seconds since 1970.",
     ),
     gauge("hawser_settings_wrong", NONE, "1 if the last attempt to read the settings failed."),
+    gauge("hawser_worker_clients", WORKER, "Clients that are logged in and served by a worker."),
+    counter("hawser_worker_cpu_seconds_total", WORKER, "CPU time that a worker has used."),
+    counter(
+        "hawser_worker_departures_total",
+        WORKER,
+        "Sessions that left a worker to go on on another, to gather little work or to spread much.",
+    ),
     gauge("hawser_database_servers", DATABASE, "Server connections of a database."),
     gauge(
         "hawser_database_servers_limit",

@@ -15,6 +15,7 @@ use text::Text;
 /// What has to be asked for a scrape.
 pub const QUESTIONS: &[Question] = &[
     Question::Process,
+    Question::Workers,
     Question::Databases,
     Question::Users,
     Question::Pools,
@@ -49,6 +50,9 @@ fn collect(facts: &Facts) -> Text {
     let mut text = Text::default();
     if let Some(process) = &facts.process {
         of_process(&mut text, process);
+    }
+    for worker in &facts.workers {
+        of_worker(&mut text, worker);
     }
     of_databases(&mut text, facts);
     of_users(&mut text, facts);
@@ -107,6 +111,14 @@ fn of_process(text: &mut Text, process: &facts::Process) {
     text.flag("hawser_draining", &[], process.draining);
     text.value("hawser_settings_read_timestamp_seconds", &[], seconds(process.settings_read));
     text.flag("hawser_settings_wrong", &[], process.settings_wrong);
+}
+
+fn of_worker(text: &mut Text, worker: &facts::Worker) {
+    let number = worker.number.to_string();
+    let labels: &[(&str, &str)] = &[("worker", &number)];
+    text.size("hawser_worker_clients", labels, worker.clients);
+    text.value("hawser_worker_cpu_seconds_total", labels, worker.cpu.as_secs_f64());
+    text.count("hawser_worker_departures_total", labels, worker.departures);
 }
 
 fn of_databases(text: &mut Text, facts: &Facts) {

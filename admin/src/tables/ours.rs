@@ -2,7 +2,7 @@
 
 use super::time::timestamp;
 use super::{Column, Row, Table, Value, int4, int8, numeric, text};
-use crate::door::facts::{Ban, Client, ClientState};
+use crate::door::facts::{Ban, Client, ClientState, Worker};
 use crate::door::{Facts, Question, Role, micros};
 use std::time::Duration;
 
@@ -97,6 +97,13 @@ pub(super) const TABLES: &[Table] = &[
         failovers,
     ),
     table("process", "The process as a whole.", &[Question::Process], PROCESS, process),
+    table(
+        "workers",
+        "Worker threads, and how the work is spread over them (`balance`).",
+        &[Question::Workers],
+        WORKERS,
+        workers,
+    ),
 ];
 
 const SETTINGS: &[Column] = &[
@@ -189,6 +196,7 @@ const TRANSACTIONS: &[Column] = &[
     text("addr", "Address of the client."),
     int4("port", "Its port."),
     text("application_name", "Its name for itself."),
+    int4("worker", "The worker that serves it."),
 ];
 
 fn transactions(facts: &Facts) -> Vec<Row> {
@@ -213,6 +221,7 @@ fn transactions(facts: &Facts) -> Vec<Row> {
             Value::text(&client.ends.address),
             Value::int4(client.ends.port),
             Value::text(&client.application_name),
+            client.worker.map_or(Value::Null, Value::int4),
         ]
     };
     linked.into_iter().map(row).collect()
@@ -400,6 +409,27 @@ fn process(facts: &Facts) -> Vec<Row> {
     .into_iter()
     .map(|(name, value)| vec![Value::text(name), Value::text(value)])
     .collect()
+}
+
+const WORKERS: &[Column] = &[
+    int4("worker", "Its number."),
+    int4("clients", "Clients that are logged in and served by it."),
+    int4("load", "How much of a core it needs now, in percent."),
+    int8("cpu_us", "Microseconds of CPU time since the start."),
+    int8("departures", "Sessions that went on on another worker since the start."),
+];
+
+fn workers(facts: &Facts) -> Vec<Row> {
+    let row = |worker: &Worker| {
+        vec![
+            Value::int4(worker.number),
+            Value::int4(worker.clients),
+            Value::int4(worker.load.div_ceil(10)),
+            Value::int8(micros(worker.cpu)),
+            Value::int8(worker.departures),
+        ]
+    };
+    facts.workers.iter().map(row).collect()
 }
 
 const HOST_POOLS: &[Column] = &[

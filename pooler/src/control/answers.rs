@@ -2,11 +2,12 @@
 
 use super::consoles::Console;
 use super::{Desk, machine, merged, wanted};
+use crate::balance::Work;
 use crate::config::Effective;
 use crate::config::reference::{Change, Kind, Preset};
 use crate::config::settings::{DatabaseSettings, HostAddress, HostOrder, PoolMode};
 use crate::config::units::parse_duration;
-use crate::ids::{PoolKey, WorkerId};
+use crate::ids::PoolKey;
 use crate::pins::PinReason;
 use crate::pool::PoolReport;
 use crate::pool::card::{ServerReport, Stage};
@@ -19,10 +20,10 @@ use crate::stream::buffer::BLOCK;
 use hawser_admin::door::Question;
 use hawser_admin::door::facts::{
     self, Client, ClientState, Database, Facts, Fingerprint, Histogram, Lending, Listener, Pin, Pool,
-    Process, Route, Server, ServerState, Setting, Statement, Totals, User,
+    Process, Route, Server, ServerState, Setting, Statement, Totals, User, Worker,
 };
 use hawser_wire::startup::Replication;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 // The buckets of the counters are those of the facts.
@@ -55,6 +56,7 @@ impl Desk {
         for question in questions {
             match question {
                 Question::Process => facts.process = Some(self.process(&reports)),
+                Question::Workers => facts.workers = self.workers(&reports),
                 Question::Settings => facts.settings = self.sources.borrow().iter().map(setting).collect(),
                 Question::Databases => facts.databases = self.databases(),
                 Question::Users => facts.users = self.users(),
@@ -106,6 +108,18 @@ impl Desk {
             settings_read: self.settings_read.get(),
             settings_wrong: self.settings_wrong.get(),
         }
+    }
+
+    fn workers(&self, reports: &[WorkerReport]) -> Vec<Worker> {
+        let works = self.facilities().loads.told();
+        let worker = |(number, (work, report)): (usize, (Work, &WorkerReport))| Worker {
+            number,
+            clients: report.sessions,
+            load: work.load,
+            cpu: work.cpu,
+            departures: work.departures,
+        };
+        works.into_iter().zip(reports).enumerate().map(worker).collect()
     }
 
     fn databases(&self) -> Vec<Database> {
@@ -234,9 +248,12 @@ impl Desk {
     }
 
     fn clients(&self, reports: &[WorkerReport], clocks: Clocks) -> Vec<Client> {
-        let workers = self.mailboxes.workers().max(1);
-        let all = reports.iter().flat_map(|report| &report.clients);
-        let served = all.map(|report| client(report, WorkerId(report.id.0 as usize % workers), clocks));
+        // A session that moved between two reports is in both.
+        let mut seen = HashSet::new();
+        let all = reports.iter().enumerate();
+        let served = all.flat_map(|(worker, report)| report.clients.iter().map(move |one| (worker, one)));
+        let served = served.filter(|(_, one)| seen.insert(one.id));
+        let served = served.map(|(worker, one)| client(one, worker, clocks));
         served.chain(self.consoles.all().iter().map(|one| operator(one, clocks))).collect()
     }
 
@@ -267,6 +284,7 @@ impl Desk {
 const fn is_of_workers(question: Question) -> bool {
     match question {
         Question::Process
+        | Question::Workers
         | Question::Pools
         | Question::Stats
         | Question::Clients
@@ -446,7 +464,7 @@ fn ends(ends: &crate::stream::Ends) -> facts::Ends {
     }
 }
 
-fn client(report: &ClientReport, worker: WorkerId, clocks: Clocks) -> Client {
+fn client(report: &ClientReport, worker: usize, clocks: Clocks) -> Client {
     let about = &report.about;
     let (state, server, pid, doing) = match report.spot {
         Spot::Detached => (ClientState::Idle, None, 0, None),
@@ -479,7 +497,7 @@ fn client(report: &ClientReport, worker: WorkerId, clocks: Clocks) -> Client {
             .collect(),
         application_name: report.application_name.clone(),
         prepared_statements: report.statements,
-        worker: Some(worker.0),
+        worker: Some(worker),
     }
 }
 
@@ -510,15 +528,15 @@ fn operator(console: &Console, clocks: Clocks) -> Client {
 
 fn servers(reports: &[WorkerReport], clocks: Clocks) -> Vec<Server> {
     let mut servers = Vec::new();
-    for (worker, report) in reports.iter().enumerate() {
+    for report in reports {
         for (key, one) in &report.servers {
-            servers.push(server(key, one, worker, clocks));
+            servers.push(server(key, one, clocks));
         }
     }
     servers
 }
 
-fn server(key: &PoolKey, report: &ServerReport, worker: usize, clocks: Clocks) -> Server {
+fn server(key: &PoolKey, report: &ServerReport, clocks: Clocks) -> Server {
     Server {
         id: report.id,
         user: key.user.clone(),
@@ -535,6 +553,5 @@ fn server(key: &PoolKey, report: &ServerReport, worker: usize, clocks: Clocks) -
         client: report.client.map(|client| client.0),
         pid: report.pid,
         prepared_statements: report.statements,
-        worker,
     }
 }

@@ -120,7 +120,7 @@ impl Scene {
         Self {
             pool: Pool::new(key, plan, budget, Default::default(), Rc::new(surroundings)),
             shared,
-            departures: Rc::new(Departures::new(Loads::new(2))),
+            departures: Rc::new(Departures::new(0, Loads::new(2))),
             listener,
             folder,
         }

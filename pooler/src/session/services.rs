@@ -66,7 +66,7 @@ impl Services {
             pools,
             router: Rc::new(Router::new(worker, runtime.facilities.routing.clone())),
             shared,
-            departures: Rc::new(Departures::new(runtime.facilities.loads.clone())),
+            departures: Rc::new(Departures::new(worker.0, runtime.facilities.loads.clone())),
             away: RefCell::default(),
             departed: RefCell::default(),
             logins: RefCell::default(),

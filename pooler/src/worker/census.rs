@@ -15,6 +15,7 @@ const PIECE: usize = 64;
 /// Gathers what is wanted and sends it.
 pub(super) async fn report(services: Rc<Services>, wanted: Wanted, reply: oneshot::Sender<WorkerReport>) {
     let mut report = WorkerReport {
+        sessions: services.session_count(),
         logins: services.login_count(),
         free_blocks: services.shared.buffers.kept(),
         routes: services.router.counts.told(),
