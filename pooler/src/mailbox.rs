@@ -44,8 +44,8 @@ pub enum Order {
     },
     /// A server connection that this worker needs more than its sender.
     Adopt(PoolKey, Box<ParkedServer>, Option<Origin>, Permit),
-    /// A worker lacks connections of a pool: send it one that is idle.
-    Lend(PoolKey, WorkerId),
+    /// A worker lacks connections of a pool, or a session there the one to this server process: send it one that is idle.
+    Lend(PoolKey, WorkerId, Option<NonZeroU32>),
     /// Somebody needs a place under a limit that several pools share: close an idle connection of this database.
     Evict(String),
     /// What the LISTEN hub tells.
@@ -223,6 +223,8 @@ pub struct Guest {
     pub defaults: ParameterSet,
     /// It has read what its own `nextval` yielded.
     pub reads_sequences: bool,
+    /// Where it last advanced a sequence: the process number of the server.
+    pub home: Option<NonZeroU32>,
     /// What it knows for choosing a host, if there is a choice.
     pub choice: Option<Choice>,
 }

@@ -80,6 +80,23 @@ fn an_unnamed_statement_is_not_taken_for_one_that_the_session_had_before() {
 }
 
 #[test]
+fn what_a_nextval_yielded_is_found_again_from_wherever_the_session_has_gone() {
+    let site = Site::with(|config| roaming(config).set("pool.size", 4));
+    site.client().execute("CREATE TABLE numbered (id serial)");
+    for round in 1..=8 {
+        let mut client = site.client();
+        client.execute("INSERT INTO numbered DEFAULT VALUES");
+        let before = moves(&site);
+        for _ in 0..round {
+            client.execute("SELECT 1");
+        }
+        wait_until("it has moved on", || moves(&site) >= before + round);
+        assert_eq!(row_of(&mut client, &[query("SELECT lastval()")]), round.to_string());
+        client.terminate();
+    }
+}
+
+#[test]
 fn a_session_stays_while_something_ties_it_to_where_it_is() {
     let site = Site::with(|config| roaming(config).set("pool.size", 2));
     let mut client = site.client();

@@ -6,13 +6,26 @@ use super::{Member, Pool};
 use crate::ids::WorkerId;
 use crate::mailbox::Order;
 use crate::server::connection::ParkedServer;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 impl Pool {
-    /// Another worker lacks a connection: sends it an idle one.
-    pub fn lend_to(self: &Rc<Self>, worker: WorkerId) {
+    /// Asks the other workers for the connection to this server process.
+    pub fn call_for(&self, process: NonZeroU32) {
+        let super::Surroundings { worker: me, mailboxes, .. } = &*self.surroundings;
+        for other in (0..mailboxes.workers()).filter(|other| *other != me.0) {
+            mailboxes.send(WorkerId(other), Order::Lend(self.key.clone(), *me, Some(process)));
+        }
+    }
+
+    /// Another worker lacks a connection, or the one to this server process: sends it an idle one.
+    pub fn lend_to(self: &Rc<Self>, worker: WorkerId, process: Option<NonZeroU32>) {
         // One that has something to say is closed, or about to be.
-        let taken = self.ledger.borrow_mut().take_idle(1, |member| !member.server.stream.has_arrivals());
+        let fits = |member: &mut Box<Member>| {
+            process.is_none_or(|process| member.server.cancel_key.pid == process.get())
+                && !member.server.stream.has_arrivals()
+        };
+        let taken = self.ledger.borrow_mut().take_idle(1, fits);
         for member in taken {
             self.hand_over(member, worker);
         }

@@ -22,6 +22,9 @@ const LINGER: Duration = Duration::from_millis(50);
 /// How long it can go on like that. Others wait meanwhile.
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// How often other workers are asked for it: it may be there, since connections move as sessions do.
+const CALL: Duration = Duration::from_millis(30);
+
 /// How often it looks. This is the first such question of a session; from then on it keeps its connection.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -30,12 +33,17 @@ impl Session {
     /// connection can be had soon.
     pub(super) async fn go_home(&self) -> Option<Box<Member>> {
         let home = self.client.state.home.filter(|_| self.reads_sequences())?;
-        let end = Instant::now() + PATIENCE;
+        let began = Instant::now();
+        let (end, mut call) = (began + PATIENCE, began);
         loop {
             let now = Instant::now();
             let member = self.pool.request_that(home.get(), now);
             if member.is_some() || now >= end {
                 return member;
+            }
+            if now >= call {
+                self.pool.call_for(home);
+                call = now + CALL;
             }
             tokio::time::sleep(PAUSE).await;
         }

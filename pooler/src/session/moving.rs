@@ -84,6 +84,7 @@ impl Session {
             settings: (*state.settings).clone(),
             defaults: (**state.defaults()).clone(),
             reads_sequences: state.reads_sequences(),
+            home: state.home,
             choice: routing.map(|routing| routing.memory()),
         })
     }
@@ -102,8 +103,8 @@ impl Session {
         let handle = registration.handle.clone();
         let interner = &services.shared.local.interner;
         let settings = interner.intern(guest.settings);
-        let state =
-            SessionState::resumed(settings.clone(), interner.intern(guest.defaults), guest.reads_sequences);
+        let defaults = interner.intern(guest.defaults);
+        let state = SessionState::resumed(settings.clone(), defaults, guest.reads_sequences, guest.home);
         tell_handle(&handle, guest.about, guest.requested, guest.statements.len());
         *handle.trace.settings.borrow_mut() = Some(settings);
         let statement = guest.unnamed.map(|text| Box::new(unnamed(text, &pool, services)));

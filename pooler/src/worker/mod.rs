@@ -117,9 +117,9 @@ async fn obey(
                     pool.adopt(*parked, origin, permit);
                 }
             }
-            Order::Lend(key, to) => {
+            Order::Lend(key, to, process) => {
                 if let Some(pool) = services.pools.find(&key) {
-                    pool.lend_to(to);
+                    pool.lend_to(to, process);
                 }
             }
             Order::Evict(database) => services.pools.evict(&database),

@@ -118,12 +118,16 @@ impl SessionState {
 
     /// One that has moved here from another worker, where it was at rest ([`Self::is_at_rest`]).
     #[must_use]
-    pub fn resumed(settings: Rc<ParameterSet>, defaults: Rc<ParameterSet>, reads_sequences: bool) -> Self {
-        Self { defaults, reads_sequences, ..Self::new(settings) }
+    pub fn resumed(
+        settings: Rc<ParameterSet>,
+        defaults: Rc<ParameterSet>,
+        reads_sequences: bool,
+        home: Option<NonZeroU32>,
+    ) -> Self {
+        Self { defaults, reads_sequences, home, ..Self::new(settings) }
     }
 
-    /// Whether settings, defaults and [`Self::reads_sequences`] are all there is: nothing ties it to a server process or
-    /// to a transaction.
+    /// Whether what [`Self::resumed`] takes is all there is: nothing ties it to a transaction or keeps it on its server.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.pins.is_empty()
@@ -131,7 +135,6 @@ impl SessionState {
             && Rc::ptr_eq(&self.settings, &self.committed)
             && self.passing.is_none()
             && self.questions.is_none()
-            && self.home.is_none()
             && self.process.is_none()
             && !(self.literal || self.lingers || self.changes_catalog || self.failed || self.resetting)
     }
