@@ -236,6 +236,8 @@ pub struct Choice {
     pub user: Box<str>,
     /// Its last write.
     pub last_write: Moment,
+    /// When it may have changed the catalogue last.
+    pub catalog_change: Moment,
     /// Its transactions that may write begin on the primary after all.
     pub no_early: bool,
 }

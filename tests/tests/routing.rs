@@ -14,9 +14,12 @@ fn ensemble(standbys: usize) -> Ensemble {
 }
 
 fn ensemble_of(standbys: usize, workers: u32) -> Ensemble {
+    ensemble_with(standbys, |config| config.set("workers", workers))
+}
+
+fn ensemble_with(standbys: usize, change: impl FnOnce(Config) -> Config) -> Ensemble {
     // The scratch clusters' own setting would keep every write from the standbys for a fifth of a second.
-    let ensemble =
-        Ensemble::with_conf(standbys, &["synchronous_commit = on"], |config| config.set("workers", workers));
+    let ensemble = Ensemble::with_conf(standbys, &["synchronous_commit = on"], change);
     let mut client = ensemble.client();
     client.execute("CREATE TABLE t(i int)");
     ensemble.wait_for_replay();
@@ -227,7 +230,16 @@ fn a_name_that_a_batch_has_changed_the_meaning_of_is_not_trusted() {
 
 #[test]
 fn what_a_session_has_just_changed_in_the_catalogue_is_not_trusted() {
-    let ensemble = ensemble(1);
+    trusts_no_change_of_its_own(&ensemble(1));
+}
+
+#[test]
+fn nor_is_it_where_the_session_has_gone_to_since() {
+    let roaming = |config: Config| config.set("workers", 2).set("balance", "\"roam\"");
+    trusts_no_change_of_its_own(&ensemble_with(1, roaming));
+}
+
+fn trusts_no_change_of_its_own(ensemble: &Ensemble) {
     let mut client = ensemble.client();
     let (stable, volatile) = (
         "CREATE FUNCTION f() RETURNS int STABLE LANGUAGE sql AS 'SELECT pg_is_in_recovery()::int'",

@@ -107,7 +107,7 @@ pub struct Scope {
     /// When the catalogue of the database is and was looked at.
     looks: Arc<Looks>,
     /// When the session itself may have changed it last.
-    changed: Cell<Moment>,
+    pub changed: Cell<Moment>,
     /// The catalogue, as of the last time that anybody asked.
     known: RefCell<Known>,
     /// How busy its standbys are.

@@ -135,12 +135,18 @@ impl Routing {
     pub(super) fn remembered(services: &Rc<Services>, pool: &Pool, memory: Choice) -> Option<Box<Self>> {
         let mut routing = Self::new(services, pool, &memory.user)?;
         (routing.last_write, routing.no_early) = (memory.last_write, memory.no_early);
+        routing.scope.changed.set(memory.catalog_change);
         Some(routing)
     }
 
     /// What the session takes along where it moves to another worker.
     pub(super) fn memory(self) -> Choice {
-        Choice { user: self.user, last_write: self.last_write, no_early: self.no_early }
+        Choice {
+            user: self.user,
+            last_write: self.last_write,
+            catalog_change: self.scope.changed.get(),
+            no_early: self.no_early,
+        }
     }
 
     /// Keeps up with the settings of the process and of the session.
