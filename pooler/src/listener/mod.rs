@@ -25,6 +25,7 @@ const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 /// Pause after accept failed: most likely there is no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+// nix does not know the option, nor do rustix and socket2; its macro makes the safe call for it.
 sockopt_impl!(
     /// For how many seconds the kernel keeps a connection on which nothing has arrived (tcp(7)).
     DeferAccept,
