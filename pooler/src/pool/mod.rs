@@ -46,6 +46,7 @@ use ledger::{Counts, Ledger};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU32;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -366,9 +367,9 @@ impl Pool {
     }
 
     /// The idle connection to this server process, if it is there and fit.
-    pub fn request_that(&self, process: u32, now: Instant) -> Option<Box<Member>> {
+    pub fn request_that(&self, process: NonZeroU32, now: Instant) -> Option<Box<Member>> {
         let fits = |member: &mut Box<Member>| {
-            member.server.cancel_key.pid == process
+            member.server.cancel_key.pid == process.get()
                 && !member.server.stream.has_arrivals()
                 && !self.needs_check(&member.server, now)
         };

@@ -8,6 +8,7 @@ use hawser_wire::frame::{self, HEADER_LENGTH};
 use hawser_wire::frontend;
 use hawser_wire::tag;
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 /// So much of a text is looked at.
@@ -29,15 +30,18 @@ const CALL: Duration = Duration::from_millis(30);
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Session {
-    /// The connection on which the session last advanced a sequence, if what it says next asks for that and the
-    /// connection can be had soon.
-    pub(super) async fn go_home(&self) -> Option<Box<Member>> {
-        let home = self.client.state.home.filter(|_| self.reads_sequences())?;
+    /// The server process where the session last advanced a sequence, if what it says next asks for that.
+    pub(super) fn home(&self) -> Option<NonZeroU32> {
+        self.client.state.home.filter(|_| self.reads_sequences())
+    }
+
+    /// The connection to that process, if it can be had soon.
+    pub(super) async fn go_home(&self, home: NonZeroU32) -> Option<Box<Member>> {
         let began = Instant::now();
         let (end, mut call) = (began + PATIENCE, began);
         loop {
             let now = Instant::now();
-            let member = self.pool.request_that(home.get(), now);
+            let member = self.pool.request_that(home, now);
             if member.is_some() || now >= end {
                 return member;
             }

@@ -39,9 +39,9 @@ impl Session {
     /// Gets a server connection.
     pub(super) async fn link(&mut self, errand: &mut Errand, since: Instant) -> Result<Linked, End> {
         let pool = &errand.pool.clone();
-        if self.client.state.home.is_some()
+        if let Some(home) = self.home()
             && Rc::ptr_eq(pool, &self.pool)
-            && let Some(member) = Box::pin(self.go_home()).await
+            && let Some(member) = Box::pin(self.go_home(home)).await
         {
             return Ok(Linked::Here(member));
         }
