@@ -308,7 +308,7 @@ impl Mailboxes {
         Self { hub: Some(hub), ..self }
     }
 
-    /// The worker that has the session with this number.
+    /// The worker that the session with this number has logged in on. If it has gone on elsewhere, that one knows where.
     #[must_use]
     pub fn worker_of(&self, session: SessionId) -> WorkerId {
         WorkerId(session.0 as usize % self.workers().max(1))
@@ -345,6 +345,27 @@ impl Mailboxes {
         if let Some(sender) = self.senders.get(worker.0) {
             let _ = sender.send(order);
         }
+    }
+
+    /// Sends an order to every worker.
+    pub fn send_all(&self, order: impl Fn() -> Order) {
+        self.each().for_each(|worker| self.send(worker, order()));
+    }
+
+    /// Sends an order with a place for an answer to every worker; the answers come in their order.
+    #[must_use]
+    pub fn ask_all<T>(&self, order: impl Fn(oneshot::Sender<T>) -> Order) -> Vec<oneshot::Receiver<T>> {
+        let ask = |worker| {
+            let (reply, answer) = oneshot::channel();
+            self.send(worker, order(reply));
+            answer
+        };
+        self.each().map(ask).collect()
+    }
+
+    /// Every worker, in order.
+    pub fn each(&self) -> impl Iterator<Item = WorkerId> {
+        (0..self.workers()).map(WorkerId)
     }
 
     /// How many workers there are.

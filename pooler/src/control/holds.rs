@@ -47,7 +47,7 @@ impl Desk {
         loop {
             // What the watch has told the workers is in their mailboxes before this question.
             let mut busy = false;
-            for answer in self.each_worker(|reply| Order::IsBusy(cluster, reply)) {
+            for answer in self.mailboxes.ask_all(|reply| Order::IsBusy(cluster, reply)) {
                 busy |= answer.await.unwrap_or(false);
             }
             if !busy {

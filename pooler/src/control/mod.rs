@@ -15,7 +15,7 @@ mod periods;
 
 use crate::config::Effective;
 use crate::config::settings::Settings;
-use crate::ids::{ClusterId, HostId, WorkerId};
+use crate::ids::{ClusterId, HostId};
 use crate::listener::Listening;
 use crate::mailbox::{Drain, Mailboxes, Operator, Order};
 use crate::pool::PoolReport;
@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// A setting that an operator has changed by hand: our name, and the value in our words.
 pub type Override = (&'static str, String);
@@ -200,23 +200,12 @@ impl Desk {
 
     /// What every worker says.
     async fn survey(&self, wanted: Wanted) -> Vec<WorkerReport> {
-        let asked: Vec<_> = self.each_worker(|reply| Order::Report(wanted, reply));
+        let asked: Vec<_> = self.mailboxes.ask_all(|reply| Order::Report(wanted, reply));
         let mut reports = Vec::with_capacity(asked.len());
         for answer in asked {
             reports.push(answer.await.unwrap_or_default());
         }
         reports
-    }
-
-    fn each_worker<T>(&self, order: impl Fn(oneshot::Sender<T>) -> Order) -> Vec<oneshot::Receiver<T>> {
-        let workers = 0..self.mailboxes.workers();
-        workers
-            .map(|worker| {
-                let (reply, answer) = oneshot::channel();
-                self.mailboxes.send(WorkerId(worker), order(reply));
-                answer
-            })
-            .collect()
     }
 
     /// Ends a period of averages.

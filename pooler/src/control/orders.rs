@@ -3,7 +3,7 @@
 use super::Desk;
 use crate::config::pgbouncer;
 use crate::config::reference::{self, Change};
-use crate::ids::{SessionId, WorkerId};
+use crate::ids::SessionId;
 use crate::mailbox::{Drain, Order};
 use crate::pool::halt::{Scope, Stance};
 use crate::report::Wanted;
@@ -63,9 +63,7 @@ impl Desk {
             self.suspended.set(false);
         }
         self.halts.borrow_mut().set(scope, stance);
-        for worker in 0..self.mailboxes.workers() {
-            self.mailboxes.send(WorkerId(worker), Order::Halt(scope.clone(), stance));
-        }
+        self.mailboxes.send_all(|| Order::Halt(scope.clone(), stance));
     }
 
     fn stance(&self, scope: &Scope) -> Stance {
@@ -79,7 +77,7 @@ impl Desk {
     async fn rest(&self, scope: &Scope, stance: Stance) -> Result<(), Refused> {
         loop {
             let mut at_rest = true;
-            for answer in self.each_worker(|reply| Order::IsAtRest(scope.clone(), reply)) {
+            for answer in self.mailboxes.ask_all(|reply| Order::IsAtRest(scope.clone(), reply)) {
                 at_rest &= answer.await.unwrap_or(true);
             }
             if self.stance(scope) != stance {
@@ -161,9 +159,7 @@ impl Desk {
     async fn kill(&self, of: &door::Scope) -> Result<(), Refused> {
         let scope = self.scope(of, "kill")?;
         self.halt(&scope, Stance::Paused);
-        for worker in 0..self.mailboxes.workers() {
-            self.mailboxes.send(WorkerId(worker), Order::Kill(scope.clone()));
-        }
+        self.mailboxes.send_all(|| Order::Kill(scope.clone()));
         self.rest(&scope, Stance::Paused).await
     }
 
@@ -251,9 +247,7 @@ impl Desk {
         let runtime = Arc::new(runtime.map_err(|error| vec![error.to_string()])?);
         *self.runtime.borrow_mut() = runtime.clone();
         *self.sources.borrow_mut() = reloaded.sources;
-        for worker in 0..self.mailboxes.workers() {
-            self.mailboxes.send(WorkerId(worker), Order::Apply(runtime.clone()));
-        }
+        self.mailboxes.send_all(|| Order::Apply(runtime.clone()));
         self.topology.borrow_mut().apply(&runtime);
         self.forget_bans();
         for change in reloaded.changes {

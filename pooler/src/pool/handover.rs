@@ -13,8 +13,8 @@ impl Pool {
     /// Asks the other workers for the connection to this server process.
     pub fn call_for(&self, process: NonZeroU32) {
         let super::Surroundings { worker: me, mailboxes, .. } = &*self.surroundings;
-        for other in (0..mailboxes.workers()).filter(|other| *other != me.0) {
-            mailboxes.send(WorkerId(other), Order::Lend(self.key.clone(), *me, Some(process)));
+        for other in mailboxes.each().filter(|other| other != me) {
+            mailboxes.send(other, Order::Lend(self.key.clone(), *me, Some(process)));
         }
     }
 

@@ -48,9 +48,7 @@ impl Pool {
         if let Some(richest) = self.budget.richest(worker.0, patient) {
             self.surroundings.mailboxes.send(WorkerId(richest), Order::Lend(self.key.clone(), worker, None));
         } else if denied == Denied::Database {
-            for other in 0..self.surroundings.mailboxes.workers() {
-                self.surroundings.mailboxes.send(WorkerId(other), Order::Evict(self.key.database.clone()));
-            }
+            self.surroundings.mailboxes.send_all(|| Order::Evict(self.key.database.clone()));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::lead::Origin;
 use super::{Member, Pool};
-use crate::ids::{HostId, PoolHost, WorkerId};
+use crate::ids::{HostId, PoolHost};
 use crate::mailbox::Order;
 use crate::server::checkin::Discard;
 use crate::topology::Moment;
@@ -20,9 +20,7 @@ impl Pool {
         tracing::info!(pool = %self.key, %host, "a connection broke: nothing is begun before the host has answered");
         snapshot.bell.suspect(host);
         let cluster = snapshot.cluster;
-        for worker in (0..self.mailboxes().workers()).map(WorkerId) {
-            self.mailboxes().send(worker, Order::Suspect { cluster, host, since });
-        }
+        self.mailboxes().send_all(|| Order::Suspect { cluster, host, since });
     }
 
     /// A connection that was lent is lost.

@@ -174,8 +174,8 @@ impl Control {
     /// Ends the sessions as told, and then the workers. A second signal ends them at once.
     async fn drain(mut self, drain: Drain) {
         tracing::info!(?drain, clients = self.desk.runtime().facilities.clients.used(), "shutting down");
-        self.send_all(drain);
-        let mut left = self.leave();
+        self.mailboxes.send_all(|| Order::Drain(drain));
+        let mut left = self.mailboxes.ask_all(Order::Leave);
         let patience = self.desk.runtime().settings.timeouts.shutdown;
         if drain != Drain::Immediately {
             tokio::select! {
@@ -186,26 +186,9 @@ impl Control {
                 _ = self.signals.quit.recv() => {}
                 Some(_) = self.told.recv() => {}
             }
-            self.send_all(Drain::Immediately);
+            self.mailboxes.send_all(|| Order::Drain(Drain::Immediately));
         }
         let _ = tokio::time::timeout(LAST_WORDS, all(&mut left)).await;
-    }
-
-    fn send_all(&self, drain: Drain) {
-        for worker in 0..self.mailboxes.workers() {
-            self.mailboxes.send(WorkerId(worker), Order::Drain(drain));
-        }
-    }
-
-    fn leave(&self) -> Vec<oneshot::Receiver<()>> {
-        let workers = 0..self.mailboxes.workers();
-        workers
-            .map(|worker| {
-                let (sender, left) = oneshot::channel();
-                self.mailboxes.send(WorkerId(worker), Order::Leave(sender));
-                left
-            })
-            .collect()
     }
 }
 

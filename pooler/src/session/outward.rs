@@ -7,7 +7,6 @@
 use super::Session;
 use super::handle::Signal;
 use super::services::Services;
-use crate::ids::WorkerId;
 use crate::mailbox::{Disturbance, Inhabitant, Location, Order, Whom};
 use crate::pool::PoolPlan;
 use crate::relay::{Outward, Relay};
@@ -31,9 +30,7 @@ impl Session {
                 Outward::EndProcess(number) => {
                     let whom = Whom::Process(server.cancel_key.address.clone(), number);
                     let Some(disturbance) = self.disturbance(whom, Disturbs::Ends, server) else { continue };
-                    for worker in 0..mailboxes.workers() {
-                        mailboxes.send(WorkerId(worker), Order::Disturb(Box::new(disturbance.clone())));
-                    }
+                    mailboxes.send_all(|| Order::Disturb(Box::new(disturbance.clone())));
                 }
                 // The server waits five seconds for the others to leave.
                 Outward::NeedsAlone(database) => self.vacate(plan, Inhabitant::Database(database)),
@@ -58,9 +55,7 @@ impl Session {
     fn vacate(&self, plan: &PoolPlan, of: Inhabitant) {
         let mailboxes = self.pool.mailboxes();
         let location = Arc::new(Location { hosts: plan.dial.hosts.clone(), of });
-        for worker in 0..mailboxes.workers() {
-            mailboxes.send(WorkerId(worker), Order::Vacate(location.clone()));
-        }
+        mailboxes.send_all(|| Order::Vacate(location.clone()));
     }
 }
 

@@ -5,7 +5,7 @@ use super::judge::{self, Change};
 use super::moment::Moment;
 use super::snapshot::{HostState, HostView, PrimaryView, Role, Snapshot};
 use super::watch::{Host, PATIENCE, Watch};
-use crate::ids::{HostId, WorkerId};
+use crate::ids::HostId;
 use crate::mailbox::Order;
 use crate::notify::HubOrder;
 use std::sync::Arc;
@@ -102,9 +102,7 @@ impl Watch {
             ancestry: self.ancestry.clone(),
         });
         self.latest.replace(Some(snapshot.clone()));
-        for worker in 0..self.mailboxes.workers() {
-            self.mailboxes.send(WorkerId(worker), Order::Topology(snapshot.clone()));
-        }
+        self.mailboxes.send_all(|| Order::Topology(snapshot.clone()));
         self.mailboxes.send_hub(HubOrder::Follow(snapshot));
     }
 
