@@ -8,6 +8,7 @@
 //! backslashes, bytes outside of ASCII.
 
 use crate::cache::hash;
+use crate::scan::position;
 
 /// Longest text that is looked at, in bytes.
 pub const LONGEST: usize = 2048;
@@ -53,6 +54,13 @@ fn class(byte: u8) -> Class {
     CLASSES.get(usize::from(byte)).copied().unwrap_or(Class::Strange)
 }
 
+/// Whether a byte is more than plain or a letter: [`class`], without a branch.
+const fn is_special(byte: u8) -> bool {
+    let is_quote = (byte == b'\'') | (byte == b'"');
+    let is_sign = (byte == b'$') | (byte == b'-') | (byte == b'/') | (byte == b'\\');
+    byte.is_ascii_digit() | is_quote | is_sign | (byte == 0) | !byte.is_ascii()
+}
+
 /// Writes the template of `text` into `template`, which is emptied first. False when it has none.
 ///
 /// A number is written as `0` and a string as `''`; a number behind a letter, as in `log10` or `$1a`, belongs to the
@@ -66,8 +74,7 @@ pub fn write(text: &[u8], template: &mut Vec<u8>) -> bool {
     let mut before = Class::Plain;
     loop {
         // Most of a text stands for itself.
-        let kept = rest.iter().position(|byte| !matches!(class(*byte), Class::Plain | Class::Letter));
-        let (run, special) = rest.split_at(kept.unwrap_or(rest.len()));
+        let (run, special) = rest.split_at(position(rest, is_special).unwrap_or(rest.len()));
         template.extend_from_slice(run);
         before = run.last().map_or(before, |byte| class(*byte));
         let Some((&byte, behind)) = special.split_first() else { return true };
@@ -195,6 +202,13 @@ mod tests {
             ("select a - 1 / 2", "select a - 0 / 0"),
         ] {
             assert_eq!(template(text).as_deref(), Some(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_special_is_neither_plain_nor_a_letter() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(is_special(byte), !matches!(class(byte), Class::Plain | Class::Letter), "{byte:#x}");
         }
     }
 

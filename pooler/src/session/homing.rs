@@ -74,7 +74,8 @@ impl Session {
         match header.tag {
             tag::frontend::QUERY | tag::frontend::PARSE => {
                 let text = body.get(..LOOKED_AT).unwrap_or(body);
-                contains(text, b"currval") || contains(text, b"lastval")
+                // Few texts have that in them at all.
+                contains(text, b"val") && (contains(text, b"currval") || contains(text, b"lastval"))
             }
             tag::frontend::BIND => {
                 let named = match frontend::bind_names(body) {
