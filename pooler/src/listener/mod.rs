@@ -262,7 +262,7 @@ fn open_tcp(
         socket.bind(&SockAddr::from(address))?;
         socket.listen(i32::try_from(listen.backlog).unwrap_or(i32::MAX))?;
         inherit_options(&socket, listen.keepalive)?;
-        defer_accept(&socket, listen.defer_accept)?;
+        defer_accept(&socket, listen.defer_accept);
         sockets.push(socket.into());
     }
     Ok(address)
@@ -306,11 +306,14 @@ fn inherit_options(socket: &Socket, keepalive: Keepalive) -> io::Result<()> {
 }
 
 /// Has the kernel keep a client until it says something, which a client of PostgreSQL does first. Who never does costs
-/// neither a descriptor nor a place, and who does wakes us up once: for its connection and its first words together.
-fn defer_accept(socket: &Socket, patience: Option<Duration>) -> io::Result<()> {
-    let Some(patience) = patience else { return Ok(()) };
+/// neither a descriptor nor a place, and who does wakes us up once: for its connection and its first words together. A
+/// kernel that does not know the option goes without it.
+fn defer_accept(socket: &Socket, patience: Option<Duration>) {
+    let Some(patience) = patience else { return };
     let seconds = i32::try_from(patience.as_secs()).unwrap_or(i32::MAX).max(1);
-    Ok(setsockopt(socket, DeferAccept, &seconds)?)
+    if let Err(error) = setsockopt(socket, DeferAccept, &seconds) {
+        tracing::debug!(%error, "clients are accepted before they say something");
+    }
 }
 
 /// Sockets that systemd opened for us.
