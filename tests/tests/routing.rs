@@ -113,6 +113,44 @@ fn a_read_only_transaction_in_the_extended_protocol_goes_on_on_the_standby() {
     }
 }
 
+#[test]
+fn a_long_text_in_a_read_only_transaction_runs_on_the_standby() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    client.execute("BEGIN READ ONLY");
+    assert_eq!(place(&mut client), "standby");
+    for length in [1000, 20_000, 300_000] {
+        let text = format!("SELECT length('{}')", "x".repeat(length));
+        client.send(&[extended(&text, &[]), sync()].concat());
+        assert_eq!(row(&client.read_until_ready()), length.to_string());
+        assert_eq!(client.value(&text), length.to_string());
+    }
+    assert_eq!(place(&mut client), "standby");
+    client.execute("COMMIT");
+}
+
+#[test]
+fn a_session_goes_on_on_the_standby_that_has_something_of_it() {
+    let ensemble = ensemble(2);
+    let mut client = ensemble.client();
+    client.execute("SET hawser.route = standby");
+    client.execute("SELECT pg_advisory_lock(5)");
+    let process = client.value("SELECT pg_backend_pid()");
+    for length in [10, 100_000] {
+        client.send(&[extended(&format!("SELECT length('{}')", "x".repeat(length)), &[]), sync()].concat());
+        assert_eq!(row(&client.read_until_ready()), length.to_string());
+    }
+    client.execute("PREPARE mine AS SELECT 7");
+    assert_eq!(client.value("EXECUTE mine"), "7");
+    assert_eq!(client.value("SELECT pg_advisory_unlock(5)"), "t");
+    assert_eq!(client.value("SELECT pg_backend_pid()"), process);
+    client.execute("DEALLOCATE mine");
+    // Nothing keeps it there any more.
+    client.execute("SET hawser.route = auto");
+    client.execute("INSERT INTO t VALUES (1)");
+    assert_eq!(client.value("SELECT i FROM t"), "1");
+}
+
 /// A standby that has stopped at an empty table, of which the primary has one row: the count tells where it was read.
 fn held_back(change: impl FnOnce(Config) -> Config) -> Ensemble {
     let ensemble = Ensemble::with_conf(1, &["synchronous_commit = on"], |config| {

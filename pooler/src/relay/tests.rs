@@ -6,8 +6,10 @@ use crate::pins::PinReason;
 use crate::server::connection::{CancelKey, Cancels};
 use crate::server::identity::Identity;
 use crate::statements::{ClientStatements, Form, Presence, ServerStatements, Statement, StatementKey};
+use crate::stream::buffer::BLOCK;
 use crate::stream::{Socket, SocketAddress, Stream};
 use hawser_wire::encode::{self, ServerName, Severity};
+use hawser_wire::frame::{self, HEADER_LENGTH};
 use hawser_wire::reply_queue::ReplyQueue;
 use hawser_wire::tag::{backend, frontend};
 use std::future::{Future, poll_fn};
@@ -25,6 +27,8 @@ struct Scene {
     shared: Shared,
     far_client: UnixStream,
     far_server: UnixStream,
+    /// The server is a standby.
+    confined: bool,
     /// The server connection could be given back.
     at_rest: bool,
     /// Why the relay cannot go on.
@@ -95,6 +99,7 @@ impl Scene {
             shared,
             far_client,
             far_server,
+            confined: false,
             at_rest: true,
             stopped: None,
         }
@@ -118,12 +123,13 @@ impl Scene {
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.stopped.is_none() {
             if self.at_rest {
-                std::task::ready!(self.client.stream.poll_readable(cx)).unwrap();
+                if self.client.input.is_none() {
+                    std::task::ready!(self.client.stream.poll_readable(cx)).unwrap();
+                    let input = self.client.input.insert(self.shared.buffers.take());
+                    std::task::ready!(self.client.stream.poll_read(cx, input)).unwrap();
+                }
                 (self.relay, self.at_rest) = (Relay::new(LIMITS, false), false);
-                self.client.input =
-                    Some(self.client.input.take().unwrap_or_else(|| self.shared.buffers.take()));
-                let input = self.client.input.as_mut().unwrap();
-                std::task::ready!(self.client.stream.poll_read(cx, input)).unwrap();
+                self.relay.confined = self.confined;
             }
             match std::task::ready!(self.relay.poll(cx, &mut self.client, &mut self.server, &self.shared)) {
                 Ok(()) => self.at_rest = true,
@@ -219,6 +225,14 @@ async fn read(from: &mut UnixStream, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     from.read_exact(&mut bytes).await.unwrap();
     bytes
+}
+
+/// One message.
+async fn one(from: &mut UnixStream) -> Vec<u8> {
+    let mut message = read(from, HEADER_LENGTH).await;
+    let rest = frame::header(&message).unwrap().unwrap().total() - HEADER_LENGTH;
+    message.extend(read(from, rest).await);
+    message
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -440,6 +454,67 @@ fn a_server_connection_forgets_its_channels_before_it_is_given_back() {
 }
 
 #[test]
+fn a_question_that_a_late_cancel_has_hit_is_asked_again_at_once() {
+    scene(async |mut scene| {
+        let (mut client, mut server) = scene.take_far();
+        scene
+            .beside(async {
+                client.write_all(&query("SELECT pg_advisory_lock(1)")).await.unwrap();
+                one(&mut server).await;
+                server.write_all(&[complete("SELECT 1"), IDLE.to_vec()].concat()).await.unwrap();
+                let question = one(&mut server).await;
+                server.write_all(&[error(), IDLE.to_vec()].concat()).await.unwrap();
+                assert_eq!(one(&mut server).await, question);
+                server.write_all(&[complete("SELECT 0"), IDLE.to_vec()].concat()).await.unwrap();
+                client.write_all(&query("SELECT 2")).await.unwrap();
+                assert_eq!(one(&mut server).await, query("SELECT 2"));
+            })
+            .await;
+        assert!(scene.client.state.pins.is_empty());
+    });
+}
+
+#[test]
+fn who_left_nobody_knows_what_on_a_standby_goes_on_there() {
+    scene(async |mut scene| {
+        scene.confined = true;
+        let (mut client, mut server) = scene.take_far();
+        let told = [complete("SELECT 1"), IDLE.to_vec()].concat();
+        let heard = scene
+            .beside(async {
+                client.write_all(&query("SELECT pg_advisory_lock(1)")).await.unwrap();
+                one(&mut server).await;
+                server.write_all(&told).await.unwrap();
+                read(&mut client, told.len()).await;
+                for _ in 0..2 {
+                    one(&mut server).await;
+                    server.write_all(&[error(), IDLE.to_vec()].concat()).await.unwrap();
+                }
+                client.write_all(&query("SELECT 2")).await.unwrap();
+                one(&mut server).await
+            })
+            .await;
+        assert_eq!(heard, query("SELECT 2"));
+        assert!(scene.client.state.pins.has(PinReason::Unverified));
+    });
+}
+
+#[test]
+fn a_long_text_in_a_transaction_on_a_standby_is_waited_for() {
+    scene(async |mut scene| {
+        scene.confined = true;
+        let begin = query("BEGIN READ ONLY");
+        scene.client_says(&begin, &begin).await;
+        let begun = [complete("BEGIN"), INSIDE.to_vec()].concat();
+        scene.server_says(&begun, &begun).await;
+        let long = parse("", &format!("SELECT '{}'", "x".repeat(5 * BLOCK)));
+        let (start, rest) = long.split_at(2 * BLOCK);
+        scene.client_says(start, b"").await;
+        scene.client_says(rest, &long).await;
+    });
+}
+
+#[test]
 fn an_unnamed_statement_that_we_sent_again_in_vain_is_still_the_clients() {
     scene(async |mut scene| {
         scene.client.unnamed = Unnamed {
@@ -485,7 +560,7 @@ fn more_closes_than_may_be_owed_do_not_keep_the_sync_from_the_server() {
 #[test]
 fn long_messages_pass_in_pieces_both_ways() {
     scene(async |mut scene| {
-        let long = query(&"x".repeat(3 * crate::stream::buffer::BLOCK));
+        let long = query(&"x".repeat(3 * BLOCK));
         scene.client_says(&long, &long).await;
         let row = message(backend::DATA_ROW, &vec![0; 5 * crate::stream::buffer::BLOCK]);
         let replies = [row, complete("SELECT 1"), IDLE.to_vec()].concat();
@@ -504,9 +579,7 @@ fn a_message_that_is_only_announced_takes_no_memory() {
         let notice = message(backend::NOTICE_RESPONSE, b"\0");
         scene.far_client.write_all(&announced).await.unwrap();
         scene.server_says(&notice, &notice).await;
-        assert!(
-            scene.client.input.as_ref().is_some_and(|input| input.capacity() <= crate::stream::buffer::BLOCK)
-        );
+        assert!(scene.client.input.as_ref().is_some_and(|input| input.capacity() <= BLOCK));
     });
 }
 

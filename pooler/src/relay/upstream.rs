@@ -39,6 +39,8 @@ pub(super) struct Upstream {
     pub(super) awaited: bool,
     /// The next message has to wait for the server.
     held: bool,
+    /// What is in the input is behind the batch, and stays there for now.
+    behind: bool,
     /// A Describe follows the message that is planned.
     pub(super) describes_next: bool,
     /// The batch that is open has more than prepared.
@@ -115,8 +117,8 @@ impl Relay {
             self.up.out.fixed(encode::FLUSH);
             return Poll::Ready(Ok(()));
         }
-        // What comes behind the batch waits here, and no more of it than a block.
-        if self.confined && client.input.as_ref().is_some_and(|input| input.len() >= BLOCK) {
+        // No more of it than a block.
+        if self.up.behind && client.input.as_ref().is_some_and(|input| input.len() >= BLOCK) {
             return Poll::Pending;
         }
         if std::mem::replace(&mut self.up.awaited, true) {
@@ -152,7 +154,7 @@ impl Relay {
         if server.queue.is_settled() && server.status != TransactionStatus::Failed && self.up.piece == 0 {
             self.prepend_settings(client, server);
         }
-        self.up.held = false;
+        (self.up.held, self.up.behind) = (false, false);
         let outcome = self.plan_messages(&mut input, client, server, shared);
         let planned = self.up.out.planned();
         if outcome.is_ok() && self.up.out.is_empty() && planned > 0 {
@@ -193,7 +195,8 @@ impl Relay {
                 break;
             }
             let is_next_batch = self.up.ended > 0 && !server.queue.is_batch_open();
-            if is_next_batch && self.stops_behind_batch(rest, client, server) {
+            self.up.behind = is_next_batch && self.stops_behind_batch(rest, client, server);
+            if self.up.behind {
                 break;
             }
             let Some(header) = first_message(rest, self.limits.max_message)? else { break };
@@ -253,7 +256,9 @@ impl Relay {
         if !self.confined {
             return false;
         }
-        if !server.queue.is_settled() || server.status == TransactionStatus::Idle {
+        // Who has nothing here is served wherever that is best.
+        let is_free = server.status == TransactionStatus::Idle && client.state.pins.is_empty();
+        if !server.queue.is_settled() || is_free {
             return true;
         }
         let parts = self.parts

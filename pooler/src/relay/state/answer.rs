@@ -37,9 +37,14 @@ pub(in crate::relay) fn answered(
     }
 }
 
-/// The server could not be asked: the client stays where it is.
+/// The server could not be asked: the client stays where it is. It may have been a late cancel of the client's, so the
+/// server is asked once more.
 pub(in crate::relay) fn unanswered(client: &mut ClientSide) {
-    let _ = client.state.take_asked();
-    client.state.pins.add(PinReason::Unverified);
-    client.state.committed_pins = client.state.pins;
+    let state = &mut client.state;
+    let _ = state.take_asked();
+    if !state.pins.has(PinReason::Unverified) {
+        state.ask();
+    }
+    state.pins.add(PinReason::Unverified);
+    state.committed_pins = state.pins;
 }
