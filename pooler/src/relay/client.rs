@@ -65,6 +65,13 @@ impl Unnamed {
         kept.ending = gist.ending;
         kept.shape = gist.shape;
     }
+
+    /// The statement of this generation was not parsed after all. There may be another one by now.
+    pub fn forget(&mut self, generation: u64) {
+        if self.generation == generation {
+            self.statement = None;
+        }
+    }
 }
 
 impl ClientSide {

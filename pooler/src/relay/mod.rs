@@ -513,7 +513,7 @@ fn undo(effect: Effect, client: &mut ClientSide, server: &mut ServerConnection) 
     match effect {
         Effect::Named(name, _) | Effect::NamedKnown(name) => _ = client.statements.forget(&name),
         Effect::Closed(name, statement) => client.statements.define(&name, statement),
-        Effect::Unnamed => client.unnamed.statement = None,
+        Effect::Unnamed(generation) => client.unnamed.forget(generation),
         Effect::Asked(_) => state::unanswered(client),
         _ => {}
     }

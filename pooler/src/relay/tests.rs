@@ -537,6 +537,18 @@ fn an_unnamed_statement_that_we_sent_again_in_vain_is_still_the_clients() {
 }
 
 #[test]
+fn an_unnamed_statement_that_failed_takes_none_with_it_that_was_parsed_behind_it() {
+    scene(async |mut scene| {
+        let batch = [parse("", "SELECT nosuch"), encode::SYNC.to_vec(), parse("", "SELECT 1")].concat();
+        scene.client_says(&batch, &batch).await;
+        let failed = [error(), IDLE.to_vec()].concat();
+        scene.server_says(&failed, &failed).await;
+        let rest = [bind(""), encode::SYNC.to_vec()].concat();
+        scene.client_says(&rest, &rest).await;
+    });
+}
+
+#[test]
 fn more_closes_than_may_be_owed_do_not_keep_the_sync_from_the_server() {
     scene(async |mut scene| {
         let closes = close("s").repeat(MOST_OWED + 10);

@@ -39,8 +39,8 @@ pub enum Effect {
     Told(Told),
     /// A statement was bound whose rows look otherwise than the client was told.
     Outdated,
-    /// The client's unnamed statement was parsed.
-    Unnamed,
+    /// The client's unnamed statement of this generation was parsed.
+    Unnamed(u64),
     /// What the statements of the request do to the session.
     Does(Doing),
     /// The client's unnamed statement, parsed before, was sent again by us.
@@ -378,7 +378,11 @@ impl ServerConnection {
                 self.statements.fail(made.statement.id, made.batch);
             }
             Effect::Dropped(statement) => self.statements.restore(statement.clone()),
-            Effect::UnnamedAgain | Effect::Unnamed => self.unnamed = None,
+            Effect::UnnamedAgain => self.unnamed = None,
+            // The client may have parsed another one since.
+            Effect::Unnamed(generation) => {
+                self.unnamed = self.unnamed.filter(|owner| owner.generation != *generation);
+            }
             Effect::Does(doing) => {
                 for about in doing.deed.about.iter().skip(doing.done) {
                     if let About::Makes(statement) = about {

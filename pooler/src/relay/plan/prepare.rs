@@ -36,16 +36,16 @@ impl Relay {
             let Some(renamed) = &renamed else {
                 let (gist, effects) = shared.harmless.look(self.pool, text, &shared.shapes);
                 let deed = effects.map(|effects| Deed::new(text, effects));
-                self.remember_unnamed(text, parse.types, deed, gist, client, server);
-                self.forward(header, body, Some(Request::Parse), Some(Effect::Unnamed), client, server);
+                let effect = self.remember_unnamed(text, parse.types, deed, gist, client, server);
+                self.forward(header, body, Some(Request::Parse), Some(effect), client, server);
                 return Ok(Planned::Yes);
             };
             let gist = Gist::of(self.pool, parse.text, &shared.shapes);
             let deed = Some(renamed.deed.clone());
-            self.remember_unnamed(text, parse.types, deed, gist, client, server);
+            let effect = self.remember_unnamed(text, parse.types, deed, gist, client, server);
             self.up.out.skip(header.total());
             self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
-            owe(Request::Parse, Fate::Forward, Some(Effect::Unnamed), client, server);
+            owe(Request::Parse, Fate::Forward, Some(effect), client, server);
             return Ok(Planned::Yes);
         }
         self.up.out.skip(header.total());
@@ -150,14 +150,15 @@ impl Relay {
         gist: Gist,
         client: &mut ClientSide,
         server: &mut ServerConnection,
-    ) {
+    ) -> Effect {
         if let Some(deed) = &deed {
             self.guard_sequences(&deed.effects, client, server);
             self.lay_open(&deed.effects, client, server);
         }
         client.unnamed.define(text, types, deed, gist);
-        server.unnamed =
-            Some(UnnamedOwner { session: client.session, generation: client.unnamed.generation });
+        let generation = client.unnamed.generation;
+        server.unnamed = Some(UnnamedOwner { session: client.session, generation });
+        Effect::Unnamed(generation)
     }
 
     /// Makes sure that the unnamed statement on the server is this client's, or that there is none.
