@@ -151,6 +151,34 @@ fn a_session_goes_on_on_the_standby_that_has_something_of_it() {
     assert_eq!(client.value("SELECT i FROM t"), "1");
 }
 
+#[test]
+fn a_session_that_has_used_prepare_is_kept_by_no_standby() {
+    let ensemble = ensemble(1);
+    ensemble.client().execute("CREATE FUNCTION same(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1'");
+    let port = "SELECT same(setting::int) FROM pg_settings WHERE name = 'port'";
+    wait_until("its calls are known to be reads", || {
+        let mut client = ensemble.client();
+        client.value(port) != client.value(&format!("/* hawser: primary */ {port}"))
+    });
+    let mut client = ensemble.client();
+    client.execute("PREPARE mine AS SELECT 7");
+    let call = || [extended("SELECT same($1)", &[Some("3")]), sync()].concat();
+    for (rows, opening) in [(1, None), (2, Some("BEGIN READ ONLY")), (3, Some("START TRANSACTION READ ONLY"))]
+    {
+        opening.into_iter().for_each(|opening| client.execute(opening));
+        assert_eq!(client.value("SELECT same(2)"), "2");
+        client.send(&call());
+        assert_eq!(row(&client.read_until_ready()), "3");
+        assert_eq!(client.value("EXECUTE mine"), "7");
+        opening.into_iter().for_each(|_| client.execute("COMMIT"));
+        client.execute("INSERT INTO t VALUES (1)");
+        assert_eq!(client.value("SELECT count(*) FROM t"), rows.to_string());
+    }
+    client.execute("DEALLOCATE mine");
+    let primary = client.value(&format!("/* hawser: primary */ {port}"));
+    wait_until("its reads go to the standby again", || client.value(port) != primary);
+}
+
 /// A standby that has stopped at an empty table, of which the primary has one row: the count tells where it was read.
 fn held_back(change: impl FnOnce(Config) -> Config) -> Ensemble {
     let ensemble = Ensemble::with_conf(1, &["synchronous_commit = on"], |config| {

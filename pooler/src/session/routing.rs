@@ -15,6 +15,8 @@ use crate::route::{Attempt, Router, Scope};
 use crate::runtime::Runtime;
 use crate::stream::Buffer;
 use crate::topology::{Moment, Snapshot};
+use hawser_sql_router::calls::Ask;
+use hawser_sql_router::effects;
 use hawser_sql_router::fingerprint;
 use hawser_sql_router::knowledge::SearchPath;
 use hawser_sql_router::statement::{Access, Isolation, Modes, TransactionControl};
@@ -231,6 +233,12 @@ const fn may_begin_early(modes: Modes) -> bool {
     matches!(modes.isolation, None | Some(Isolation::ReadCommitted))
 }
 
+/// Whether a text may look for the session's prepared statements by their names, in a function that nobody knows.
+fn may_look(text: &[u8]) -> bool {
+    let is_asked_about = || effects::of_words(text).is_some_and(|effects| effects.ask != Ask::No);
+    !effects::are_surely_none(text) && is_asked_about()
+}
+
 impl Errand {
     /// A batch that nobody has looked at goes to the pool of the session.
     pub(super) fn new(pool: Rc<Pool>) -> Self {
@@ -356,17 +364,22 @@ impl Session {
         let (_, wishes) = routing.wishes.as_ref()?;
         let router = &routing.services.router;
         router.refresh_catalog(&self.pool, &routing.scope, Moment::at(now));
+        // Who may look for such statements by their names finds them where they are laid open, and the session stays there.
+        let looked_for = self.client.statements.any_of_sql();
         let refused = Cell::new(false);
         let defaults = Defaults { read_only: wishes.read_only };
         let mut batch = first_batch(&self.client, defaults, |text, knows_names| {
-            refused.set(refused.get() || router.has_learned(|| fingerprint::of(text).hash));
+            let is_primarys =
+                looked_for && may_look(text) || router.has_learned(|| fingerprint::of(text).hash);
+            refused.set(refused.get() || is_primarys);
             if knows_names {
                 router.classify(text, &routing.scope, &wishes.path)
             } else {
                 router.classify(text, &routing.scope, &SearchPath::unknown())
             }
         })?;
-        if refused.get() || routing.scope.is_in_doubt() {
+        let may_look_later = looked_for && batch.nature == Nature::ReadOnlyTransaction;
+        if refused.get() || may_look_later || routing.scope.is_in_doubt() {
             (batch.nature, batch.tie) = (Nature::Write, Tie::Firm);
         }
         errand.changes_catalog = batch.changes_catalog;
@@ -385,7 +398,8 @@ impl Session {
             })
         };
         let defaults = Defaults { read_only: wishes.read_only };
-        if batch.nature != Nature::Write && begins(&|modes| defaults.fit_standby(modes)) {
+        let stays = batch.nature != Nature::Write && !self.client.statements.any_of_sql();
+        if stays && begins(&|modes| defaults.fit_standby(modes)) {
             return Nature::ReadOnlyTransaction;
         }
         if batch.tie == Tie::Loose && routing.begins_early(wishes) && begins(&may_begin_early) {

@@ -285,6 +285,8 @@ pub struct ClientStatements {
     names: Option<Box<Names>>,
     /// Names defined so far.
     defined: u32,
+    /// PREPARE has made some of them, since there last was none.
+    of_sql: bool,
 }
 
 impl ClientStatements {
@@ -302,6 +304,7 @@ impl ClientStatements {
     fn insert(&mut self, name: &[u8], statement: Arc<Statement>, pending: Option<u64>) {
         let order = self.defined;
         self.defined = self.defined.wrapping_add(1);
+        self.of_sql |= statement.form == Form::Prepare;
         self.names
             .get_or_insert_default()
             .insert(name.into(), Named { statement, pending, told: None, order });
@@ -340,14 +343,14 @@ impl ClientStatements {
         let names = self.names.as_mut()?;
         let gone = names.remove(name);
         if names.is_empty() {
-            self.names = None;
+            self.clear();
         }
         gone.map(|gone| gone.statement)
     }
 
     /// The client has none any more.
     pub fn clear(&mut self) {
-        self.names = None;
+        (self.names, self.of_sql) = (None, false);
     }
 
     /// How many the client has.
@@ -374,7 +377,7 @@ impl ClientStatements {
     #[must_use]
     pub fn any_of_sql(&self) -> bool {
         let mut all = self.names.iter().flat_map(|names| names.values());
-        all.any(|named| named.statement.form == Form::Prepare)
+        self.of_sql && all.any(|named| named.statement.form == Form::Prepare)
     }
 
     /// The client's name for a statement, for words that the client will read.
