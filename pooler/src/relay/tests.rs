@@ -549,6 +549,23 @@ fn an_unnamed_statement_that_failed_takes_none_with_it_that_was_parsed_behind_it
 }
 
 #[test]
+fn nothing_of_ours_goes_into_a_transaction_that_fails_meanwhile() {
+    for next in [query("SELECT lastval()"), parse("", "SELECT lastval()")] {
+        scene(async |mut scene| {
+            let begin = query("BEGIN");
+            scene.client_says(&begin, &begin).await;
+            let begun = [complete("BEGIN"), INSIDE.to_vec()].concat();
+            scene.server_says(&begun, &begun).await;
+            let fails = query("SELECT 1 / 0");
+            scene.client_says(&[fails.clone(), next.clone()].concat(), &fails).await;
+            let failed = [error(), encode::ready_for_query(TransactionStatus::Failed).to_vec()].concat();
+            scene.server_says(&failed, &failed).await;
+            scene.client_says(b"", &next).await;
+        });
+    }
+}
+
+#[test]
 fn more_closes_than_may_be_owed_do_not_keep_the_sync_from_the_server() {
     scene(async |mut scene| {
         let closes = close("s").repeat(MOST_OWED + 10);

@@ -110,6 +110,9 @@ impl Relay {
         {
             return Planned::NotYet;
         }
+        if self.waits_for_ours(effects.as_ref(), client, server) {
+            return Planned::NotYet;
+        }
         if let Some(effects) = &effects {
             self.lay_open(effects, client, server);
         }
@@ -208,13 +211,22 @@ impl Relay {
         client.state.begin(deed, shared)
     }
 
+    /// Whether something of ours goes ahead of what does this, and what is owed has to come before: it would fail in a
+    /// transaction that has failed.
+    fn waits_for_ours(
+        &self,
+        effects: Option<&Effects>,
+        client: &ClientSide,
+        server: &ServerConnection,
+    ) -> bool {
+        let ours = |effects| self.opens(effects, client, server) || is_guarded(effects, client, server);
+        let comes = !server.queue.is_settled() && !server.queue.is_copy_in();
+        comes && effects.is_some_and(ours)
+    }
+
     /// Nobody is told what another session's `nextval` yielded.
     fn guard_sequences(&mut self, effects: &Effects, client: &ClientSide, server: &mut ServerConnection) {
-        if effects.sequences == Sequences::Read
-            && server.sequences != Some(client.session)
-            && !server.queue.is_batch_open()
-            && server.status != TransactionStatus::Failed
-        {
+        if is_guarded(effects, client, server) {
             self.prepend(server, "DISCARD SEQUENCES", Effect::Ours);
             server.sequences = Some(client.session);
         }
@@ -291,6 +303,14 @@ fn is_there(statement: &Statement, server: &mut ServerConnection) -> bool {
 pub(super) fn is_begun(server: &ServerConnection) -> bool {
     server.status != TransactionStatus::Idle
         || server.queue.iter().any(|entry| matches!(entry.effect, Some(Effect::Ours)))
+}
+
+/// Whether what another session's `nextval` yielded must be forgotten first.
+fn is_guarded(effects: &Effects, client: &ClientSide, server: &ServerConnection) -> bool {
+    effects.sequences == Sequences::Read
+        && server.sequences != Some(client.session)
+        && !server.queue.is_batch_open()
+        && server.status != TransactionStatus::Failed
 }
 
 /// Whether the Parse of a statement was sent in an earlier batch, and nobody knows yet whether it succeeds.

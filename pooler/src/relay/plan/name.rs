@@ -213,6 +213,9 @@ impl Relay {
             return Meant::Undecided;
         }
         if let Some(deed) = &statement.deed {
+            if self.waits_for_ours(Some(&deed.effects), client, server) {
+                return Meant::Undecided;
+            }
             self.guard_sequences(&deed.effects, client, server);
             self.lay_open(&deed.effects, client, server);
         }

@@ -21,10 +21,7 @@ impl Relay {
         client: &mut ClientSide,
         server: &mut ServerConnection,
     ) {
-        let may_look =
-            effects.looks_at_prepared || effects.ask == Ask::Sampled && client.statements.any_of_sql();
-        let possible = !server.queue.is_batch_open() && server.status != TransactionStatus::Failed;
-        if !may_look || client.state.literal || self.keep || !possible {
+        if !self.opens(effects, client, server) {
             return;
         }
         let begun = is_begun(server);
@@ -46,6 +43,14 @@ impl Relay {
         }
         client.state.literal = true;
         client.state.pins.add(PinReason::SqlPrepared);
+    }
+
+    /// Whether a text may look for the session's statements, and they can be laid open for it.
+    pub(super) fn opens(&self, effects: &Effects, client: &ClientSide, server: &ServerConnection) -> bool {
+        let may_look =
+            effects.looks_at_prepared || effects.ask == Ask::Sampled && client.statements.any_of_sql();
+        let possible = !server.queue.is_batch_open() && server.status != TransactionStatus::Failed;
+        may_look && possible && !client.state.literal && !self.keep
     }
 
     /// Gives the server a statement under the client's name, before anything that the client sends. If it cannot be made

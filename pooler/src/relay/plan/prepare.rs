@@ -29,19 +29,25 @@ impl Relay {
         if self.is_name_undecided(parse.name, client, server) {
             return Ok(Planned::NotYet);
         }
-        self.traffic.client_parses += 1;
         let renamed = self.rename_parse(parse.text, client, server, shared);
         let text = renamed.as_ref().map_or(parse.text, |renamed| &renamed.text);
+        let plain = parse.name.is_empty() && renamed.is_none();
+        let plain = plain.then(|| shared.harmless.look(self.pool, text, &shared.shapes));
+        if let Some((_, effects)) = &plain
+            && self.waits_for_ours(effects.as_ref(), client, server)
+        {
+            return Ok(Planned::NotYet);
+        }
+        self.traffic.client_parses += 1;
+        if let Some((gist, effects)) = plain {
+            let deed = effects.map(|effects| Deed::new(text, effects));
+            let effect = self.remember_unnamed(text, parse.types, deed, gist, client, server);
+            self.forward(header, body, Some(Request::Parse), Some(effect), client, server);
+            return Ok(Planned::Yes);
+        }
         if parse.name.is_empty() {
-            let Some(renamed) = &renamed else {
-                let (gist, effects) = shared.harmless.look(self.pool, text, &shared.shapes);
-                let deed = effects.map(|effects| Deed::new(text, effects));
-                let effect = self.remember_unnamed(text, parse.types, deed, gist, client, server);
-                self.forward(header, body, Some(Request::Parse), Some(effect), client, server);
-                return Ok(Planned::Yes);
-            };
             let gist = Gist::of(self.pool, parse.text, &shared.shapes);
-            let deed = Some(renamed.deed.clone());
+            let deed = renamed.as_ref().map(|renamed| renamed.deed.clone());
             let effect = self.remember_unnamed(text, parse.types, deed, gist, client, server);
             self.up.out.skip(header.total());
             self.up.out.ours(|out| encode::parse(out, b"", text, parse.types));
