@@ -386,6 +386,8 @@ impl Relay {
         if fate != Fate::Forward {
             return Ok(());
         }
+        // Also a batch of which everything else was answered by us.
+        self.down.served = true;
         if let Some(complete) = self.down.completion() {
             self.down.complete = None;
             self.tell(&complete)?;

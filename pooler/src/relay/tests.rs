@@ -29,6 +29,8 @@ struct Scene {
     far_server: UnixStream,
     /// The server is a standby.
     confined: bool,
+    /// It may turn out that it cannot serve the batch.
+    guess: bool,
     /// The server connection could be given back.
     at_rest: bool,
     /// Why the relay cannot go on.
@@ -100,6 +102,7 @@ impl Scene {
             far_client,
             far_server,
             confined: false,
+            guess: false,
             at_rest: true,
             stopped: None,
         }
@@ -129,7 +132,7 @@ impl Scene {
                     std::task::ready!(self.client.stream.poll_read(cx, input)).unwrap();
                 }
                 (self.relay, self.at_rest) = (Relay::new(LIMITS, false), false);
-                self.relay.confined = self.confined;
+                (self.relay.confined, self.relay.guess) = (self.confined, self.guess);
             }
             match std::task::ready!(self.relay.poll(cx, &mut self.client, &mut self.server, &self.shared)) {
                 Ok(()) => self.at_rest = true,
@@ -496,6 +499,23 @@ fn who_left_nobody_knows_what_on_a_standby_goes_on_there() {
             .await;
         assert_eq!(heard, query("SELECT 2"));
         assert!(scene.client.state.pins.has(PinReason::Unverified));
+    });
+}
+
+#[test]
+fn what_a_standby_refuses_behind_a_batch_that_we_answered_is_told() {
+    scene(async |mut scene| {
+        (scene.confined, scene.guess) = (true, true);
+        scene.server.status = TransactionStatus::InTransaction;
+        let batch = [close("s"), encode::SYNC.to_vec()].concat();
+        scene.client_says(&batch, encode::SYNC).await;
+        let closed = [encode::CLOSE_COMPLETE, INSIDE].concat();
+        scene.server_says(INSIDE, &closed).await;
+        let update = query("UPDATE t SET i = 1");
+        scene.client_says(&update, &update).await;
+        let refused = fault("25006", "cannot execute UPDATE in a read-only transaction", "Prevent");
+        let refused = [refused, encode::ready_for_query(TransactionStatus::Failed).to_vec()].concat();
+        scene.server_says(&refused, &refused).await;
     });
 }
 
