@@ -1,0 +1,279 @@
+//! What a client says at random is answered as PostgreSQL itself answers it, wherever Hawser has it run.
+//!
+//! Two clients say the same: one to the primary, one through Hawser, which has two standbys. Batches come alone and several
+//! at once, cut anywhere, short and long, in transactions that read only and others, with what fails among them.
+//!
+//! `HAWSER_TALK_STEPS` says how much is said in each of the conversations, `HAWSER_TALK_SEED` what.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
+
+use std::time::Duration;
+
+use hawser_tests::raw::messages::{
+    bind, close, copy_data, copy_done, copy_fail, describe, execute, extended, flush, parse, query, sync,
+};
+use hawser_tests::raw::{Backend, Client};
+use hawser_tests::{Ensemble, wait_until};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+const CONVERSATIONS: u32 = 6;
+
+const TRANSACTIONS: [&str; 12] = [
+    "BEGIN",
+    "BEGIN READ ONLY",
+    "START TRANSACTION READ ONLY",
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "COMMIT",
+    "COMMIT",
+    "COMMIT",
+    "ROLLBACK",
+    "ROLLBACK",
+    "SAVEPOINT s",
+    "ROLLBACK TO s",
+    "RELEASE s",
+];
+
+const SETTINGS: [&str; 6] = [
+    "SET work_mem = '1234kB'",
+    "SET LOCAL work_mem = '777kB'",
+    "SHOW work_mem",
+    "RESET work_mem",
+    "SELECT current_setting('work_mem')",
+    "SELECT set_config('work_mem', '4321kB', false)",
+];
+
+/// What may keep a session where it is. What it does depends on where it runs, so it comes alone.
+const KEEPSAKES: [&str; 7] = [
+    "SELECT pg_advisory_lock_shared(1)",
+    "SELECT pg_advisory_unlock_shared(1)",
+    "PREPARE mine AS SELECT count(*) FROM t",
+    "EXECUTE mine",
+    "DEALLOCATE mine",
+    "CREATE TEMP TABLE IF NOT EXISTS own (n int)",
+    "DROP TABLE IF EXISTS own",
+];
+
+/// What is said at once: its bytes, and how often the server gets ready after it.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    ends: usize,
+}
+
+impl Batch {
+    fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, ends: 1 }
+    }
+
+    fn extended(messages: &[Vec<u8>]) -> Self {
+        Self::of([messages.concat(), sync()].concat())
+    }
+}
+
+struct Speaker {
+    random: StdRng,
+    names: Vec<&'static str>,
+}
+
+impl Speaker {
+    fn filler(&mut self) -> String {
+        "x".repeat(*[3, 3, 3, 200, 9_000, 17_000, 40_000, 200_000].choose(&mut self.random).unwrap())
+    }
+
+    fn text(&mut self) -> String {
+        match self.random.random_range(0..10) {
+            0..3 => format!("SELECT length('{}')", self.filler()),
+            3..5 => "SELECT count(*), max(i) FROM t".to_owned(),
+            5 => format!(
+                "SELECT i, repeat('z', i * 100) FROM generate_series(1, {}) AS i",
+                self.random.random_range(1..40)
+            ),
+            6 => "SELECT 1 / 0".to_owned(),
+            7 => "SELECT missing FROM t".to_owned(),
+            8 => format!("INSERT INTO t SELECT coalesce(max(i), 0) + 1, '{}' FROM t", self.filler()),
+            _ => "UPDATE t SET filler = 'new' WHERE i % 7 = 0".to_owned(),
+        }
+    }
+
+    /// A batch that may stand among others. A name is defined only by one that begins, when it is clear whether the
+    /// transaction has failed: Hawser answers the Parse of what a server has before that.
+    fn batch(&mut self, begins: bool) -> Batch {
+        match self.random.random_range(0..20) {
+            0..4 => Batch::of(query(&self.text())),
+            4..7 => Batch::of([extended(&self.text(), &[]), sync()].concat()),
+            7 => Batch::extended(&[extended("SELECT length($1)", &[Some(&self.filler())])]),
+            8..11 => self.named(begins),
+            11 => Batch::extended(&[
+                parse("", "SELECT generate_series(1, 20)"),
+                bind("portal", "", &[]),
+                execute("portal", self.random.random_range(1..30)),
+                if self.random.random() { flush() } else { Vec::new() },
+                execute("portal", 0),
+            ]),
+            12..15 => Batch::of(query(TRANSACTIONS.choose(&mut self.random).unwrap())),
+            15 => {
+                let text = TRANSACTIONS.choose(&mut self.random).unwrap();
+                Batch::extended(&[extended(text, &[])])
+            }
+            16 => {
+                let rows = self.random.random_range(1..300);
+                let text =
+                    format!("COPY (SELECT repeat('c', 300) FROM generate_series(1, {rows})) TO STDOUT");
+                Batch::of(query(&text))
+            }
+            17 => Batch::of(query(SETTINGS.choose(&mut self.random).unwrap())),
+            18 => Batch::of(query(&format!("{}; {}", self.text(), self.text()))),
+            _ => Batch::of(query("")),
+        }
+    }
+
+    fn named(&mut self, begins: bool) -> Batch {
+        let name = *["one", "two", "three"].choose(&mut self.random).unwrap();
+        if let Some(at) = self.names.iter().position(|known| *known == name) {
+            if self.random.random_range(0..3) == 0 {
+                self.names.swap_remove(at);
+                return Batch::extended(&[close(b'S', name)]);
+            }
+        } else if begins {
+            self.names.push(name);
+            let defined = [parse(name, "SELECT $1::text, count(*) FROM t"), describe(b'S', name)];
+            return Batch::extended(&[defined.concat(), bind("", name, &[Some("1")]), execute("", 0)]);
+        }
+        Batch::extended(&[bind("", name, &[Some("7")]), execute("", 0)])
+    }
+
+    /// What is said next, to be answered before anything else is said.
+    fn step(&mut self, in_transaction: bool) -> Batch {
+        if !in_transaction && self.random.random_range(0..12) == 0 {
+            return Batch::of(query(KEEPSAKES.choose(&mut self.random).unwrap()));
+        }
+        let mut step = Batch::default();
+        for number in 0..*[1, 1, 1, 2, 3, 6].choose(&mut self.random).unwrap() {
+            let batch = self.batch(number == 0);
+            step.bytes.extend(batch.bytes);
+            step.ends += batch.ends;
+        }
+        step
+    }
+
+    /// Rows for a COPY that has begun, and its end.
+    fn rows(&mut self) -> Vec<u8> {
+        let rows = "1\tcopied\n".repeat(self.random.random_range(0..500));
+        let end = if self.random.random_range(0..5) == 0 { copy_fail("no") } else { copy_done() };
+        [copy_data(rows.as_bytes()), end].concat()
+    }
+}
+
+/// What was answered, without what says where that was.
+fn heard(client: &mut Client, ends: usize) -> Vec<(u8, Vec<u8>)> {
+    let all = (0..ends).flat_map(|_| client.read_until_ready()).collect::<Vec<_>>();
+    all.iter().filter(|message| !b"NS".contains(&message.tag)).map(essence).collect()
+}
+
+fn essence(message: &Backend) -> (u8, Vec<u8>) {
+    let words = if message.tag == b'E' { message.sqlstate().into_bytes() } else { message.body.clone() };
+    (message.tag, words)
+}
+
+fn short(messages: &[(u8, Vec<u8>)]) -> String {
+    let one = |(tag, body): &(u8, Vec<u8>)| {
+        format!("{} {}", char::from(*tag), body.get(..40).unwrap_or(body).escape_ascii())
+    };
+    messages.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// One says it to each. Nothing follows from the pause but how the bytes are likely to arrive.
+fn say(client: &mut Client, bytes: &[u8], cut: Option<usize>) {
+    let (start, rest) = bytes.split_at(cut.unwrap_or(0));
+    client.send(start);
+    if cut.is_some() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    client.send(rest);
+}
+
+fn converse(ensemble: &Ensemble, seed: u64, steps: u64) {
+    println!("seed {seed}");
+    let mut speaker = Speaker { random: StdRng::seed_from_u64(seed), names: Vec::new() };
+    let mut ours =
+        Client::login_with(ensemble.hawser.port(), &ensemble.account, &[("options", "-c search_path=ours")]);
+    let mut direct = Client::login_with(
+        ensemble.hosts[0].port(),
+        &ensemble.account,
+        &[("options", "-c search_path=direct")],
+    );
+    for client in [&mut ours, &mut direct] {
+        client.execute("DROP TABLE IF EXISTS t");
+        client.execute("CREATE TABLE t (i int, filler text)");
+    }
+    let mut status = b'I';
+    for step in 0..steps {
+        let copies = speaker.random.random_range(0..25) == 0;
+        let said = if copies {
+            Batch { bytes: query("COPY t FROM STDIN"), ends: 0 }
+        } else {
+            speaker.step(status != b'I')
+        };
+        let cut = speaker.random.random_range(0..3) == 0;
+        let cut = cut.then(|| speaker.random.random_range(0..said.bytes.len()));
+        say(&mut ours, &said.bytes, cut);
+        say(&mut direct, &said.bytes, None);
+        let (mut answer, mut wanted) = (Vec::new(), Vec::new());
+        let mut ends = said.ends;
+        if copies {
+            // It may be refused.
+            let first = [ours.read(), direct.read()];
+            answer.push(essence(&first[0]));
+            wanted.push(essence(&first[1]));
+            ends = 1;
+            if first.iter().all(|message| message.tag == b'G') {
+                let rows = speaker.rows();
+                say(&mut ours, &rows, None);
+                say(&mut direct, &rows, None);
+            }
+        }
+        answer.extend(heard(&mut ours, ends));
+        wanted.extend(heard(&mut direct, ends));
+        let what = said.bytes.get(..500).unwrap_or(&said.bytes).escape_ascii();
+        println!("{step}: {what}");
+        assert!(
+            answer == wanted,
+            "seed {seed}, step {step}, cut {cut:?}\n== through Hawser\n{}\n== directly\n{}",
+            short(&answer),
+            short(&wanted)
+        );
+        status = wanted.last().map_or(b'I', |(_, body)| body[0]);
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|value| value.parse().ok())
+}
+
+fn converse_all(balance: &str) {
+    let ensemble = Ensemble::with_conf(2, &["synchronous_commit = on"], |config| {
+        config.set("workers", 2).set("pool.size", 4).set("balance", format!("{balance:?}"))
+    });
+    let mut client = ensemble.client();
+    client.execute("CREATE SCHEMA ours; CREATE SCHEMA direct");
+    ensemble.wait_for_replay();
+    wait_until("reads go to a standby", || {
+        client.value("/* hawser: standby */ SELECT pg_is_in_recovery()") == "t"
+    });
+    let first = number("HAWSER_TALK_SEED").unwrap_or_else(|| rand::random::<u32>().into());
+    for seed in (first..).take(CONVERSATIONS as usize) {
+        converse(&ensemble, seed, number("HAWSER_TALK_STEPS").unwrap_or(150));
+    }
+}
+
+#[test]
+fn what_is_said_at_random_is_answered_as_by_postgresql_itself() {
+    converse_all("auto");
+}
+
+#[test]
+fn nor_does_it_matter_which_worker_the_session_is_on() {
+    converse_all("roam");
+}
