@@ -4,7 +4,7 @@
 
 use hawser_tests::raw::messages::{extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
-use hawser_tests::{Config, Ensemble, wait_until};
+use hawser_tests::{Config, Ensemble, Site, wait_until};
 use std::time::Duration;
 
 /// A primary whose commits wait for so many standbys of two; table `t` is there.
@@ -247,6 +247,20 @@ fn a_single_statement_that_did_not_reach_the_next_primary_can_be_tried_again() {
     let said = client.read_until_ready();
     assert_eq!((tags(&said).as_str(), sqlstates(&said)), ("EZ", vec!["40001".to_owned()]));
     assert_eq!(count(&mut client), "0");
+}
+
+#[test]
+fn a_commit_outside_a_transaction_is_answered() {
+    for outcome in ["resolve", "resolve-all"] {
+        let site = Site::with(|config| config.set("commit_outcome", format!("{outcome:?}")));
+        let mut client = site.client();
+        client
+            .send(&[query("COMMIT"), query("SELECT 1"), query("COMMIT"), query("SELECT 2; COMMIT")].concat());
+        let answers = ["NCZ", "TDCZ", "NCZ", "TDCNCZ"];
+        assert_eq!(answers.map(|_| tags(&client.read_until_ready())), answers);
+        client.send(&[extended("COMMIT", &[]), sync()].concat());
+        assert_eq!(tags(&client.read_until_ready()), "12nNCZ");
+    }
 }
 
 #[test]

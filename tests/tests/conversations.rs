@@ -218,6 +218,8 @@ fn converse(ensemble: &Ensemble, seed: u64, steps: u64) {
         };
         let cut = speaker.random.random_range(0..3) == 0;
         let cut = cut.then(|| speaker.random.random_range(0..said.bytes.len()));
+        let what = said.bytes.get(..500).unwrap_or(&said.bytes).escape_ascii();
+        println!("{step}: {what}");
         say(&mut ours, &said.bytes, cut);
         say(&mut direct, &said.bytes, None);
         let (mut answer, mut wanted) = (Vec::new(), Vec::new());
@@ -236,8 +238,6 @@ fn converse(ensemble: &Ensemble, seed: u64, steps: u64) {
         }
         answer.extend(heard(&mut ours, ends));
         wanted.extend(heard(&mut direct, ends));
-        let what = said.bytes.get(..500).unwrap_or(&said.bytes).escape_ascii();
-        println!("{step}: {what}");
         assert!(
             answer == wanted,
             "seed {seed}, step {step}, cut {cut:?}\n== through Hawser\n{}\n== directly\n{}",

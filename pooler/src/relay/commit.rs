@@ -55,7 +55,9 @@ impl Relay {
         server: &mut ServerConnection,
         shared: &Shared,
     ) -> bool {
-        if server.status == TransactionStatus::Failed || server.queue.is_skipping() {
+        // Outside a transaction it commits nothing.
+        let nothing_begun = server.status == TransactionStatus::Idle && server.queue.is_settled();
+        if nothing_begun || server.status == TransactionStatus::Failed || server.queue.is_skipping() {
             self.commit = Commit::None;
             return false;
         }
