@@ -264,6 +264,27 @@ fn a_commit_outside_a_transaction_is_answered() {
 }
 
 #[test]
+fn a_transaction_that_has_failed_is_told_so_once() {
+    for outcome in ["resolve", "resolve-all"] {
+        let site = Site::with(|config| config.set("commit_outcome", format!("{outcome:?}")));
+        let mut client = site.client();
+        client.execute("CREATE TABLE t (i int)");
+        let insert = "INSERT INTO t SELECT 1 / 0";
+        client.execute("BEGIN");
+        for _ in 0..2 {
+            assert_eq!(tags(&client.query(insert)), "EZ");
+        }
+        assert_eq!(tags(&client.query("COMMIT")), "CZ");
+        client.send(
+            &[query("BEGIN"), query("SELECT 1 / 0"), query(insert), query("COMMIT"), query("SELECT 5")]
+                .concat(),
+        );
+        let answers = ["CZ", "EZ", "EZ", "CZ", "TDCZ"];
+        assert_eq!(answers.map(|_| tags(&client.read_until_ready())), answers);
+    }
+}
+
+#[test]
 fn without_the_setting_the_outcome_is_unknown() {
     let mut ensemble = ensemble(2, "unknown");
     let mut client = writer(&ensemble);

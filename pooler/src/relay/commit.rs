@@ -226,8 +226,10 @@ impl Relay {
         });
         self.up.asked |= how == Asked::ByFlush;
         server.identity = Identity::Asked;
+        // In a batch of the client's it is the client's: the server leaves out the rest of that, too.
+        let bound = (how == Asked::BySync).then_some(Effect::Question);
         for (request, effect) in
-            [(Request::Bind, None), (Request::Execute, Some(Effect::Identity(None))), (Request::Close, None)]
+            [(Request::Bind, bound), (Request::Execute, Some(Effect::Identity(None))), (Request::Close, None)]
         {
             super::plan::owe(request, Fate::Swallow, effect, client, server);
         }

@@ -513,7 +513,10 @@ impl Relay {
         if matches!(effect, Some(Effect::Settings | Effect::Ours)) {
             return Err(Stop::OursFailed(body.to_vec()));
         }
-        let is_ours = matches!(effect, Some(Effect::MustFail | Effect::Asked(_)));
+        // The statement of a question goes before it.
+        let asks = matches!(effect, Some(Effect::Prepared(_)))
+            && server.queue.iter().nth(1).is_some_and(|next| matches!(next.effect, Some(Effect::Question)));
+        let is_ours = asks || matches!(effect, Some(Effect::MustFail | Effect::Question | Effect::Asked(_)));
         let is_outdated = matches!(effect, Some(Effect::Outdated));
         let is_ahead = matches!(effect, Some(Effect::PreparedAhead(_) | Effect::Ahead));
         let shifts = match effect {

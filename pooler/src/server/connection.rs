@@ -49,6 +49,8 @@ pub enum Effect {
     Settings,
     /// A statement of ours that is meant to fail.
     MustFail,
+    /// A question of ours, in a batch of its own. In a transaction that has failed it fails, which is nobody's affair.
+    Question,
     /// A statement of ours that may fail; what fails by it is told by the client's own.
     Ahead,
     /// A deferred BEGIN, a ROLLBACK or another statement of ours that must not fail.
@@ -398,6 +400,7 @@ impl ServerConnection {
             | Effect::Told(_)
             | Effect::Outdated
             | Effect::MustFail
+            | Effect::Question
             | Effect::Ahead
             | Effect::OfQuery
             | Effect::Asked(_) => {}
