@@ -264,6 +264,21 @@ fn a_commit_outside_a_transaction_is_answered() {
 }
 
 #[test]
+fn a_long_statement_in_a_transaction_stays_in_one_piece() {
+    for outcome in ["resolve", "resolve-all"] {
+        let site = Site::with(|config| config.set("commit_outcome", format!("{outcome:?}")));
+        let mut client = site.client();
+        client.execute("CREATE TABLE t (filler text)");
+        let insert = format!("INSERT INTO t VALUES ('{}')", "x".repeat(200_000));
+        client.execute("BEGIN");
+        client.execute(&insert);
+        client.execute("COMMIT");
+        client.execute(&insert);
+        assert_eq!(client.value("SELECT sum(length(filler)) FROM t"), "400000");
+    }
+}
+
+#[test]
 fn a_transaction_that_has_failed_is_told_so_once() {
     for outcome in ["resolve", "resolve-all"] {
         let site = Site::with(|config| config.set("commit_outcome", format!("{outcome:?}")));

@@ -137,7 +137,9 @@ impl Relay {
                     self.open_statement(text, effect, client, server, shared);
                 } else {
                     self.forward(header, body, Some(Request::Query), effect, client, server);
-                    self.ask_early(text, client, server, shared);
+                    if whole {
+                        self.ask_early(text, client, server, shared);
+                    }
                 }
             }
         }
