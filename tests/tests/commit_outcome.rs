@@ -296,6 +296,10 @@ fn a_transaction_that_has_failed_is_told_so_once() {
         );
         let answers = ["CZ", "EZ", "EZ", "CZ", "TDCZ"];
         assert_eq!(answers.map(|_| tags(&client.read_until_ready())), answers);
+        let commit = [extended("COMMIT", &[]), sync()].concat();
+        client.send(&[query("BEGIN"), query("SELECT 1 / 0"), commit, query("SELECT 5")].concat());
+        let answers = ["CZ", "EZ", "12nCZ", "TDCZ"];
+        assert_eq!(answers.map(|_| tags(&client.read_until_ready())), answers);
     }
 }
 

@@ -61,6 +61,10 @@ impl Relay {
             self.commit = Commit::None;
             return false;
         }
+        // A question in a batch fails with it, if one before has failed: the server would leave the COMMIT out.
+        if !simple && server.queue.owed_ready() > 0 {
+            return true;
+        }
         let known = server.identity.is_numbered() || self.commit == Commit::Asking;
         if known && server.queue.is_empty() {
             self.commit = Commit::Sent;
