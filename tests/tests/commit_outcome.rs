@@ -297,6 +297,11 @@ fn a_transaction_that_has_failed_is_told_so_once() {
         let answers = ["CZ", "EZ", "EZ", "CZ", "TDCZ"];
         assert_eq!(answers.map(|_| tags(&client.read_until_ready())), answers);
         let commit = [extended("COMMIT", &[]), sync()].concat();
+        // Its number is known when the COMMIT comes, and a batch before that is not answered.
+        client.execute("BEGIN");
+        client.execute("INSERT INTO t VALUES (1)");
+        client.send(&[query("SELECT 5"), commit.clone()].concat());
+        assert_eq!([(); 2].map(|()| tags(&client.read_until_ready())), ["TDCZ", "12nCZ"]);
         client.send(&[query("BEGIN"), query("SELECT 1 / 0"), commit, query("SELECT 5")].concat());
         let answers = ["CZ", "EZ", "12nCZ", "TDCZ"];
         assert_eq!(answers.map(|_| tags(&client.read_until_ready())), answers);

@@ -63,6 +63,7 @@ impl Relay {
         }
         // A question in a batch fails with it, if one before has failed: the server would leave the COMMIT out.
         if !simple && server.queue.owed_ready() > 0 {
+            self.up.barrier = true;
             return true;
         }
         let known = server.identity.is_numbered() || self.commit == Commit::Asking;
