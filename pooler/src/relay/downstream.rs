@@ -103,7 +103,10 @@ impl Relay {
         }
         let input = self.down.input.get_or_insert_with(|| shared.buffers.take());
         input.grow();
-        match ready!(server.stream.poll_read(cx, input)).map_err(Stop::ServerLost)? {
+        let read = server.stream.poll_read(cx, input);
+        // It may have been a false alarm: a read that just filled its room leaves one. Nothing is held for that.
+        super::give_empty(&mut self.down.input, shared);
+        match ready!(read).map_err(Stop::ServerLost)? {
             0 => Poll::Ready(Err(Stop::ServerLeft)),
             _ => {
                 self.down.awaited = false;

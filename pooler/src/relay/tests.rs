@@ -520,6 +520,21 @@ fn what_a_standby_refuses_behind_a_batch_that_we_answered_is_told() {
 }
 
 #[test]
+fn a_reply_that_fills_a_read_to_the_last_byte_leaves_nothing_behind() {
+    scene(async |mut scene| {
+        scene.confined = true;
+        let asked = query("SELECT 1");
+        let done = [complete("SELECT 1"), IDLE.to_vec()].concat();
+        let row = message(backend::DATA_ROW, &vec![0; BLOCK - HEADER_LENGTH - done.len()]);
+        let reply = [row, done].concat();
+        assert_eq!(reply.len(), BLOCK);
+        scene.client_says(&asked.repeat(2), &asked).await;
+        scene.server_says(&reply, &reply).await;
+        scene.client_says(b"", &asked).await;
+    });
+}
+
+#[test]
 fn a_long_text_in_a_transaction_on_a_standby_is_waited_for() {
     scene(async |mut scene| {
         scene.confined = true;
