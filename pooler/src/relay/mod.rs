@@ -489,6 +489,8 @@ impl Relay {
         let question = client.state.put_question(shared);
         if let Some(text) = &question {
             self.prepend(server, text, Effect::Asked(Vec::new()));
+            // The answer may end the time in which the client's own names are the server's, too.
+            self.up.barrier |= client.state.literal;
         }
         question.is_some()
     }

@@ -478,6 +478,35 @@ fn a_question_that_a_late_cancel_has_hit_is_asked_again_at_once() {
 }
 
 #[test]
+fn a_statement_gets_no_name_of_the_clients_while_the_server_tells_whether_any_is_left_there() {
+    scene(async |mut scene| {
+        scene.client.state.literal = true;
+        scene.client.state.pins.add(PinReason::SqlPrepared);
+        let statement = scene.server_has("SELECT 1");
+        let (mut client, mut server) = scene.take_far();
+        let told = [complete("SELECT 1"), IDLE.to_vec()].concat();
+        let heard = scene
+            .beside(async {
+                client.write_all(&query("SELECT pg_advisory_unlock(1)")).await.unwrap();
+                one(&mut server).await;
+                server.write_all(&told).await.unwrap();
+                read(&mut client, told.len()).await;
+                one(&mut server).await;
+                let batch = [parse("s", "SELECT 1"), bind("s"), encode::SYNC.to_vec()].concat();
+                client.write_all(&batch).await.unwrap();
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                server.write_all(&[complete("SELECT 0"), IDLE.to_vec()].concat()).await.unwrap();
+                one(&mut server).await
+            })
+            .await;
+        assert_eq!(heard, bind(&ours(&statement)));
+        assert!(scene.client.state.pins.is_empty() && !scene.client.state.literal);
+    });
+}
+
+#[test]
 fn who_left_nobody_knows_what_on_a_standby_goes_on_there() {
     scene(async |mut scene| {
         scene.confined = true;
