@@ -1,7 +1,8 @@
 //! What a client says at random is answered as PostgreSQL itself answers it, wherever Hawser has it run.
 //!
 //! Two clients say the same: one to the primary, one through Hawser, which has two standbys. Batches come alone and several
-//! at once, cut anywhere, short and long, in transactions that read only and others, with what fails among them.
+//! at once, cut anywhere, short and long, in transactions that read only and others, with what fails among them. Several
+//! such pairs speak at the same time, so that what one leaves behind is there for the others to find.
 //!
 //! `HAWSER_TALK_STEPS` says how much is said in each of the conversations, `HAWSER_TALK_SEED` what.
 
@@ -18,7 +19,9 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-const CONVERSATIONS: u32 = 6;
+/// So many at a time, so often.
+const PAIRS: u64 = 3;
+const ROUNDS: u64 = 2;
 
 const TRANSACTIONS: [&str; 12] = [
     "BEGIN",
@@ -197,17 +200,16 @@ fn say(client: &mut Client, bytes: &[u8], cut: Option<usize>) {
 fn converse(ensemble: &Ensemble, seed: u64, steps: u64) {
     println!("seed {seed}");
     let mut speaker = Speaker { random: StdRng::seed_from_u64(seed), names: Vec::new() };
-    let mut ours =
-        Client::login_with(ensemble.hawser.port(), &ensemble.account, &[("options", "-c search_path=ours")]);
-    let mut direct = Client::login_with(
-        ensemble.hosts[0].port(),
-        &ensemble.account,
-        &[("options", "-c search_path=direct")],
-    );
-    for client in [&mut ours, &mut direct] {
-        client.execute("DROP TABLE IF EXISTS t");
+    let login = |port, whose| {
+        let schema = format!("{whose}_{seed}");
+        let options = format!("-c search_path={schema}");
+        let mut client = Client::login_with(port, &ensemble.account, &[("options", &options)]);
+        client.execute(&format!("CREATE SCHEMA {schema}"));
         client.execute("CREATE TABLE t (i int, filler text)");
-    }
+        client
+    };
+    let mut ours = login(ensemble.hawser.port(), "ours");
+    let mut direct = login(ensemble.hosts[0].port(), "direct");
     let mut status = b'I';
     for step in 0..steps {
         let copies = speaker.random.random_range(0..25) == 0;
@@ -219,7 +221,7 @@ fn converse(ensemble: &Ensemble, seed: u64, steps: u64) {
         let cut = speaker.random.random_range(0..3) == 0;
         let cut = cut.then(|| speaker.random.random_range(0..said.bytes.len()));
         let what = said.bytes.get(..500).unwrap_or(&said.bytes).escape_ascii();
-        println!("{step}: {what}");
+        println!("{seed}, {step}: {what}");
         say(&mut ours, &said.bytes, cut);
         say(&mut direct, &said.bytes, None);
         let (mut answer, mut wanted) = (Vec::new(), Vec::new());
@@ -257,14 +259,17 @@ fn converse_all(balance: &str) {
         config.set("workers", 2).set("pool.size", 4).set("balance", format!("{balance:?}"))
     });
     let mut client = ensemble.client();
-    client.execute("CREATE SCHEMA ours; CREATE SCHEMA direct");
-    ensemble.wait_for_replay();
     wait_until("reads go to a standby", || {
         client.value("/* hawser: standby */ SELECT pg_is_in_recovery()") == "t"
     });
     let first = number("HAWSER_TALK_SEED").unwrap_or_else(|| rand::random::<u32>().into());
-    for seed in (first..).take(CONVERSATIONS as usize) {
-        converse(&ensemble, seed, number("HAWSER_TALK_STEPS").unwrap_or(150));
+    for round in 0..ROUNDS {
+        std::thread::scope(|scope| {
+            for pair in 0..PAIRS {
+                let (seed, ensemble) = (first + round * PAIRS + pair, &ensemble);
+                scope.spawn(move || converse(ensemble, seed, number("HAWSER_TALK_STEPS").unwrap_or(150)));
+            }
+        });
     }
 }
 
