@@ -370,6 +370,9 @@ impl Relay {
                 if client.state.has_question() && !self.keep && self.ask(client, server, shared) {
                     continue;
                 }
+                if self.cover(client, server) {
+                    continue;
+                }
                 if client.state.pins.is_empty() && !self.keep && !self.up.needs_server() {
                     if self.unlisten(server) {
                         continue;
@@ -486,13 +489,13 @@ impl Relay {
     /// Asks the server what the client left behind. The client has its answer already. False when there is nothing to
     /// ask.
     fn ask(&mut self, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) -> bool {
-        let question = client.state.put_question(shared);
-        if let Some(text) = &question {
-            self.prepend(server, text, Effect::Asked(Vec::new()));
-            // The answer may end the time in which the client's own names are the server's, too.
-            self.up.barrier |= client.state.literal;
-        }
-        question.is_some()
+        let Some(question) = client.state.put_question(shared) else { return false };
+        // After a RESET the server has its own defaults, and what it says of those is not what the client has set.
+        self.prepend_settings(client, server);
+        self.prepend(server, &question, Effect::Asked(Vec::new()));
+        // The answer may end the time in which the client's own names are the server's, too.
+        self.up.barrier |= client.state.literal;
+        true
     }
 
     /// Gives blocks back that hold nothing.

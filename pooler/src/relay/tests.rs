@@ -507,6 +507,57 @@ fn a_statement_gets_no_name_of_the_clients_while_the_server_tells_whether_any_is
 }
 
 #[test]
+fn what_is_set_is_asked_of_a_server_that_has_the_clients_settings() {
+    scene(async |mut scene| {
+        let mut wanted = ParameterSet::default();
+        wanted.put("work_mem", "1MB");
+        scene.client.state = SessionState::new(scene.shared.local.interner.intern(wanted));
+        let (mut client, mut server) = scene.take_far();
+        let set = scene
+            .beside(async {
+                client.write_all(&query("RESET ALL; SELECT pg_advisory_lock(1)")).await.unwrap();
+                let done = [complete("SET"), IDLE.to_vec()].concat();
+                one(&mut server).await;
+                server.write_all(&done).await.unwrap();
+                one(&mut server).await;
+                server
+                    .write_all(&[complete("RESET"), complete("SELECT 1"), IDLE.to_vec()].concat())
+                    .await
+                    .unwrap();
+                one(&mut server).await
+            })
+            .await;
+        assert_eq!(set, query("SET \"work_mem\" TO '1MB';"));
+    });
+}
+
+#[test]
+fn who_was_shown_its_statements_on_a_standby_is_free_again() {
+    scene(async |mut scene| {
+        scene.confined = true;
+        let looks = query("SELECT name FROM pg_prepared_statements");
+        let (mut client, mut server) = scene.take_far();
+        let heard = scene
+            .beside(async {
+                client.write_all(&looks).await.unwrap();
+                let mut heard = vec![one(&mut server).await];
+                server.write_all(&[complete("DEALLOCATE ALL"), IDLE.to_vec()].concat()).await.unwrap();
+                heard.push(one(&mut server).await);
+                server.write_all(&[complete("SELECT 0"), IDLE.to_vec()].concat()).await.unwrap();
+                heard.push(one(&mut server).await);
+                server.write_all(&[complete("DEALLOCATE ALL"), IDLE.to_vec()].concat()).await.unwrap();
+                client.write_all(&query("SELECT 2")).await.unwrap();
+                heard.push(one(&mut server).await);
+                heard
+            })
+            .await;
+        let away = query("DEALLOCATE ALL");
+        assert_eq!(heard, [away.clone(), looks, away, query("SELECT 2")]);
+        assert!(scene.client.state.pins.is_empty());
+    });
+}
+
+#[test]
 fn who_left_nobody_knows_what_on_a_standby_goes_on_there() {
     scene(async |mut scene| {
         scene.confined = true;

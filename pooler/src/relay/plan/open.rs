@@ -45,6 +45,18 @@ impl Relay {
         client.state.pins.add(PinReason::SqlPrepared);
     }
 
+    /// What a transaction on a standby was shown is over with it: the session has to be free to write elsewhere. True when
+    /// something is said to the server.
+    pub(in crate::relay) fn cover(&mut self, client: &mut ClientSide, server: &mut ServerConnection) -> bool {
+        let covers = self.confined && client.state.literal;
+        if covers {
+            self.prepend(server, "DEALLOCATE ALL", Effect::Ours);
+            server.statements.clear();
+            client.state.end_literal();
+        }
+        covers
+    }
+
     /// Whether a text may look for the session's statements, and they can be laid open for it.
     pub(super) fn opens(&self, effects: &Effects, client: &ClientSide, server: &ServerConnection) -> bool {
         let may_look =

@@ -283,6 +283,13 @@ impl SessionState {
         std::mem::take(&mut self.committed_pins)
     }
 
+    /// The server has none of its statements under their own names any more.
+    pub(super) const fn end_literal(&mut self) {
+        self.literal = false;
+        self.pins.remove(PinReason::SqlPrepared);
+        self.committed_pins.remove(PinReason::SqlPrepared);
+    }
+
     /// Something failed.
     pub(super) const fn fail(&mut self) {
         self.failed = true;
