@@ -341,6 +341,10 @@ impl<'a> Judge<'a> {
     fn declare(&self, from: usize, to: usize) -> Finding {
         let query = (from + 1..to).find(|at| self.is(*at, "for")).map(|at| at + 1);
         match query {
+            // It lasts as long as its session, which has to be free to write.
+            Some(at) if (from..at).any(|word| self.is(word, "with") && self.is(word + 1, "hold")) => {
+                Finding::write(Reason::HeldCursor)
+            }
             Some(at) if at < to && self.begins_query(at) => {
                 Finding::read_unless(self.objection(at, to, Depth::Run), Reason::Cursor)
             }

@@ -271,6 +271,8 @@ pub enum Reason {
     Session(&'static str),
     /// Opens, uses or closes a cursor.
     Cursor,
+    /// Declares a cursor WITH HOLD.
+    HeldCursor,
     /// Begins, shapes or ends a transaction.
     Transaction,
     /// A comment of the client says standby, and the statement only may write.
@@ -337,6 +339,7 @@ impl Reason {
             Self::Empty => "empty",
             Self::Session(_) => "session",
             Self::Cursor => "cursor",
+            Self::HeldCursor => "held_cursor",
             Self::Transaction => "transaction",
             Self::HintStandby => "hint_standby",
             Self::Statement(_) => "statement",
@@ -395,6 +398,7 @@ impl fmt::Display for Reason {
             Self::Empty => f.write_str("there is no statement"),
             Self::Session(word) => write!(f, "{word} concerns the session"),
             Self::Cursor => f.write_str("a cursor is where its transaction is"),
+            Self::HeldCursor => f.write_str("a cursor WITH HOLD keeps its session where it is"),
             Self::Transaction => f.write_str("transaction control"),
             Self::HintStandby => f.write_str("a comment of the client says standby"),
             Self::Statement(word) => write!(f, "{word} is not a read"),
