@@ -351,6 +351,9 @@ impl Relay {
                     }
                     let said = said.as_ref().and_then(|(deed, at)| deed.step(*at));
                     state::command(tag, said, client, server, shared);
+                    if !self.confined {
+                        state::note_sequences(tag, client, server);
+                    }
                 }
                 if self.commit == Commit::Open {
                     self.down.complete = Some(body.to_vec());

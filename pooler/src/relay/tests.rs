@@ -558,6 +558,21 @@ fn who_was_shown_its_statements_on_a_standby_is_free_again() {
 }
 
 #[test]
+fn nobody_stays_on_a_standby_for_the_values_of_sequences() {
+    scene(async |mut scene| {
+        scene.confined = true;
+        scene.server.sequences = Some(scene.client.session);
+        for (text, tag) in [("SELECT lastval()", "SELECT 1"), ("COPY t TO STDOUT", "COPY 1")] {
+            let asked = query(text);
+            scene.client_says(&asked, &asked).await;
+            let told = [complete(tag), IDLE.to_vec()].concat();
+            scene.server_says(&told, &told).await;
+        }
+        assert!(scene.client.state.pins.is_empty());
+    });
+}
+
+#[test]
 fn who_left_nobody_knows_what_on_a_standby_goes_on_there() {
     scene(async |mut scene| {
         scene.confined = true;

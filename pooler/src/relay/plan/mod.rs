@@ -198,7 +198,8 @@ impl Relay {
         if deed.effects.sequences == Sequences::Advanced && !is_begun(server) {
             client.state.linger();
         }
-        if deed.effects.sequences == Sequences::Advanced || deed.effects.ask == Ask::Sampled {
+        let may_advance = deed.effects.sequences == Sequences::Advanced || deed.effects.ask == Ask::Sampled;
+        if may_advance && !self.confined {
             server.sequences = Some(client.session);
             client.state.home = NonZeroU32::new(server.cancel_key.pid);
         }
@@ -210,7 +211,7 @@ impl Relay {
                 _ => {}
             }
         }
-        client.state.begin(deed, shared)
+        client.state.begin(deed, self.confined, shared)
     }
 
     /// Whether something of ours goes ahead of what does this, and what is owed has to come before: it would fail in a

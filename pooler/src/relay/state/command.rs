@@ -51,7 +51,6 @@ pub(in crate::relay) fn command(
         (_, None | Some(Effect::None)) => {}
         (_, Some(_)) => apply(effect, client, server, shared),
     }
-    note_sequences(tag, client, server);
     if !client.state.pins.is_empty() && may_unpin(tag) {
         client.state.ask();
     }
@@ -76,8 +75,8 @@ pub(super) fn listens(client: &ClientSide, channel: &str) -> bool {
     client.listener.as_ref().is_some_and(|listener| listener.book(|book| book.listen(channel)))
 }
 
-/// Notes whose sequence values the server would tell. A client that reads them stays where they are.
-pub(super) fn note_sequences(tag: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
+/// Notes whose sequence values a server that is no standby would tell. A client that reads them stays where they are.
+pub(in crate::relay) fn note_sequences(tag: &[u8], client: &mut ClientSide, server: &mut ServerConnection) {
     let advances = [&b"INSERT"[..], b"COPY", b"MERGE"].iter().any(|word| tag.starts_with(word));
     if advances {
         server.sequences = Some(client.session);
@@ -167,6 +166,7 @@ pub(super) fn discard_all(client: &mut ClientSide, server: &mut ServerConnection
     state.tidy_questions();
     state.literal = false;
     state.home = None;
+    state.reads_sequences = false;
     state.passing = None;
     state.resetting = true;
     state.set(state.defaults.clone());

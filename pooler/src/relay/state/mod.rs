@@ -9,7 +9,7 @@ mod settings;
 mod transaction;
 
 pub(super) use answer::{answered, unanswered};
-pub(super) use command::command;
+pub(super) use command::{command, note_sequences};
 pub(super) use settings::reported;
 pub(super) use transaction::{commit, ready};
 
@@ -219,8 +219,9 @@ impl SessionState {
         Some(deed)
     }
 
-    /// A text is about to be run: whatever becomes of it, it may leave something behind.
-    pub(super) fn begin(&mut self, deed: &Arc<Deed>, shared: &Shared) -> Owed {
+    /// A text is about to be run: whatever becomes of it, it may leave something behind. No sequence is advanced on a
+    /// standby.
+    pub(super) fn begin(&mut self, deed: &Arc<Deed>, on_standby: bool, shared: &Shared) -> Owed {
         let effects = &deed.effects;
         if effects.ask != Ask::No {
             let questions = self.questions.get_or_insert_default();
@@ -236,14 +237,14 @@ impl SessionState {
             if let (Effect::Execute(_), About::Uses(statement)) = (effect, about)
                 && let Some(deed) = &statement.deed
             {
-                let _ = self.begin(deed, shared);
+                let _ = self.begin(deed, on_standby, shared);
             }
         }
         if effects.seeds {
             self.pins.add(PinReason::RandomSeed);
         }
         self.reads_sequences |= effects.sequences == Sequences::Read;
-        if self.reads_sequences && effects.sequences != Sequences::Untouched {
+        if self.reads_sequences && effects.sequences != Sequences::Untouched && !on_standby {
             self.pins.add(PinReason::SequenceValue);
         }
         Owed::Does(Doing { deed: deed.clone(), done: 0 })
