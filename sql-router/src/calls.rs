@@ -1,7 +1,8 @@
 //! What the functions that a statement calls may leave behind in its session. Pure.
 
-use crate::clean::{is_clean, is_grammar};
-use crate::scan::Word;
+use crate::clean::is_clean;
+use crate::scan::{Word, contains};
+use crate::syntax::{Before, is_syntax};
 use std::num::NonZeroU32;
 
 /// Whether the server must be asked what is left behind.
@@ -76,14 +77,14 @@ pub fn of_statement(words: &[Word<'_>]) -> Calls {
             Word::Bare(name) => {
                 let before = before(words, at);
                 let name = name.to_lowercase();
-                if (is_dot(before) || !is_grammar(&name)) && is_call(before) {
+                if (is_dot(before) || !is_syntax(&name, kind(before))) && is_call(words, at) {
                     calls.note(&name, qualified(words, at));
                     if name == "pg_terminate_backend" {
                         calls.ends = calls.ends.or_else(|| number(words.get(at + 2..).unwrap_or_default()));
                     }
                 }
             }
-            Word::Quoted(name) if is_call(before(words, at)) => calls.note(name, qualified(words, at)),
+            Word::Quoted(name) if is_call(words, at) => calls.note(name, qualified(words, at)),
             _ => {}
         }
     }
@@ -118,14 +119,36 @@ fn before<'a, 'b>(words: &'b [Word<'a>], at: usize) -> Option<&'b Word<'a>> {
     words.get(at.checked_sub(1)?)
 }
 
+/// What a word is to the one behind it.
+fn kind<'a>(word: Option<&Word<'a>>) -> Before<'a> {
+    match word {
+        None | Some(Word::End) => Before::Nothing,
+        Some(Word::Bare(word)) => Before::Word(word),
+        Some(Word::Quoted(_) | Word::Text(_) | Word::Number(_) | Word::Symbol(')' | ']')) => Before::Operand,
+        Some(Word::Symbol(_)) => Before::Symbol,
+    }
+}
+
+/// What the last bytes are to a word behind them. There is no white space at their end.
+fn kind_of_last(bytes: &[u8]) -> Before<'_> {
+    let start = bytes.iter().rposition(|byte| !is_name(*byte)).map_or(0, |at| at + 1);
+    match (bytes.get(start..), bytes.last()) {
+        (_, None) => Before::Nothing,
+        (Some([first, ..]), _) if first.is_ascii_digit() => Before::Operand,
+        (Some(word @ [_, ..]), _) => std::str::from_utf8(word).map_or(Before::Operand, Before::Word),
+        (_, Some(b'"' | b'\'' | b')' | b']')) => Before::Operand,
+        _ => Before::Symbol,
+    }
+}
+
 fn is_dot(word: Option<&Word<'_>>) -> bool {
     word == Some(&Word::Symbol('.'))
 }
 
 /// Names before a parenthesis that are no calls: a list of columns follows.
-fn is_call(before: Option<&Word<'_>>) -> bool {
-    match before {
-        Some(Word::Symbol(')')) => false,
+fn is_call(words: &[Word<'_>], at: usize) -> bool {
+    match before(words, at) {
+        Some(Word::Symbol(')')) => follows_distinct_on(words.get(..at).unwrap_or_default()),
         Some(word) => ![
             "into",
             "as",
@@ -144,6 +167,21 @@ fn is_call(before: Option<&Word<'_>>) -> bool {
     }
 }
 
+/// Whether a list of `SELECT` begins behind these words: they end with a `DISTINCT ON (...)`.
+fn follows_distinct_on(words: &[Word<'_>]) -> bool {
+    let mut depth = 0usize;
+    let opening = words.iter().rposition(|word| {
+        match word {
+            Word::Symbol(')') => depth += 1,
+            Word::Symbol('(') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    });
+    let ahead = opening.and_then(|at| words.get(..at)).unwrap_or_default();
+    matches!(ahead, [.., distinct, on] if distinct.is("distinct") && on.is("on"))
+}
+
 /// Whether the name at `at` has a schema, and which.
 enum Schema {
     None,
@@ -158,8 +196,7 @@ fn qualified(words: &[Word<'_>], at: usize) -> Schema {
         return Schema::None;
     }
     let Some(schema) = at.checked_sub(2).and_then(|at| words.get(at)) else { return Schema::Other };
-    let ahead = at.checked_sub(3).and_then(|at| words.get(at));
-    if !is_call(ahead) {
+    if !is_call(words, at.saturating_sub(2)) {
         return Schema::Table;
     }
     let catalog = schema.is("pg_catalog") || *schema == Word::Quoted("pg_catalog".into());
@@ -212,14 +249,19 @@ impl Calls {
 /// The quick answer, from the bytes: true when every call is surely clean.
 #[must_use]
 pub fn are_clean(text: &[u8]) -> bool {
+    // A comment may stand between a name and its parenthesis.
+    let comment = text.windows(2).position(|two| two == b"--" || two == b"/*");
     let mut from = 0;
     while let Some(found) = text.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'(')) {
         let at = from + found;
         from = at + 1;
+        if comment.is_some_and(|comment| comment < at) {
+            return false;
+        }
         let head = text.get(..at).unwrap_or_default().trim_ascii_end();
         let start = head.iter().rposition(|byte| !is_name(*byte)).map_or(0, |at| at + 1);
         let word = head.get(start..).unwrap_or_default();
-        let ahead = head.get(..start).unwrap_or_default();
+        let ahead = head.get(..start).unwrap_or_default().trim_ascii_end();
         if word.is_empty() {
             if ahead.last() == Some(&b'"') {
                 return false;
@@ -231,13 +273,16 @@ pub fn are_clean(text: &[u8]) -> bool {
         }
         let lower = word.to_ascii_lowercase();
         let Ok(lower) = std::str::from_utf8(&lower) else { return false };
-        if is_grammar(lower) || is_clean(lower) {
+        if is_clean(lower) || is_syntax(lower, kind_of_last(ahead)) {
             continue;
         }
-        let ahead = ahead.trim_ascii_end();
-        let start = ahead.iter().rposition(|byte| !is_name(*byte)).map_or(0, |at| at + 1);
-        let before = ahead.get(start..).unwrap_or_default();
-        if !(before.eq_ignore_ascii_case(b"into") || before.eq_ignore_ascii_case(b"copy")) {
+        let is_list = match kind_of_last(ahead) {
+            Before::Word(word) => word.eq_ignore_ascii_case("into") || word.eq_ignore_ascii_case("copy"),
+            // FILTER and OVER, and a table's list of columns.
+            Before::Operand => ahead.ends_with(b")") && !contains(text, b"distinct"),
+            Before::Nothing | Before::Symbol => false,
+        };
+        if !is_list {
             return false;
         }
     }
@@ -268,6 +313,11 @@ mod tests {
             "DO $$ begin end $$",
             "CALL p()",
             "CREATE TABLE t AS SELECT f()",
+            "SELECT sets(1)",
+            "SELECT a, isnull(a) FROM t GROUP BY GROUPING SETS (a)",
+            "SELECT DISTINCT ON (lower(a), b) f(a) FROM t",
+            "SELECT 1, -- (note)\n f(1)",
+            "SELECT 1 /* into */ f(1)",
         ] {
             assert_eq!(calls(text).ask, Ask::Sampled, "{text}");
             assert!(!are_clean(text.as_bytes()) || text.starts_with("DO"), "{text}");
@@ -283,12 +333,26 @@ mod tests {
             "COPY t (a, b) FROM STDIN",
             "WITH x (a) AS (SELECT 1) SELECT a::numeric(10,2) FROM x",
             "SELECT a FROM generate_series(1, 2) t(a)",
+            "SELECT sum(a) FILTER (WHERE a > 1), rank() OVER (PARTITION BY (a) ORDER BY (b)) FROM t",
+            "SELECT a FROM t LEFT JOIN (SELECT 1) u ON a LIKE ('x') GROUP BY GROUPING SETS ((a), ()), a",
+            "UPDATE t SET (a, b) = (1, 2)",
             "CREATE TABLE t (a int DEFAULT f())",
             "SELECT pg_advisory_xact_lock(1)",
         ] {
             assert_eq!(calls(text).ask, Ask::No, "{text}");
         }
         assert!(are_clean(b"INSERT INTO t (a, b) VALUES (1, lower('x'))"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_quick_answer_never_misses_what_the_words_tell(
+            text in "SELECT ((DISTINCT ON|FILTER|OVER|SETS|GROUPING|BY|LIKE|INTO|f|count|as|1|'x'|\"q\"|--c\n|/\\*into\\*/|[(),. ]) ?){1,24}"
+        ) {
+            if are_clean(text.as_bytes()) {
+                proptest::prop_assert_eq!(calls(&text).ask, Ask::No);
+            }
+        }
     }
 
     #[test]

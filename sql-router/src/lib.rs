@@ -25,6 +25,7 @@ pub mod knowledge;
 mod query;
 pub mod scan;
 pub mod statement;
+pub mod syntax;
 pub mod template;
 pub mod token;
 mod transaction;

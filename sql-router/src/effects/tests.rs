@@ -261,6 +261,15 @@ proptest! {
     }
 
     #[test]
+    fn the_quick_answer_never_misses_what_the_words_tell(
+        text in "(SELECT|WITH)( |INTO|SET|PREPARE|LISTEN|TABLE|TEMP|c|=|,|'x'|\"q\"|;|--c\n|/\\*c\\*/|E'\\\\'|\\$\\$|[(),. ]){0,16}"
+    ) {
+        if are_surely_none(text.as_bytes()) {
+            prop_assert_eq!(of_words(text.as_bytes()), None);
+        }
+    }
+
+    #[test]
     fn any_set_is_judged(text in "(SET|RESET|SELECT|CREATE|ROLLBACK|DECLARE)( |LOCAL|TO|=|,|'|\"|;|[a-z.]|\\(|\\)){0,20}") {
         let _ = of_text(text.as_bytes());
     }
