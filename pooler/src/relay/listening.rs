@@ -48,6 +48,11 @@ impl Relay {
             return true;
         }
         let by_hub = listens && is_utf8(client, server);
+        if by_hub && server.queue.owed_ready() > 0 {
+            // What the client notifies before it listens, it does not hear.
+            self.up.barrier = true;
+            return false;
+        }
         let gate = match &client.listener {
             // Those who listen are told who notifies.
             None if by_hub || notifies => {

@@ -330,6 +330,8 @@ fn decides_what_follows(effect: &SqlEffect) -> bool {
         | SqlEffect::Deallocate(_)
         | SqlEffect::DeallocateAll
         | SqlEffect::DiscardAll
+        | SqlEffect::Unlisten(_)
+        | SqlEffect::UnlistenAll
         | SqlEffect::Reset(_)
         | SqlEffect::ResetAll => true,
         SqlEffect::Set(name, _) | SqlEffect::SetLocal(Some((name, _))) => {
