@@ -11,23 +11,26 @@
 use std::time::Duration;
 
 use hawser_tests::raw::messages::{
-    bind, close, copy_data, copy_done, copy_fail, describe, execute, extended, flush, parse, query, sync,
+    bind, close, copy_data, copy_done, copy_fail, describe, execute, extended, flush, function_call, parse,
+    query, sync,
 };
 use hawser_tests::raw::{Backend, Client};
 use hawser_tests::{Ensemble, wait_until};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
 
 /// So many at a time, so often.
 const PAIRS: u64 = 3;
 const ROUNDS: u64 = 2;
 
-const TRANSACTIONS: [&str; 12] = [
+const TRANSACTIONS: [&str; 14] = [
     "BEGIN",
     "BEGIN READ ONLY",
     "START TRANSACTION READ ONLY",
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "COMMIT AND CHAIN",
+    "ROLLBACK AND CHAIN",
     "COMMIT",
     "COMMIT",
     "COMMIT",
@@ -38,20 +41,53 @@ const TRANSACTIONS: [&str; 12] = [
     "RELEASE s",
 ];
 
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 10] = [
     "SET work_mem = '1234kB'",
     "SET LOCAL work_mem = '777kB'",
     "SHOW work_mem",
     "RESET work_mem",
     "SELECT current_setting('work_mem')",
     "SELECT set_config('work_mem', '4321kB', false)",
+    "SELECT sets(5432)",
+    "SET LOCAL search_path = pg_catalog",
+    "SET search_path = pg_catalog",
+    "RESET ALL",
+];
+
+const CURSORS: [&str; 6] = [
+    "DECLARE c CURSOR FOR SELECT i FROM generate_series(1, 100) AS i",
+    "FETCH 3 FROM c",
+    "FETCH 3 FROM c",
+    "MOVE 2 IN c",
+    "CLOSE c",
+    "CLOSE ALL",
+];
+
+/// Stands for the schema and the channel of a client.
+const NOBODYS: &str = "ours_00000000";
+
+/// What a transaction that only reads may do on a primary and not on a standby.
+const NOTIFICATIONS: [&str; 5] = [
+    "LISTEN ours_00000000",
+    "NOTIFY ours_00000000, 'one'",
+    "SELECT pg_notify('ours_00000000', 'two'), 3",
+    "UNLISTEN ours_00000000",
+    "UNLISTEN *",
 ];
 
 /// What may keep a session where it is. What it does depends on where it runs, so it comes alone.
-const KEEPSAKES: [&str; 7] = [
+const KEEPSAKES: [&str; 15] = [
+    "DECLARE h CURSOR WITH HOLD FOR SELECT i FROM generate_series(1, 100) AS i",
+    "FETCH 2 FROM h",
+    "CLOSE h",
+    "SELECT makes()",
+    "SELECT name, from_sql FROM pg_prepared_statements ORDER BY name",
+    "SELECT nextval('q'); SELECT currval('q'), lastval()",
+    "DISCARD TEMP",
+    "DISCARD ALL",
     "SELECT pg_advisory_lock_shared(1)",
     "SELECT pg_advisory_unlock_shared(1)",
-    "PREPARE mine AS SELECT count(*) FROM t",
+    "PREPARE mine AS SELECT count(*) FROM ours_00000000.t",
     "EXECUTE mine",
     "DEALLOCATE mine",
     "CREATE TEMP TABLE IF NOT EXISTS own (n int)",
@@ -78,6 +114,8 @@ impl Batch {
 struct Speaker {
     random: StdRng,
     names: Vec<&'static str>,
+    /// There may be a transaction that only reads.
+    reads: bool,
 }
 
 impl Speaker {
@@ -103,7 +141,7 @@ impl Speaker {
     /// A batch that may stand among others. A name is defined only by one that begins, when it is clear whether the
     /// transaction has failed: Hawser answers the Parse of what a server has before that.
     fn batch(&mut self, begins: bool) -> Batch {
-        match self.random.random_range(0..20) {
+        match self.random.random_range(0..24) {
             0..4 => Batch::of(query(&self.text())),
             4..7 => Batch::of([extended(&self.text(), &[]), sync()].concat()),
             7 => Batch::extended(&[extended("SELECT length($1)", &[Some(&self.filler())])]),
@@ -115,11 +153,8 @@ impl Speaker {
                 if self.random.random() { flush() } else { Vec::new() },
                 execute("portal", 0),
             ]),
-            12..15 => Batch::of(query(TRANSACTIONS.choose(&mut self.random).unwrap())),
-            15 => {
-                let text = TRANSACTIONS.choose(&mut self.random).unwrap();
-                Batch::extended(&[extended(text, &[])])
-            }
+            12..15 => Batch::of(query(self.transaction())),
+            15 => Batch::extended(&[extended(self.transaction(), &[])]),
             16 => {
                 let rows = self.random.random_range(1..300);
                 let text =
@@ -128,7 +163,30 @@ impl Speaker {
             }
             17 => Batch::of(query(SETTINGS.choose(&mut self.random).unwrap())),
             18 => Batch::of(query(&format!("{}; {}", self.text(), self.text()))),
+            19 => self.kept_portal(),
+            20 => Batch::of(query(CURSORS.choose(&mut self.random).unwrap())),
+            21 if !self.reads => Batch::of(query(NOTIFICATIONS.choose(&mut self.random).unwrap())),
+            // int4pl
+            22 => Batch::of(function_call(177, &["2", "3"])),
             _ => Batch::of(query("")),
+        }
+    }
+
+    fn transaction(&mut self) -> &'static str {
+        // In PostgreSQL 15, what is chained to a READ ONLY transaction that has failed may write.
+        let reads = self.reads;
+        let fitting = TRANSACTIONS.iter().filter(|text| !(reads && text.contains("CHAIN")));
+        let text = fitting.choose(&mut self.random).unwrap();
+        self.reads |= text.contains("READ ONLY");
+        text
+    }
+
+    /// A portal that lasts until its transaction ends.
+    fn kept_portal(&mut self) -> Batch {
+        match self.random.random_range(0..4) {
+            0 => Batch::extended(&[parse("", "SELECT generate_series(1, 30)"), bind("kept", "", &[])]),
+            1 | 2 => Batch::extended(&[execute("kept", self.random.random_range(1..9))]),
+            _ => Batch::extended(&[close(b'P', "kept")]),
         }
     }
 
@@ -141,7 +199,8 @@ impl Speaker {
             }
         } else if begins {
             self.names.push(name);
-            let defined = [parse(name, "SELECT $1::text, count(*) FROM t"), describe(b'S', name)];
+            let defined =
+                [parse(name, "SELECT $1::text, count(*) FROM ours_00000000.t"), describe(b'S', name)];
             return Batch::extended(&[defined.concat(), bind("", name, &[Some("1")]), execute("", 0)]);
         }
         Batch::extended(&[bind("", name, &[Some("7")]), execute("", 0)])
@@ -176,15 +235,27 @@ fn heard(client: &mut Client, ends: usize) -> Vec<(u8, Vec<u8>)> {
 }
 
 fn essence(message: &Backend) -> (u8, Vec<u8>) {
-    let words = if message.tag == b'E' { message.sqlstate().into_bytes() } else { message.body.clone() };
+    let words = match message.tag {
+        b'E' => message.sqlstate().into_bytes(),
+        // Whose process it was, and that it is another's channel.
+        b'A' => message.body[4..].iter().skip_while(|byte| **byte != b'_').copied().collect(),
+        _ => message.body.clone(),
+    };
     (message.tag, words)
 }
 
 fn short(messages: &[(u8, Vec<u8>)]) -> String {
-    let one = |(tag, body): &(u8, Vec<u8>)| {
-        format!("{} {}", char::from(*tag), body.get(..40).unwrap_or(body).escape_ascii())
-    };
-    messages.iter().map(one).collect::<Vec<_>>().join("\n")
+    let mut lines = Vec::new();
+    for run in messages.chunk_by(|one, next| one.0 == next.0 && b"Dd".contains(&one.0)) {
+        let (tag, body) = &run[0];
+        let start = body.get(..60).unwrap_or(body).escape_ascii();
+        lines.push(format!("{} of {} {start}", run.len(), char::from(*tag)));
+    }
+    lines.join("\n")
+}
+
+fn take_notes(answer: &mut Vec<(u8, Vec<u8>)>) -> Vec<(u8, Vec<u8>)> {
+    answer.extract_if(.., |(tag, _)| *tag == b'A').collect()
 }
 
 /// One says it to each. Nothing follows from the pause but how the bytes are likely to arrive.
@@ -197,33 +268,58 @@ fn say(client: &mut Client, bytes: &[u8], cut: Option<usize>) {
     client.send(rest);
 }
 
+/// The same, with the client's own schema and channel.
+fn as_said_by(name: &str, said: &[u8]) -> Vec<u8> {
+    let mut said = said.to_vec();
+    let places = said.windows(name.len()).enumerate().filter(|(_, word)| *word == NOBODYS.as_bytes());
+    for at in places.map(|(at, _)| at).collect::<Vec<_>>() {
+        said[at..at + name.len()].copy_from_slice(name.as_bytes());
+    }
+    said
+}
+
 fn converse(ensemble: &Ensemble, seed: u64, steps: u64) {
     println!("seed {seed}");
-    let mut speaker = Speaker { random: StdRng::seed_from_u64(seed), names: Vec::new() };
-    let login = |port, whose| {
-        let schema = format!("{whose}_{seed}");
+    let mut speaker = Speaker { random: StdRng::seed_from_u64(seed), names: Vec::new(), reads: false };
+    let names = ["ours", "hers"].map(|whose| format!("{whose}_{:08x}", seed % (1 << 32)));
+    let login = |port, schema: &str| {
         let options = format!("-c search_path={schema}");
         let mut client = Client::login_with(port, &ensemble.account, &[("options", &options)]);
         client.execute(&format!("CREATE SCHEMA {schema}"));
         client.execute("CREATE TABLE t (i int, filler text)");
+        client.execute("CREATE SEQUENCE q");
+        client.execute(
+            "CREATE FUNCTION sets(n int) RETURNS text LANGUAGE plpgsql AS
+             'begin return set_config(''work_mem'', n || ''kB'', false); end'",
+        );
+        client.execute(
+            "CREATE FUNCTION makes() RETURNS bigint LANGUAGE plpgsql AS
+             'begin
+                create temp table if not exists made (i int);
+                insert into made values (1);
+                return (select count(*) from made);
+              end'",
+        );
         client
     };
-    let mut ours = login(ensemble.hawser.port(), "ours");
-    let mut direct = login(ensemble.hosts[0].port(), "direct");
+    let mut ours = login(ensemble.hawser.port(), &names[0]);
+    let mut direct = login(ensemble.hosts[0].port(), &names[1]);
     let mut status = b'I';
     for step in 0..steps {
-        let copies = speaker.random.random_range(0..25) == 0;
+        // A standby does not look for the table first.
+        let copies = speaker.random.random_range(0..25) == 0 && !speaker.reads;
         let said = if copies {
             Batch { bytes: query("COPY t FROM STDIN"), ends: 0 }
         } else {
             speaker.step(status != b'I')
         };
+        let [our_words, other_words] = names.each_ref().map(|name| as_said_by(name, &said.bytes));
         let cut = speaker.random.random_range(0..3) == 0;
         let cut = cut.then(|| speaker.random.random_range(0..said.bytes.len()));
         let what = said.bytes.get(..500).unwrap_or(&said.bytes).escape_ascii();
         println!("{seed}, {step}: {what}");
-        say(&mut ours, &said.bytes, cut);
-        say(&mut direct, &said.bytes, None);
+        say(&mut ours, &our_words, cut);
+        say(&mut direct, &other_words, None);
         let (mut answer, mut wanted) = (Vec::new(), Vec::new());
         let mut ends = said.ends;
         if copies {
@@ -240,13 +336,16 @@ fn converse(ensemble: &Ensemble, seed: u64, steps: u64) {
         }
         answer.extend(heard(&mut ours, ends));
         wanted.extend(heard(&mut direct, ends));
+        // A notification is told as soon as it is there.
+        let [notes, wanted_notes] = [&mut answer, &mut wanted].map(take_notes);
         assert!(
-            answer == wanted,
+            (&answer, notes) == (&wanted, wanted_notes),
             "seed {seed}, step {step}, cut {cut:?}\n== through Hawser\n{}\n== directly\n{}",
             short(&answer),
             short(&wanted)
         );
         status = wanted.last().map_or(b'I', |(_, body)| body[0]);
+        speaker.reads &= status != b'I';
     }
 }
 
