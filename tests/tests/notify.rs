@@ -172,6 +172,28 @@ fn a_client_hears_itself_before_it_is_told_that_the_server_is_ready() {
 }
 
 #[test]
+fn in_a_pipeline_a_client_hears_what_it_notifies_while_it_listens() {
+    let site = Site::new();
+    // The hub has the channel all the time.
+    let mut other = site.client();
+    other.execute("LISTEN jobs");
+    let mut client = site.client();
+    let said = [
+        "NOTIFY jobs, 'before'",
+        "LISTEN jobs",
+        "NOTIFY jobs, 'during'",
+        "UNLISTEN *",
+        "NOTIFY jobs, 'after'",
+    ];
+    for _ in 0..20 {
+        client.send(&said.map(query).concat());
+        let heard = said.iter().flat_map(|_| client.read_until_ready()).collect::<Vec<_>>();
+        assert_eq!(notified(&heard), ["jobs during"]);
+    }
+    client.expect_silence(SILENCE);
+}
+
+#[test]
 fn others_are_told_the_number_that_the_sender_was_told_at_login() {
     let site = Site::new();
     let (mut reader, mut writer) = (site.client(), site.client());
