@@ -331,6 +331,8 @@ mod tests {
             "INSERT INTO t (a, b) VALUES (1, 'f(x)')",
             "INSERT INTO s.t (a, b) VALUES (1, 2)",
             "COPY t (a, b) FROM STDIN",
+            "COPY (SELECT a FROM t) TO STDOUT",
+            "EXPLAIN (ANALYZE) SELECT 1",
             "WITH x (a) AS (SELECT 1) SELECT a::numeric(10,2) FROM x",
             "SELECT a FROM generate_series(1, 2) t(a)",
             "SELECT sum(a) FILTER (WHERE a > 1), rank() OVER (PARTITION BY (a) ORDER BY (b)) FROM t",

@@ -43,7 +43,7 @@ const SYNTAX_BEHIND_OPERANDS: [&str; 4] = ["ilike", "join", "like", "set"];
 /// What is before a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before<'a> {
-    /// Nothing: it is the first of its statement.
+    /// Nothing: it is the first of its statement. No statement begins with a call.
     Nothing,
     /// A word without quotes, as written.
     Word(&'a str),
@@ -56,7 +56,8 @@ pub enum Before<'a> {
 /// Whether `word` (in lower case), which is followed by a parenthesis, is part of the grammar.
 #[must_use]
 pub fn is_syntax(word: &str, before: Before<'_>) -> bool {
-    if standing(word.as_bytes()) == Standing::Reserved || NEVER_CALLED.contains(word) {
+    let is_first = before == Before::Nothing;
+    if is_first || standing(word.as_bytes()) == Standing::Reserved || NEVER_CALLED.contains(word) {
         return true;
     }
     if let Some((_, behind)) = SYNTAX_BEHIND.iter().find(|(known, _)| *known == word) {
@@ -114,6 +115,6 @@ mod tests {
             assert!(!behind(before)(word), "{before} {word}");
         }
         assert!(is_syntax("explain", Before::Nothing) && is_syntax("like", Before::Operand));
-        assert!(!is_syntax("set", Before::Symbol) && !is_syntax("join", Before::Nothing));
+        assert!(!is_syntax("set", Before::Symbol) && !is_syntax("join", Before::Symbol));
     }
 }

@@ -115,6 +115,40 @@ fn a_session_that_looks_for_its_statements_finds_them() {
 }
 
 #[test]
+fn what_a_block_of_code_has_prepared_is_there_beside_what_the_session_has() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute("CREATE FUNCTION sets() RETURNS int LANGUAGE plpgsql AS 'begin return 1; end'");
+    client.execute("DO $$ BEGIN EXECUTE 'PREPARE made AS SELECT 5'; END $$");
+    client.execute("PREPARE p AS SELECT 6");
+    client.send(&[parse("s", "SELECT 7"), sync()].concat());
+    client.expect("1Z");
+    for _ in 0..2 {
+        assert_eq!(client.value("SELECT sets()"), "1");
+        assert_eq!([client.value("EXECUTE made"), client.value("EXECUTE p")], ["5", "6"]);
+        let names = client.query("SELECT name FROM pg_prepared_statements ORDER BY name");
+        assert_eq!(rows(&names), ["made", "p", "s"]);
+    }
+    client.execute("DEALLOCATE ALL");
+    site.others_are_well();
+}
+
+#[test]
+fn what_a_function_called_like_a_key_word_has_set_is_its_sessions() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute(
+        "CREATE FUNCTION sets(text) RETURNS text LANGUAGE sql AS 'SELECT set_config(''work_mem'', $1, false)'",
+    );
+    client.value("SELECT sets('1234kB')");
+    if !is_direct() {
+        assert_ne!(site.client().value("SHOW work_mem"), "1234kB");
+    }
+    assert_eq!(client.value("SHOW work_mem"), "1234kB");
+    site.others_are_well();
+}
+
+#[test]
 fn a_session_that_looks_finds_what_it_has_parsed_under_its_own_names() {
     const LOOK: &str = "SELECT name FROM pg_prepared_statements ORDER BY prepare_time";
     let site = Site::new();

@@ -12,6 +12,12 @@ use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
 use hawser_wire::reply_queue::{Fate, Request};
 
+/// Leaves what a function of the client's has prepared.
+const DEALLOCATE_OURS: &str = "DO $hawser$ DECLARE n pg_catalog.text; BEGIN \
+     FOR n IN SELECT name FROM pg_catalog.pg_prepared_statements \
+     WHERE pg_catalog.left(name, 8) OPERATOR(pg_catalog.=) 'hawser_p' \
+     LOOP EXECUTE 'DEALLOCATE ' OPERATOR(pg_catalog.||) n; END LOOP; END $hawser$";
+
 impl Relay {
     /// A text that may look for the session's prepared statements by their names finds them: from here on they have
     /// the client's names, on this server only, which the session keeps.
@@ -25,7 +31,8 @@ impl Relay {
             return;
         }
         let begun = is_begun(server);
-        self.prepend(server, "DEALLOCATE ALL", Effect::Ours);
+        let has_others = client.state.pins.has(PinReason::SqlPrepared);
+        self.prepend(server, if has_others { DEALLOCATE_OURS } else { "DEALLOCATE ALL" }, Effect::Ours);
         server.statements.clear();
         for (name, statement) in client.statements.list() {
             match statement.form {
