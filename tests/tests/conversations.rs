@@ -41,7 +41,7 @@ const TRANSACTIONS: [&str; 14] = [
     "RELEASE s",
 ];
 
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 22] = [
     "SET work_mem = '1234kB'",
     "SET LOCAL work_mem = '777kB'",
     "SHOW work_mem",
@@ -52,6 +52,30 @@ const SETTINGS: [&str; 10] = [
     "SET LOCAL search_path = pg_catalog",
     "SET search_path = pg_catalog",
     "RESET ALL",
+    "SET app.x = '2'",
+    "SET LOCAL app.x = '3'",
+    // It stays known, and empty, where others have set it.
+    "SELECT coalesce(nullif(current_setting('app.x', true), ''), 'none')",
+    "SELECT set_config('app.x', '1', false)",
+    "RESET app.x",
+    "SET TIME ZONE 'UTC+3'",
+    "SHOW timezone",
+    "SET DateStyle = 'German'",
+    "SELECT '2020-01-02'::date",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "SHOW transaction_isolation",
+    "SET client_encoding = 'LATIN1'",
+];
+
+/// Several statements at once, one of which is any.
+const SEVERAL: [&str; 7] = [
+    "BEGIN; ?; COMMIT",
+    "BEGIN READ ONLY; ?; COMMIT",
+    "COMMIT; BEGIN; ?",
+    "?; ROLLBACK",
+    "BEGIN; SET LOCAL work_mem = '999kB'; ?; SHOW work_mem; COMMIT; SHOW work_mem",
+    "SAVEPOINT s; ?; ROLLBACK TO s",
+    "SET work_mem = '1111kB'; ?; SHOW work_mem",
 ];
 
 const CURSORS: [&str; 6] = [
@@ -76,7 +100,7 @@ const NOTIFICATIONS: [&str; 5] = [
 ];
 
 /// What may keep a session where it is. What it does depends on where it runs, so it comes alone.
-const KEEPSAKES: [&str; 15] = [
+const KEEPSAKES: [&str; 24] = [
     "DECLARE h CURSOR WITH HOLD FOR SELECT i FROM generate_series(1, 100) AS i",
     "FETCH 2 FROM h",
     "CLOSE h",
@@ -92,6 +116,15 @@ const KEEPSAKES: [&str; 15] = [
     "DEALLOCATE mine",
     "CREATE TEMP TABLE IF NOT EXISTS own (n int)",
     "DROP TABLE IF EXISTS own",
+    "INSERT INTO own VALUES (1)",
+    "SELECT count(*) FROM own",
+    "DO $$ BEGIN EXECUTE 'PREPARE made AS SELECT 5'; EXCEPTION WHEN OTHERS THEN NULL; END $$",
+    "EXECUTE made",
+    "DEALLOCATE made",
+    "DEALLOCATE ALL",
+    "PREPARE one AS SELECT 'in SQL', $1::int",
+    "EXECUTE one(3)",
+    "DO $$ BEGIN PERFORM set_config('work_mem', '2222kB', false); END $$",
 ];
 
 /// What is said at once: its bytes, and how often the server gets ready after it.
@@ -141,7 +174,7 @@ impl Speaker {
     /// A batch that may stand among others. A name is defined only by one that begins, when it is clear whether the
     /// transaction has failed: Hawser answers the Parse of what a server has before that.
     fn batch(&mut self, begins: bool) -> Batch {
-        match self.random.random_range(0..24) {
+        match self.random.random_range(0..25) {
             0..4 => Batch::of(query(&self.text())),
             4..7 => Batch::of([extended(&self.text(), &[]), sync()].concat()),
             7 => Batch::extended(&[extended("SELECT length($1)", &[Some(&self.filler())])]),
@@ -162,12 +195,18 @@ impl Speaker {
                 Batch::of(query(&text))
             }
             17 => Batch::of(query(SETTINGS.choose(&mut self.random).unwrap())),
-            18 => Batch::of(query(&format!("{}; {}", self.text(), self.text()))),
+            18 if self.random.random() => Batch::of(query(&format!("{}; {}", self.text(), self.text()))),
+            18 => Batch::of(query(&self.several())),
             19 => self.kept_portal(),
             20 => Batch::of(query(CURSORS.choose(&mut self.random).unwrap())),
             21 if !self.reads => Batch::of(query(NOTIFICATIONS.choose(&mut self.random).unwrap())),
             // int4pl
             22 => Batch::of(function_call(177, &["2", "3"])),
+            23 => match self.random.random_range(0..3) {
+                0 => Batch::extended(&[parse("bad", "SELEC 1")]),
+                1 => Batch::extended(&[bind("", "bad", &[]), execute("", 0)]),
+                _ => Batch::extended(&[describe(b'S', "two")]),
+            },
             _ => Batch::of(query("")),
         }
     }
@@ -179,6 +218,15 @@ impl Speaker {
         let text = fitting.choose(&mut self.random).unwrap();
         self.reads |= text.contains("READ ONLY");
         text
+    }
+
+    fn several(&mut self) -> String {
+        let reads = self.reads;
+        // It cannot be elsewhere when it begins the other transaction.
+        let fitting = SEVERAL.iter().filter(|text| !(reads && text.starts_with("COMMIT")));
+        let text = fitting.choose(&mut self.random).unwrap();
+        self.reads |= text.contains("READ ONLY");
+        text.replace('?', &self.text())
     }
 
     /// A portal that lasts until its transaction ends.
