@@ -13,6 +13,8 @@ pub enum PinReason {
     Listen,
     /// PREPARE in SQL that was not seen in a text.
     SqlPrepared,
+    /// The session may have looked for its statements, and they have its own names there. All can be made elsewhere.
+    OwnNames,
     /// LOAD.
     LibraryLoad,
     /// A temporary table, view, sequence, type or function.
@@ -34,10 +36,11 @@ pub const REASONS: usize = PinReason::ALL.len();
 
 impl PinReason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unverified,
         Self::Listen,
         Self::SqlPrepared,
+        Self::OwnNames,
         Self::LibraryLoad,
         Self::TemporaryObject,
         Self::HoldableCursor,
@@ -54,6 +57,7 @@ impl PinReason {
             Self::Unverified => "unverified",
             Self::Listen => "listen",
             Self::SqlPrepared => "prepared_sql",
+            Self::OwnNames => "own_names",
             Self::LibraryLoad => "library_load",
             Self::TemporaryObject => "temporary_object",
             Self::HoldableCursor => "holdable_cursor",
@@ -72,6 +76,7 @@ impl PinReason {
 /// Reasons of which the server knows whether they hold.
 const ASKED: u32 = PinReason::Unverified.bit()
     | PinReason::SqlPrepared.bit()
+    | PinReason::OwnNames.bit()
     | PinReason::TemporaryObject.bit()
     | PinReason::HoldableCursor.bit()
     | PinReason::AdvisoryLock.bit();
@@ -79,6 +84,7 @@ const ASKED: u32 = PinReason::Unverified.bit()
 /// Reasons that a ROLLBACK does not undo.
 const LASTING: u32 = PinReason::Unverified.bit()
     | PinReason::SqlPrepared.bit()
+    | PinReason::OwnNames.bit()
     | PinReason::LibraryLoad.bit()
     | PinReason::AdvisoryLock.bit()
     | PinReason::SequenceValue.bit()

@@ -172,8 +172,8 @@ const THINGS: &str = " UNION ALL SELECT 'role', pg_catalog.current_setting('role
      UNION ALL SELECT 'cursor', NULL, NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable) \
      UNION ALL SELECT 'lock', NULL, NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_locks \
      WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) \
-     UNION ALL SELECT 'prepared', NULL, NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_prepared_statements \
-     WHERE pg_catalog.left(name, 8) OPERATOR(pg_catalog.<>) 'hawser_p') \
+     UNION ALL SELECT 'prepared', name, NULL, NULL FROM pg_catalog.pg_prepared_statements \
+     WHERE pg_catalog.left(name, 8) OPERATOR(pg_catalog.<>) 'hawser_p' \
      UNION ALL SELECT 'listen', c, NULL, NULL FROM pg_catalog.pg_listening_channels() AS c \
      UNION ALL SELECT 'custom', n, pg_catalog.current_setting(n, true), NULL FROM (SELECT DISTINCT \
      pg_catalog.lower(m[1]) AS n FROM pg_catalog.pg_proc p, pg_catalog.regexp_matches(p.prosrc, \
@@ -187,6 +187,8 @@ pub(super) struct Findings {
     pub(super) things: PinReasons,
     /// Channels that it listens on, the hub's included.
     pub(super) channels: Vec<String>,
+    /// Prepared statements that are not ours by their names.
+    pub(super) prepared: Vec<String>,
     /// Name, value as `pg_settings` has it, value as SHOW has it.
     set: Vec<(String, String, String)>,
     defaults: Vec<String>,
@@ -213,7 +215,7 @@ pub(super) fn read(rows: &[Vec<Option<String>>]) -> Findings {
             "temporary" => findings.things.add(PinReason::TemporaryObject),
             "cursor" => findings.things.add(PinReason::HoldableCursor),
             "lock" => findings.things.add(PinReason::AdvisoryLock),
-            "prepared" => findings.things.add(PinReason::SqlPrepared),
+            "prepared" => findings.prepared.push(owned(first)),
             "listen" => findings.channels.push(owned(first)),
             _ => {}
         }

@@ -481,7 +481,7 @@ fn a_question_that_a_late_cancel_has_hit_is_asked_again_at_once() {
 fn a_statement_gets_no_name_of_the_clients_while_the_server_tells_whether_any_is_left_there() {
     scene(async |mut scene| {
         scene.client.state.literal = true;
-        scene.client.state.pins.add(PinReason::SqlPrepared);
+        scene.client.state.pins.add(PinReason::OwnNames);
         let statement = scene.server_has("SELECT 1");
         let (mut client, mut server) = scene.take_far();
         let told = [complete("SELECT 1"), IDLE.to_vec()].concat();
@@ -535,24 +535,36 @@ fn what_is_set_is_asked_of_a_server_that_has_the_clients_settings() {
 fn who_was_shown_its_statements_on_a_standby_is_free_again() {
     scene(async |mut scene| {
         scene.confined = true;
+        let statement = scene.statement("SELECT 1");
+        scene.client.statements.define(b"s", statement);
         let looks = query("SELECT name FROM pg_prepared_statements");
+        let away = query("DEALLOCATE ALL");
+        let gone = [complete("DEALLOCATE ALL"), IDLE.to_vec()].concat();
+        let laid_open = [
+            gone.clone(),
+            encode::PARSE_COMPLETE.to_vec(),
+            IDLE.to_vec(),
+            complete("SELECT 1"),
+            IDLE.to_vec(),
+        ];
         let (mut client, mut server) = scene.take_far();
         let heard = scene
             .beside(async {
                 client.write_all(&looks).await.unwrap();
-                let mut heard = vec![one(&mut server).await];
-                server.write_all(&[complete("DEALLOCATE ALL"), IDLE.to_vec()].concat()).await.unwrap();
+                let mut heard = vec![];
+                for _ in 0..4 {
+                    heard.push(one(&mut server).await);
+                }
+                server.write_all(&laid_open.concat()).await.unwrap();
                 heard.push(one(&mut server).await);
-                server.write_all(&[complete("SELECT 0"), IDLE.to_vec()].concat()).await.unwrap();
-                heard.push(one(&mut server).await);
-                server.write_all(&[complete("DEALLOCATE ALL"), IDLE.to_vec()].concat()).await.unwrap();
+                server.write_all(&gone).await.unwrap();
                 client.write_all(&query("SELECT 2")).await.unwrap();
                 heard.push(one(&mut server).await);
                 heard
             })
             .await;
-        let away = query("DEALLOCATE ALL");
-        assert_eq!(heard, [away.clone(), looks, away, query("SELECT 2")]);
+        let parsed = parse("s", "SELECT 1");
+        assert_eq!(heard, [away.clone(), parsed, encode::SYNC.to_vec(), looks, away, query("SELECT 2")]);
         assert!(scene.client.state.pins.is_empty());
     });
 }

@@ -31,7 +31,7 @@ impl Relay {
             return;
         }
         let begun = is_begun(server);
-        let has_others = client.state.pins.has(PinReason::SqlPrepared);
+        let has_others = client.state.pins.has(PinReason::SqlPrepared) || client.state.has_question();
         self.prepend(server, if has_others { DEALLOCATE_OURS } else { "DEALLOCATE ALL" }, Effect::Ours);
         server.statements.clear();
         for (name, statement) in client.statements.list() {
@@ -49,13 +49,17 @@ impl Relay {
             }
         }
         client.state.literal = true;
-        client.state.pins.add(PinReason::SqlPrepared);
+        client.state.pins.add(PinReason::OwnNames);
+        if client.statements.is_empty() {
+            client.state.ask();
+        }
     }
 
     /// What a transaction on a standby was shown is over with it: the session has to be free to write elsewhere. True when
     /// something is said to the server.
     pub(in crate::relay) fn cover(&mut self, client: &mut ClientSide, server: &mut ServerConnection) -> bool {
-        let covers = self.confined && client.state.literal;
+        let has_others = client.state.pins.has(PinReason::SqlPrepared);
+        let covers = self.confined && client.state.literal && !has_others;
         if covers {
             self.prepend(server, "DEALLOCATE ALL", Effect::Ours);
             server.statements.clear();

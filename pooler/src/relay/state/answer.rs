@@ -20,6 +20,10 @@ pub(in crate::relay) fn answered(
     if !findings.channels.iter().all(by_hub) {
         findings.things.add(PinReason::Listen);
     }
+    for name in &findings.prepared {
+        let is_known = client.state.literal && client.statements.named(name.as_bytes()).is_some();
+        findings.things.add(if is_known { PinReason::OwnNames } else { PinReason::SqlPrepared });
+    }
     let settings = findings.settings(&before, &server.base.settings);
     let state = &mut client.state;
     state.set(if settings == *before { before.clone() } else { shared.local.interner.intern(settings) });
@@ -28,7 +32,7 @@ pub(in crate::relay) fn answered(
     let clean = Rc::ptr_eq(&before, &state.settings) && findings.things == state.pins.that_can_be_asked();
     state.pins = state.pins.with_answer(findings.things);
     state.committed_pins = state.pins;
-    state.literal &= state.pins.has(PinReason::SqlPrepared);
+    state.literal &= state.pins.has(PinReason::OwnNames);
     question.judge(clean, &shared.proven);
     // A setting of an application's that no function names is not in any view.
     server.doubt = Doubt::Of(client.session);

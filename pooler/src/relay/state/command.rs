@@ -29,7 +29,7 @@ pub(in crate::relay) fn command(
         (b"DISCARD ALL", _) => discard_all(client, server, shared),
         (b"DEALLOCATE ALL", _) => {
             client.state.pins.remove(PinReason::SqlPrepared);
-            client.state.literal = false;
+            client.state.end_literal();
             client.statements.clear();
             server.statements.clear();
         }

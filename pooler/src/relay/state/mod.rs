@@ -263,7 +263,7 @@ impl SessionState {
     }
 
     /// The server must be asked, whatever it was.
-    fn ask(&mut self) {
+    pub(super) fn ask(&mut self) {
         self.questions.get_or_insert_default().next.get_or_insert_default().insist();
     }
 
@@ -281,14 +281,15 @@ impl SessionState {
         self.pins = PinReasons::default();
         (self.literal, self.home, self.process) = (false, None, None);
         (self.failed, self.resetting) = (false, false);
+        self.committed_pins.remove(PinReason::OwnNames);
         std::mem::take(&mut self.committed_pins)
     }
 
     /// The server has none of its statements under their own names any more.
     pub(super) const fn end_literal(&mut self) {
         self.literal = false;
-        self.pins.remove(PinReason::SqlPrepared);
-        self.committed_pins.remove(PinReason::SqlPrepared);
+        self.pins.remove(PinReason::OwnNames);
+        self.committed_pins.remove(PinReason::OwnNames);
     }
 
     /// Something failed.
