@@ -1,7 +1,7 @@
 //! What the functions that a statement calls may leave behind in its session. Pure.
 
 use crate::clean::is_clean;
-use crate::scan::{Word, contains};
+use crate::scan::{Word, contains, position};
 use crate::syntax::{Before, is_syntax};
 use std::num::NonZeroU32;
 
@@ -246,11 +246,24 @@ impl Calls {
     }
 }
 
+/// Where a comment may begin.
+fn first_comment(text: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let rest = text.get(from..)?;
+        let at = from + position(rest, |byte| (byte == b'-') | (byte == b'/'))?;
+        if matches!(text.get(at..at + 2), Some(b"--" | b"/*")) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
+
 /// The quick answer, from the bytes: true when every call is surely clean.
 #[must_use]
 pub fn are_clean(text: &[u8]) -> bool {
     // A comment may stand between a name and its parenthesis.
-    let comment = text.windows(2).position(|two| two == b"--" || two == b"/*");
+    let comment = first_comment(text);
     let mut from = 0;
     while let Some(found) = text.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'(')) {
         let at = from + found;

@@ -20,12 +20,11 @@ static NEVER_CALLED: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
 });
 
 /// Key words that may be names of functions, and the words behind which they are none.
-const SYNTAX_BEHIND: [(&str, &[&str]); 14] = [
+const SYNTAX_BEHIND: [(&str, &[&str]); 13] = [
     ("bernoulli", &["tablesample"]),
     ("by", &["group", "order", "partition"]),
     ("conflict", &["on"]),
     ("cube", &["by"]),
-    ("filter", &[]),
     ("insert", &["then"]),
     ("key", &["foreign", "primary"]),
     ("materialized", &["as", "not"]),
