@@ -176,6 +176,7 @@ fn functions_and_forms_that_need_the_primary_go_there() {
             "SELECT currval('s'), lastval()",
             "SELECT query_to_xml('DELETE FROM t', true, true, '')",
             "SELECT pg_is_in_recovery()",
+            "SELECT pg_backend_pid()",
             "SELECT * FROM pg_stat_replication",
             "SELECT * FROM pg_catalog.pg_locks",
             "SELECT my_function()",

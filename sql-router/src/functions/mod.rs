@@ -105,6 +105,7 @@ const PRIMARY_NAMES: &[&str] = &[
     "lowrite",
     "nextval",
     "pg_available_wal_summaries",
+    "pg_backend_pid",
     "pg_blocking_pids",
     "pg_cancel_backend",
     "pg_conf_load_time",
@@ -211,9 +212,7 @@ mod tests {
 
     #[test]
     fn volatile_functions_that_do_not_write_run_on_standbys() {
-        for name in
-            ["random", "clock_timestamp", "pg_sleep", "gen_random_uuid", "lower", "pg_backend_pid", "upper"]
-        {
+        for name in ["random", "clock_timestamp", "pg_sleep", "gen_random_uuid", "lower", "upper"] {
             assert_eq!(of_name(name.as_bytes()), BuiltIn::Standby, "{name}");
         }
         for name in [
@@ -227,6 +226,7 @@ mod tests {
             "pg_notify",
             "query_to_xml",
             "pg_is_in_recovery",
+            "pg_backend_pid",
             "pg_stat_reset",
         ] {
             assert_eq!(of_name(name.as_bytes()), BuiltIn::Primary, "{name}");
