@@ -71,20 +71,26 @@ pub fn of_statement(words: &[Word<'_>]) -> Calls {
     if !runs_functions(words) {
         return calls;
     }
+    let mut parentheses = Parentheses::default();
     for (at, pair) in words.windows(2).enumerate() {
+        if let [word, _] = pair {
+            parentheses.take(word, before(words, at));
+        }
         let [word, Word::Symbol('(')] = pair else { continue };
         match word {
             Word::Bare(name) => {
                 let before = before(words, at);
                 let name = name.to_lowercase();
-                if (is_dot(before) || !is_syntax(&name, kind(before))) && is_call(words, at) {
-                    calls.note(&name, qualified(words, at));
+                if (is_dot(before) || !is_syntax(&name, kind(before))) && is_call(before, &parentheses) {
+                    calls.note(&name, qualified(words, at, &parentheses));
                     if name == "pg_terminate_backend" {
                         calls.ends = calls.ends.or_else(|| number(words.get(at + 2..).unwrap_or_default()));
                     }
                 }
             }
-            Word::Quoted(name) if is_call(words, at) => calls.note(name, qualified(words, at)),
+            Word::Quoted(name) if is_call(before(words, at), &parentheses) => {
+                calls.note(name, qualified(words, at, &parentheses));
+            }
             _ => {}
         }
     }
@@ -146,9 +152,9 @@ fn is_dot(word: Option<&Word<'_>>) -> bool {
 }
 
 /// Names before a parenthesis that are no calls: a list of columns follows.
-fn is_call(words: &[Word<'_>], at: usize) -> bool {
-    match before(words, at) {
-        Some(Word::Symbol(')')) => follows_distinct_on(words.get(..at).unwrap_or_default()),
+fn is_call(before: Option<&Word<'_>>, parentheses: &Parentheses) -> bool {
+    match before {
+        Some(Word::Symbol(')')) => parentheses.may_precede_call,
         Some(word) => ![
             "into",
             "as",
@@ -167,19 +173,27 @@ fn is_call(words: &[Word<'_>], at: usize) -> bool {
     }
 }
 
-/// Whether a list of `SELECT` begins behind these words: they end with a `DISTINCT ON (...)`.
-fn follows_distinct_on(words: &[Word<'_>]) -> bool {
-    let mut depth = 0usize;
-    let opening = words.iter().rposition(|word| {
+/// The parentheses of a statement, from its beginning on.
+#[derive(Default)]
+struct Parentheses {
+    /// Of each that is open: whether a call may follow it.
+    open: Vec<bool>,
+    /// Of the last that was closed.
+    may_precede_call: bool,
+}
+
+impl Parentheses {
+    /// The next word, and the one before it.
+    fn take(&mut self, word: &Word<'_>, before: Option<&Word<'_>>) {
         match word {
-            Word::Symbol(')') => depth += 1,
-            Word::Symbol('(') => depth = depth.saturating_sub(1),
+            // SELECT DISTINCT ON (...) f(x), 1 OPERATOR(+) f(x)
+            Word::Symbol('(') => {
+                self.open.push(before.is_some_and(|word| word.is("on") || word.is("operator")));
+            }
+            Word::Symbol(')') => self.may_precede_call = self.open.pop().unwrap_or_default(),
             _ => {}
         }
-        depth == 0
-    });
-    let ahead = opening.and_then(|at| words.get(..at)).unwrap_or_default();
-    matches!(ahead, [.., distinct, on] if distinct.is("distinct") && on.is("on"))
+    }
 }
 
 /// Whether the name at `at` has a schema, and which.
@@ -191,12 +205,12 @@ enum Schema {
     Table,
 }
 
-fn qualified(words: &[Word<'_>], at: usize) -> Schema {
+fn qualified(words: &[Word<'_>], at: usize, parentheses: &Parentheses) -> Schema {
     if !is_dot(before(words, at)) {
         return Schema::None;
     }
     let Some(schema) = at.checked_sub(2).and_then(|at| words.get(at)) else { return Schema::Other };
-    if !is_call(words, at.saturating_sub(2)) {
+    if !is_call(before(words, at.saturating_sub(2)), parentheses) {
         return Schema::Table;
     }
     let catalog = schema.is("pg_catalog") || *schema == Word::Quoted("pg_catalog".into());
@@ -264,6 +278,8 @@ fn first_comment(text: &[u8]) -> Option<usize> {
 pub fn are_clean(text: &[u8]) -> bool {
     // A comment may stand between a name and its parenthesis.
     let comment = first_comment(text);
+    // Behind DISTINCT ON (...) and OPERATOR(...) a name is one of a function.
+    let is_plain = !contains(text, b"distinct") && !contains(text, b"operator");
     let mut from = 0;
     while let Some(found) = text.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'(')) {
         let at = from + found;
@@ -292,7 +308,7 @@ pub fn are_clean(text: &[u8]) -> bool {
         let is_list = match kind_of_last(ahead) {
             Before::Word(word) => word.eq_ignore_ascii_case("into") || word.eq_ignore_ascii_case("copy"),
             // FILTER and OVER, and a table's list of columns.
-            Before::Operand => ahead.ends_with(b")") && !contains(text, b"distinct"),
+            Before::Operand => ahead.ends_with(b")") && is_plain,
             Before::Nothing | Before::Symbol => false,
         };
         if !is_list {
@@ -329,6 +345,7 @@ mod tests {
             "SELECT sets(1)",
             "SELECT a, isnull(a) FROM t GROUP BY GROUPING SETS (a)",
             "SELECT DISTINCT ON (lower(a), b) f(a) FROM t",
+            "SELECT 1 OPERATOR(pg_catalog.+) f(1)",
             "SELECT 1, -- (note)\n f(1)",
             "SELECT 1 /* into */ f(1)",
         ] {
@@ -362,7 +379,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn the_quick_answer_never_misses_what_the_words_tell(
-            text in "SELECT ((DISTINCT ON|FILTER|OVER|SETS|GROUPING|BY|LIKE|INTO|f|count|as|1|'x'|\"q\"|--c\n|/\\*into\\*/|[(),. ]) ?){1,24}"
+            text in "SELECT ((DISTINCT ON|OPERATOR|FILTER|OVER|SETS|GROUPING|BY|LIKE|INTO|f|count|as|1|'x'|\"q\"|--c\n|/\\*into\\*/|[(),. ]) ?){1,24}"
         ) {
             if are_clean(text.as_bytes()) {
                 proptest::prop_assert_eq!(calls(&text).ask, Ask::No);

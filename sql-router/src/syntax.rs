@@ -1,7 +1,8 @@
 //! Whether a word before a parenthesis is part of the grammar or the name of a function. Pure.
 //!
 //! Some key words are never names of functions. Others may be, and what is before them decides. When in doubt it is a
-//! call: a function that nobody looks for can change a session, and the next client would have what it has set.
+//! call: a function that nobody looks for can change a session, and the next client would have what it has set. (Who can
+//! ask the database whether there is such a function takes [`crate::keywords::is_syntax`].)
 //!
 //! Source: PostgreSQL manual, appendix "SQL Key Words": "reserved" and "cannot be function or type".
 
@@ -55,15 +56,16 @@ pub enum Before<'a> {
 /// Whether `word` (in lower case), which is followed by a parenthesis, is part of the grammar.
 #[must_use]
 pub fn is_syntax(word: &str, before: Before<'_>) -> bool {
-    let is_first = before == Before::Nothing;
-    if is_first || standing(word.as_bytes()) == Standing::Reserved || NEVER_CALLED.contains(word) {
+    if before == Before::Nothing
+        || standing(word.as_bytes()) == Standing::Reserved
+        || NEVER_CALLED.contains(word)
+    {
         return true;
     }
     if let Some((_, behind)) = SYNTAX_BEHIND.iter().find(|(known, _)| *known == word) {
         return matches!(before, Before::Word(other) if behind.iter().any(|word| other.eq_ignore_ascii_case(word)));
     }
     SYNTAX_BEHIND_OPERANDS.contains(&word) && may_be_operand(before)
-        || word == "explain" && before == Before::Nothing
 }
 
 fn may_be_operand(before: Before<'_>) -> bool {
