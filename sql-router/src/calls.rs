@@ -1,7 +1,7 @@
 //! What the functions that a statement calls may leave behind in its session. Pure.
 
 use crate::clean::is_clean;
-use crate::scan::{Word, contains, position};
+use crate::scan::{Word, contains, position, trimmed_end};
 use crate::syntax::{Before, is_syntax};
 use std::num::NonZeroU32;
 
@@ -287,10 +287,10 @@ pub fn are_clean(text: &[u8]) -> bool {
         if comment.is_some_and(|comment| comment < at) {
             return false;
         }
-        let head = text.get(..at).unwrap_or_default().trim_ascii_end();
+        let head = trimmed_end(text.get(..at).unwrap_or_default());
         let start = head.iter().rposition(|byte| !is_name(*byte)).map_or(0, |at| at + 1);
         let word = head.get(start..).unwrap_or_default();
-        let ahead = head.get(..start).unwrap_or_default().trim_ascii_end();
+        let ahead = trimmed_end(head.get(..start).unwrap_or_default());
         if word.is_empty() {
             if ahead.last() == Some(&b'"') {
                 return false;
@@ -348,6 +348,8 @@ mod tests {
             "SELECT 1 OPERATOR(pg_catalog.+) f(1)",
             "SELECT 1, -- (note)\n f(1)",
             "SELECT 1 /* into */ f(1)",
+            "SELECT f\x0b(1)",
+            "SELECT s\x0b.\x0bcount(1)",
         ] {
             assert_eq!(calls(text).ask, Ask::Sampled, "{text}");
             assert!(!are_clean(text.as_bytes()) || text.starts_with("DO"), "{text}");
@@ -379,7 +381,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn the_quick_answer_never_misses_what_the_words_tell(
-            text in "SELECT ((DISTINCT ON|OPERATOR|FILTER|OVER|SETS|GROUPING|BY|LIKE|INTO|f|count|as|1|'x'|\"q\"|--c\n|/\\*into\\*/|[(),. ]) ?){1,24}"
+            text in "SELECT ((DISTINCT ON|OPERATOR|FILTER|OVER|SETS|GROUPING|BY|LIKE|INTO|f|count|as|1|'x'|\"q\"|\x0b|--c\n|/\\*into\\*/|[(),. ]) ?){1,24}"
         ) {
             if are_clean(text.as_bytes()) {
                 proptest::prop_assert_eq!(calls(&text).ask, Ask::No);

@@ -7,7 +7,7 @@
 //! says when that could matter.
 
 use crate::calls::{self, Ask, Disturbs, Sequences};
-use crate::scan::{Place, Word, contains, words};
+use crate::scan::{Place, UNKNOWN, Word, contains, decoded, trimmed_end, words};
 use std::num::NonZeroU32;
 
 /// What the statements of a text do to the session.
@@ -31,8 +31,10 @@ pub struct Effects {
     pub ends: Option<NonZeroU32>,
     /// It tells the number of the server process that runs it.
     pub tells_process: bool,
-    /// Settings of extensions and applications (`app.user`) that what it calls may set, as far as it names them.
+    /// Settings of extensions and applications (`app.user`) that it may set, as far as it names them.
     pub custom: Vec<String>,
+    /// Not all of it was looked at, and what was not may do anything.
+    pub unseen: bool,
 }
 
 /// What one statement does to its session if it succeeds.
@@ -100,6 +102,7 @@ impl Effects {
             && !self.looks_at_prepared
             && self.disturbs == Disturbs::Nobody
             && !self.tells_process
+            && !self.unseen
     }
 
     /// Whether a prepared statement's name stands in the text.
@@ -111,27 +114,47 @@ impl Effects {
     }
 }
 
-/// Longest text that is looked at word by word; a longer one is a bulk load, not a SET. What it does is still seen
-/// by its command tags.
-const LONGEST: usize = 64 * 1024;
+/// So many words of a text are looked at.
+const MOST_WORDS: usize = 64 * 1024;
 
 /// What `text` does, statement by statement; `None` when it leaves nothing behind.
 #[must_use]
 pub fn of_text(text: &[u8]) -> Option<Effects> {
-    if text.len() > LONGEST || are_surely_none(text) { None } else { of_words(text) }
+    if are_surely_none(text) { None } else { of_words(text) }
 }
 
 /// As [`of_text`], where the quick answer ([`are_surely_none`]) was no.
 #[must_use]
 pub fn of_words(text: &[u8]) -> Option<Effects> {
-    if text.len() > LONGEST {
-        return None;
-    }
-    let text = std::str::from_utf8(text).ok()?;
+    let effects = look(text, true);
+    (!effects.is_nothing()).then_some(effects)
+}
+
+/// What a text does that begins like this.
+#[must_use]
+pub fn of_beginning(text: &[u8]) -> Effects {
+    look(text, false)
+}
+
+/// What is called by its number, without a text.
+#[must_use]
+pub fn of_unseen() -> Effects {
+    Effects { ask: Ask::Always, unseen: true, ..Effects::default() }
+}
+
+fn look(text: &[u8], mut is_whole: bool) -> Effects {
+    let length = text.len();
+    let text = decoded(text);
     let mut effects = Effects::default();
     let mut statement = Statement::default();
-    let mut words = words(text);
+    let mut words = words(&text);
+    let mut count = 0usize;
     while let Some((word, place)) = words.next_with_place() {
+        count += 1;
+        if count > MOST_WORDS {
+            is_whole = false;
+            break;
+        }
         if word == Word::End {
             statement.finish(&mut effects);
         } else {
@@ -139,20 +162,25 @@ pub fn of_words(text: &[u8]) -> Option<Effects> {
             statement.places.push(place);
         }
     }
-    statement.finish(&mut effects);
+    if is_whole {
+        statement.finish(&mut effects);
+    } else {
+        statement.break_off(&mut effects);
+        effects = Effects { ask: Ask::Always, unseen: true, ..effects };
+    }
     // What the server shows of a PREPARE is the text as it was sent.
     if let Some(Effect::Prepare { rest, .. }) = effects.statements.last_mut() {
-        rest.end = text.len();
+        rest.end = length;
     }
-    (!effects.is_nothing()).then_some(effects)
+    effects
 }
 
 /// What a prepared statement does when it is executed, from what follows its name in PREPARE.
 #[must_use]
 pub fn of_prepared(rest: &[u8]) -> Option<Effects> {
-    let text = std::str::from_utf8(rest).ok()?;
+    let text = decoded(rest);
     let mut depth = 0usize;
-    let mut words = words(text);
+    let mut words = words(&text);
     while let Some((word, place)) = words.next_with_place() {
         match word {
             Word::Symbol('(') => depth += 1,
@@ -176,7 +204,11 @@ impl Statement<'_> {
         if self.words.is_empty() {
             return;
         }
-        let effect = of_statement(&self.words, &self.places);
+        let mut effect = of_statement(&self.words, &self.places);
+        if is_uncertain(&effect) {
+            effect = unclear(effect);
+            effects.ask = Ask::Always;
+        }
         let calls = calls::of_statement(&self.words);
         let understood = matches!(effect, Effect::Set(..) | Effect::SetLocal(Some(_)));
         let ask = if understood { Ask::No } else { calls.ask.max(asks(&effect, &self.words)) };
@@ -192,19 +224,67 @@ impl Statement<'_> {
             Disturbs::Ends if itself() => Disturbs::EndsItself,
             disturbs => disturbs,
         });
-        if ask == Ask::Sampled {
-            let block = self.words.first().is_some_and(|first| first.is("do"));
-            for word in &self.words {
-                match word {
-                    Word::Text(body) if block => note_custom(body, &mut effects.custom),
-                    Word::Text(name) if is_custom(name) => note_name(name, &mut effects.custom),
-                    _ => {}
-                }
-            }
+        if effects.ask != Ask::No || matches!(effect, Effect::Execute(_)) {
+            self.note_settings(&mut effects.custom);
         }
         effects.statements.push(effect);
         self.words.clear();
         self.places.clear();
+    }
+
+    /// Nobody has seen how it goes on.
+    fn break_off(&self, effects: &mut Effects) {
+        let effect = of_statement(&self.words, &self.places);
+        self.note_settings(&mut effects.custom);
+        effects.statements.push(unclear(effect));
+    }
+
+    /// Names of applications' settings that the statement may set.
+    fn note_settings(&self, custom: &mut Vec<String>) {
+        let block = self.words.first().is_some_and(|first| first.is("do"));
+        if let Some(name) = self.words.split_first().and_then(|(first, rest)| assigned(first, rest)) {
+            note_name(&name, custom);
+        }
+        for word in &self.words {
+            match word {
+                Word::Text(body) if block => note_custom(body, custom),
+                Word::Text(name) => note_name(name, custom),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a name or a value in what a statement does cannot be read from its text.
+fn is_uncertain(effect: &Effect) -> bool {
+    let is = |text: &String| text.contains(UNKNOWN);
+    match effect {
+        Effect::Set(name, value) | Effect::SetLocal(Some((name, value))) => is(name) || is(value),
+        Effect::Reset(name)
+        | Effect::Savepoint(name)
+        | Effect::RollbackTo(name)
+        | Effect::Release(name)
+        | Effect::Prepare { name: (name, _), .. }
+        | Effect::Execute((name, _))
+        | Effect::Deallocate((name, _))
+        | Effect::Listen(name)
+        | Effect::Unlisten(name)
+        | Effect::NeedsAlone(name) => is(name),
+        Effect::Renames(names) => names.iter().any(is),
+        _ => false,
+    }
+}
+
+/// What is sure of an effect whose names and values are not.
+fn unclear(effect: Effect) -> Effect {
+    match effect {
+        Effect::Set(..)
+        | Effect::Characteristics(_)
+        | Effect::Reset(_)
+        | Effect::ResetAll
+        | Effect::Unknown => Effect::Unknown,
+        Effect::SetLocal(_) => Effect::SetLocal(None),
+        _ => Effect::None,
     }
 }
 
@@ -212,7 +292,8 @@ impl Statement<'_> {
 const LONGEST_CUSTOM: usize = 100;
 
 /// Whether a text could be the name of a setting of an application.
-fn is_custom(text: &str) -> bool {
+#[must_use]
+pub fn is_custom(text: &str) -> bool {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
@@ -220,10 +301,13 @@ fn is_custom(text: &str) -> bool {
     text.len() <= LONGEST_CUSTOM && text.contains('.') && text.split('.').all(part)
 }
 
+/// Notes what could be such a name.
 fn note_name(name: &str, custom: &mut Vec<String>) {
-    let name = name.to_lowercase();
-    if custom.len() < MOST_CUSTOM && !custom.contains(&name) {
-        custom.push(name);
+    if custom.len() < MOST_CUSTOM && is_custom(name) {
+        let name = name.to_lowercase();
+        if !custom.contains(&name) {
+            custom.push(name);
+        }
     }
 }
 
@@ -235,18 +319,21 @@ fn note_custom(body: &str, custom: &mut Vec<String>) {
     let body: Vec<Word<'_>> = words(body).collect();
     for (at, word) in body.iter().enumerate() {
         let after = body.get(at + 1..).unwrap_or_default();
-        let name = match after {
-            [Word::Symbol('('), Word::Text(name), ..] if word.is("set_config") => name.to_lowercase(),
-            _ if word.is("set") => match parameter(without(after, &["session", "local"])) {
-                Some((name, _)) => name,
-                None => continue,
-            },
-            _ => continue,
-        };
-        if is_custom(&name) {
-            note_name(&name, custom);
+        match after {
+            [Word::Symbol('('), Word::Text(name), ..] if word.is("set_config") => note_name(name, custom),
+            _ => {
+                if let Some(name) = assigned(word, after) {
+                    note_name(&name, custom);
+                }
+            }
         }
     }
+}
+
+/// What SET sets, if `first` is that.
+fn assigned(first: &Word<'_>, rest: &[Word<'_>]) -> Option<String> {
+    let (name, _) = parameter(without(rest, &["session", "local"]))?;
+    first.is("set").then_some(name)
 }
 
 /// Whether the server must be asked after a statement, whatever functions it calls.
@@ -282,7 +369,7 @@ pub fn are_surely_none(text: &[u8]) -> bool {
     let known = harmless.iter().any(|known| word.eq_ignore_ascii_case(known));
     // It makes a table if it has an INTO.
     let select = [&b"select"[..], b"with"].iter().any(|query| word.eq_ignore_ascii_case(query));
-    let body = text.trim_ascii_end();
+    let body = trimmed_end(text);
     let body = body.strip_suffix(b";").unwrap_or(body);
     let single = !body.contains(&b';');
     single

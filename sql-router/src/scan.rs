@@ -2,6 +2,8 @@
 //!
 //! Source: PostgreSQL manual, "Lexical Structure". Plain strings are read with `standard_conforming_strings` on.
 
+use std::borrow::Cow;
+
 /// One word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Word<'a> {
@@ -38,6 +40,30 @@ pub struct Words<'a> {
 #[must_use]
 pub const fn words(text: &str) -> Words<'_> {
     Words { text, at: 0 }
+}
+
+/// Stands in a word for what is not known: a byte of another encoding than UTF-8 ([`decoded`]), or a character that an escape
+/// makes. It is part of a name.
+pub const UNKNOWN: char = '\x7f';
+
+/// `text` as far as it can be read; each byte of another encoding is [`UNKNOWN`], so that every word keeps its place.
+#[must_use]
+pub fn decoded(text: &[u8]) -> Cow<'_, str> {
+    let known = |byte: &u8| if byte.is_ascii() { char::from(*byte) } else { UNKNOWN };
+    std::str::from_utf8(text).map_or_else(|_| text.iter().map(known).collect(), Cow::Borrowed)
+}
+
+/// White space, as PostgreSQL has it.
+#[must_use]
+pub const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c')
+}
+
+/// `text` without the white space at its end.
+#[must_use]
+pub fn trimmed_end(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| !is_blank(*byte)).map_or(0, |at| at + 1);
+    text.get(..end).unwrap_or_default()
 }
 
 /// Where a word stands in its text, in bytes.
@@ -99,6 +125,10 @@ impl<'a> Words<'a> {
                     'n' => '\n',
                     't' => '\t',
                     'r' => '\r',
+                    'b' => '\x08',
+                    'f' => '\x0c',
+                    // The digits of a character follow.
+                    'x' | 'u' | 'U' | '0'..='7' => UNKNOWN,
                     other => other,
                 });
                 continue;
@@ -107,6 +137,15 @@ impl<'a> Words<'a> {
         }
         self.at += end;
         meant
+    }
+
+    /// The string or identifier behind `U&`. Its escapes are not read.
+    fn unicode(&mut self, quote: char) -> String {
+        self.take(2);
+        let meant = self.quoted(quote, false);
+        let behind = self.rest().trim_ascii_start();
+        let has_escape = behind.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("uescape"));
+        if has_escape || meant.contains('\\') { UNKNOWN.into() } else { meant }
     }
 
     fn dollar_quoted(&mut self) -> Option<String> {
@@ -153,6 +192,12 @@ impl<'a> Words<'a> {
                 self.take(1);
                 Word::Text(self.quoted('\'', true))
             }
+            'u' | 'U' if rest.get(1..).is_some_and(|rest| rest.starts_with("&'")) => {
+                Word::Text(self.unicode('\''))
+            }
+            'u' | 'U' if rest.get(1..).is_some_and(|rest| rest.starts_with("&\"")) => {
+                Word::Quoted(self.unicode('"'))
+            }
             '$' => match self.dollar_quoted() {
                 Some(text) => Word::Text(text),
                 None => Word::Symbol(self.take(1).chars().next()?),
@@ -175,7 +220,7 @@ impl<'a> Words<'a> {
 }
 
 const fn is_identifier_start(c: char) -> bool {
-    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii()
+    c.is_ascii_alphabetic() || c == '_' || c == UNKNOWN || !c.is_ascii()
 }
 
 const fn is_identifier_part(c: char) -> bool {
@@ -262,6 +307,23 @@ mod tests {
             all("$1::int"),
             [Word::Symbol('$'), Word::Number("1"), Word::Symbol(':'), Word::Symbol(':'), Word::Bare("int")]
         );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_known_to_be_unknown() {
+        assert_eq!(all(r"E'a\x41\b'"), [Word::Text("a\x7f41\x08".into())]);
+        assert_eq!(all(r#"U&'\0041' u&"b""#), [Word::Text("\x7f".into()), Word::Quoted("b".into())]);
+        assert_eq!(
+            all("U&'a!0041' \n UEscape '!'"),
+            [Word::Text("\x7f".into()), Word::Bare("UEscape"), Word::Text("!".into())]
+        );
+        assert_eq!(all("u & 'a'"), [Word::Bare("u"), Word::Symbol('&'), Word::Text("a".into())]);
+        let text = decoded(b"caf\xe9('\xe9')");
+        assert_eq!(
+            all(&text),
+            [Word::Bare("caf\x7f"), Word::Symbol('('), Word::Text("\x7f".into()), Word::Symbol(')')]
+        );
+        assert_eq!(decoded("é".as_bytes()), "é");
     }
 
     #[test]

@@ -207,6 +207,49 @@ fn a_do_block_names_the_settings_that_it_may_make() {
 }
 
 #[test]
+fn settings_that_cannot_be_read_are_named_and_asked_for() {
+    for text in [
+        &b"SET app.a TO '\xe9'"[..],
+        br"SET app.a TO E'\x41'",
+        br"SET SESSION app.a TO U&'\0041'",
+        b"SET app.a TO 'a'\n'b'",
+        b"SELECT set_config('App.a', 'b' || 'c', false)",
+        b"SELECT set_config('app.a', '\xe9', false)",
+        b"WITH n AS (SELECT 'app.a') SELECT set_config(n, '', false) FROM n",
+    ] {
+        let effects = of_text(text).unwrap();
+        assert_eq!((effects.ask, effects.custom.as_slice()), (Ask::Always, &["app.a".to_owned()][..]));
+    }
+    assert_eq!(all("EXECUTE p('app.a', 'b')").custom, ["app.a"]);
+}
+
+#[test]
+fn names_in_another_encoding_are_not_taken_for_known_ones() {
+    for text in [&b"PREPARE \xe9 AS SELECT 1"[..], b"EXECUTE \xe9", b"LISTEN \xe9", b"SAVEPOINT \xe9"] {
+        let effects = of_text(text).unwrap();
+        assert_eq!((effects.ask, effects.statements), (Ask::Always, vec![Effect::None]));
+    }
+    let known = of_text(b"EXECUTE p('\xe9')").unwrap();
+    assert_eq!((known.ask, known.statements), (Ask::No, vec![Effect::Execute(("p".into(), 8..9))]));
+    assert_eq!(of_text(b"SELECT f('\xe9')").map(|effects| effects.ask), Some(Ask::Sampled));
+    assert_eq!(of_text(b"SELECT lower('\xe9')"), None);
+}
+
+#[test]
+fn of_a_long_text_everything_is_seen_or_it_is_said_that_it_was_not() {
+    let long = "x".repeat(1024 * 1024);
+    assert_eq!(all(&format!("SELECT length('{long}'), f()")).ask, Ask::Sampled);
+    assert_eq!(one(&format!("SET app.a TO '{long}'")), set("app.a", &long));
+    assert_eq!(all(&format!("SELECT '{long}', ';'")), all("SELECT 1"));
+    let words = "1,".repeat(MOST_WORDS);
+    let unseen = all(&format!("SELECT ';', {words} 1"));
+    assert!(unseen.unseen && unseen.ask == Ask::Always);
+    let cut = of_beginning(b"SET app.a TO 1; SET app.b TO 'be");
+    assert_eq!(cut.statements, [set("app.a", "1"), Effect::Unknown]);
+    assert!(cut.unseen && cut.ask == Ask::Always && cut.custom == ["app.b"]);
+}
+
+#[test]
 fn channels_are_named_as_the_server_names_them() {
     assert_eq!(one("LISTEN Jobs"), Effect::Listen("jobs".into()));
     assert_eq!(one("listen /* all */ \"Big \"\"Jobs\" ;"), Effect::Listen("Big \"Jobs".into()));
@@ -262,7 +305,7 @@ proptest! {
 
     #[test]
     fn the_quick_answer_never_misses_what_the_words_tell(
-        text in "(SELECT|WITH)( |INTO|SET|PREPARE|LISTEN|TABLE|TEMP|c|=|,|'x'|\"q\"|;|--c\n|/\\*c\\*/|E'\\\\'|\\$\\$|[(),. ]){0,16}"
+        text in "(SELECT|WITH)( |INTO|SET|PREPARE|LISTEN|TABLE|TEMP|c|=|,|'x'|\"q\"|;|\x0b|--c\n|/\\*c\\*/|E'\\\\'|\\$\\$|[(),. ]){0,16}"
     ) {
         if are_surely_none(text.as_bytes()) {
             prop_assert_eq!(of_words(text.as_bytes()), None);
