@@ -2,7 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use hawser_tests::raw::messages::{bind, close, describe, execute, extended, parse, query, sync};
+use hawser_tests::raw::messages::{
+    bind, close, describe, execute, extended, function_call, message, parse, query, sync,
+};
 use hawser_tests::raw::{Backend, Client, tags};
 use hawser_tests::{Site, cluster, is_direct, wait_until};
 
@@ -145,6 +147,74 @@ fn what_a_function_called_like_a_key_word_has_set_is_its_sessions() {
         assert_ne!(site.client().value("SHOW work_mem"), "1234kB");
     }
     assert_eq!(client.value("SHOW work_mem"), "1234kB");
+    site.others_are_well();
+}
+
+#[test]
+fn what_is_done_at_the_end_of_a_long_text_is_seen() {
+    let site = Site::new();
+    site.client().execute(
+        "CREATE FUNCTION makes(text) RETURNS text LANGUAGE sql AS 'SELECT set_config(''work_mem'', $1, false)'",
+    );
+    for length in [20_000, 40_000, 100_000, 300_000] {
+        for (value, is_simple) in [("1111kB", true), ("2222kB", false)] {
+            let mut client = site.client();
+            let text = format!("SELECT length('{}'), makes('{value}')", "x".repeat(length));
+            client.send(&if is_simple { query(&text) } else { [extended(&text, &[]), sync()].concat() });
+            assert_eq!(rows(&client.read_until_ready()), [length.to_string()]);
+            if !is_direct() {
+                assert_eq!(site.client().value("SHOW work_mem"), "4MB", "{length} {is_simple}");
+            }
+            assert_eq!(client.value("SHOW work_mem"), value, "{length} {is_simple}");
+        }
+    }
+    let mut client = site.client();
+    let long = "x".repeat(300_000);
+    client.query(&format!("SELECT length('{long}'); CREATE TEMP TABLE mine AS SELECT 1"));
+    assert_eq!(client.value("TABLE mine"), "1");
+    client.execute("DROP TABLE mine");
+    client.execute(&format!("SET app.long TO '{long}'"));
+    disturb(&mut site.client());
+    assert_eq!(client.value("SELECT length(current_setting('app.long'))"), "300000");
+    site.others_are_well();
+}
+
+#[test]
+fn long_texts_may_name_prepared_statements() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute("PREPARE measure (text) AS SELECT length($1)");
+    for length in [40_000, 100_000, 300_000, 2_000_000] {
+        let long = "x".repeat(length);
+        disturb(&mut site.client());
+        assert_eq!(client.value(&format!("EXECUTE measure('{long}')")), length.to_string());
+        client.send(&[extended(&format!("EXECUTE measure('{long}')"), &[]), sync()].concat());
+        assert_eq!(rows(&client.read_until_ready()), [length.to_string()]);
+        let both = client.query(&format!("SELECT length('{long}'); EXECUTE measure('one')"));
+        assert_eq!(rows(&both), [length.to_string(), "3".to_owned()]);
+        client.execute(&format!("PREPARE long AS SELECT length('{long}')"));
+        disturb(&mut site.client());
+        assert_eq!(client.value("EXECUTE long"), length.to_string());
+        client.execute("DEALLOCATE long");
+    }
+    client.execute("DEALLOCATE ALL");
+    site.others_are_well();
+}
+
+#[test]
+fn what_is_called_by_its_number_is_asked_about() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute(
+        "CREATE FUNCTION enters(text) RETURNS text LANGUAGE sql AS 'SELECT set_config(''work_mem'', $1, false)'",
+    );
+    let oid = client.value("SELECT 'enters'::regproc::oid").parse().unwrap();
+    client.send(&function_call(oid, &["3333kB"]));
+    client.expect("VZ");
+    if !is_direct() {
+        assert_eq!(site.client().value("SHOW work_mem"), "4MB");
+    }
+    assert_eq!(client.value("SHOW work_mem"), "3333kB");
     site.others_are_well();
 }
 
@@ -448,6 +518,78 @@ fn what_a_function_sets_under_a_name_that_nobody_can_know_never_reaches_another_
     one.query("SELECT hide('x')");
     let mut stranger = site.client();
     assert_eq!(stranger.value("SELECT coalesce(current_setting('app.x', true), '') || '!'"), "!");
+}
+
+#[test]
+fn a_setting_of_an_application_is_known_by_the_name_that_a_query_or_its_parameters_give() {
+    const SET: &str = "SELECT set_config($1, $2 || '!', false)";
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute("PREPARE enter (text, text) AS SELECT set_config($1, $2, false)");
+    client.query("SELECT set_config('app.by_query', 'o' || 'ne', false)");
+    client.query("WITH n AS (SELECT 'app.by_with'::text AS n) SELECT set_config(n, 'two', false) FROM n");
+    client.query("EXECUTE enter('app.by_execute', 'three')");
+    client.send(&[extended(SET, &[Some("app.By_Parameter"), Some("four")]), sync()].concat());
+    assert_eq!(rows(&client.read_until_ready()), ["four!"]);
+    client.send(&[parse("named", SET), sync()].concat());
+    client.expect("1Z");
+    client.send(&[bind("", "named", &[Some("app.by_bind"), Some("five")]), execute("", 0), sync()].concat());
+    client.expect("2DCZ");
+    client.execute("SET app.by_escapes TO E'si\\x78'");
+    client.execute("SET app.by_unicode TO U&'s\\0065ven'");
+    client.execute("SET app.by_pieces TO 'ei'\n'ght'");
+    disturb(&mut site.client());
+    for (name, value) in [
+        ("by_query", "one"),
+        ("by_with", "two"),
+        ("by_execute", "three"),
+        ("by_parameter", "four!"),
+        ("by_bind", "five!"),
+        ("by_escapes", "six"),
+        ("by_unicode", "seven"),
+        ("by_pieces", "eight"),
+    ] {
+        assert_eq!(client.value(&format!("SHOW app.{name}")), value);
+    }
+    site.others_are_well();
+}
+
+#[test]
+fn texts_of_other_encodings_keep_what_they_do() {
+    const HEX: &str = "SELECT encode(convert_to(current_setting('app.word'), 'UTF8'), 'hex')";
+    let site = Site::new();
+    let mut western = Client::login_with(site.port, &site.account, &[("client_encoding", "LATIN1")]);
+    let mut client = site.client();
+    client.execute(
+        "CREATE FUNCTION leads(text, text) RETURNS text LANGUAGE sql AS 'SELECT set_config(''work_mem'', $2, false)'",
+    );
+    client.execute("SET app.word TO 'été'");
+    western.execute("SET app.other TO 'x'");
+    assert_eq!(client.value(HEX), "c3a974c3a9");
+    let latin = |text: &str| -> Vec<u8> {
+        let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap());
+        message(b'Q', &bytes.chain([0]).collect::<Vec<_>>())
+    };
+    western.send(&latin("SELECT leads('é', '4444kB')"));
+    assert_eq!(rows(&western.read_until_ready()), ["4444kB"]);
+    if !is_direct() {
+        assert_eq!(client.value("SHOW work_mem"), "4MB");
+    }
+    assert_eq!(western.value("SHOW work_mem"), "4444kB");
+    western.send(&latin("PREPARE say (text) AS SELECT $1 || 'é' AS é"));
+    western.expect("CZ");
+    disturb(&mut client);
+    western.send(&latin("EXECUTE say('à')"));
+    let said = western.expect("TDCZ");
+    assert_eq!(said[1].body.as_slice()[6..], [0xe0, 0xe9]);
+    western.execute("DEALLOCATE say");
+    assert_eq!(client.value(HEX), "c3a974c3a9");
+    // Nobody else can say it as it was said: the session keeps the server connection that has it.
+    western.send(&latin("SET app.word TO 'été'"));
+    western.expect("CZ");
+    assert_eq!(western.value(HEX), "c3a974c3a9");
+    western.execute("DISCARD ALL");
+    assert_eq!(client.value(HEX), "c3a974c3a9");
 }
 
 #[test]

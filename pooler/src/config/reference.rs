@@ -375,7 +375,7 @@ pub const GLOBAL: &[Setting] = &[
     live("limits.max_startup_packet", Kind::Size { least: 1024 }, Value("10kB"), "",
         "Longest startup packet."),
     live("limits.max_message", Kind::Size { least: 64 << 10 }, Value("64MB"), "max_packet_size",
-        "Longest message that has to be held whole (Parse, and a Bind that is renamed). Others pass in pieces, whatever their length."),
+        "Longest message that has to be held whole (Parse, and a simple query that names prepared statements). Others pass in pieces, whatever their length."),
     live("limits.max_client_prepared_statements", SOME, Value("10000"), "",
         "Named prepared statements of one client."),
     live("limits.max_logins", SOME, Value("1000"), "",

@@ -273,6 +273,15 @@ pub fn everything(out: &mut String, base: &str, wanted: &ParameterSet) {
     set_roles(out, wanted, true, true);
 }
 
+/// The statement after which a server reads texts as a session with these settings wrote them.
+#[must_use]
+pub fn encoding(wanted: &ParameterSet) -> String {
+    const NAME: &str = "client_encoding";
+    let mut statement = String::new();
+    step(&mut statement, NAME, wanted.value(NAME));
+    statement
+}
+
 const USER: &str = "session_authorization";
 const ROLE: &str = "role";
 const ROLES: [&str; 2] = [USER, ROLE];

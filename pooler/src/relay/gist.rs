@@ -28,6 +28,12 @@ impl Gist {
     pub fn of(pool: PoolNumber, text: &[u8], shapes: &Shapes) -> Self {
         Self { ending: ending::of_text(text), shape: shapes.of(pool, text) }
     }
+
+    /// The gist of a text that begins like this.
+    #[must_use]
+    pub fn of_beginning(pool: PoolNumber, text: &[u8], shapes: &Shapes) -> Self {
+        Self { ending: Some(Ending::MayCommit), shape: shapes.of(pool, text) }
+    }
 }
 
 /// Templates of texts that do nothing to their session.

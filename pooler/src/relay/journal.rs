@@ -206,7 +206,8 @@ pub(super) fn can_repeat(effects: &Effects) -> bool {
                 | Effect::Notify
         )
     };
-    effects.disturbs == Disturbs::Nobody && !effects.seeds && effects.statements.iter().all(undone)
+    let is_plain = effects.disturbs == Disturbs::Nobody && !effects.seeds && !effects.unseen;
+    is_plain && effects.statements.iter().all(undone)
 }
 
 /// The answer differs from what the client has heard.

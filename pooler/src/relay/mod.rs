@@ -328,6 +328,11 @@ impl Relay {
             return;
         }
         let statements = server.change_settings(Some(client.session), &client.state.settings);
+        if !statements.is_ascii() {
+            // A server reads a message in the encoding that holds when it comes.
+            let first = crate::parameters::encoding(&client.state.settings);
+            self.prepend(server, &first, Effect::Settings);
+        }
         if !statements.is_empty() {
             self.prepend(server, &statements, Effect::Settings);
         }

@@ -6,7 +6,8 @@
 use crate::parameters::{self, ParameterSet, quote_literal};
 use crate::pins::{PinReason, PinReasons};
 use hawser_sql_router::calls::Ask;
-use hawser_sql_router::effects::Effects;
+use hawser_sql_router::effects;
+use hawser_wire::frontend as message;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -67,6 +68,9 @@ impl Proven {
 /// Names of applications' settings that are kept per worker.
 const MOST_CUSTOM: usize = 100;
 
+/// Names of such settings in one question, beside those.
+const MOST_NAMED: usize = 64;
+
 /// What is to be asked, and why.
 #[derive(Debug, Default)]
 pub(super) struct Question {
@@ -80,19 +84,21 @@ pub(super) struct Question {
 
 impl Question {
     /// A text is run that may leave something behind.
-    pub(super) fn note(&mut self, text: u64, effects: &Effects, proven: &Proven) {
-        if effects.ask == Ask::Always {
+    pub(super) fn note(&mut self, text: u64, ask: Ask, proven: &Proven) {
+        if ask == Ask::Always {
             self.due = true;
-            return;
-        }
-        if proven.is_due(text) {
+        } else if proven.is_due(text) {
             self.due = true;
             if self.texts.len() < 16 {
                 self.texts.push(text);
             }
         }
-        for name in &effects.custom {
-            if self.custom.len() < 64 && !self.custom.contains(name) {
+    }
+
+    /// What is run may set these.
+    pub(super) fn name(&mut self, settings: &[String]) {
+        for name in settings {
+            if self.custom.len() < MOST_NAMED && !self.custom.contains(name) {
                 self.custom.push(name.clone());
             }
         }
@@ -141,6 +147,13 @@ impl Question {
         }
         text
     }
+}
+
+/// Names that a Bind's parameters may give to settings of applications.
+#[must_use]
+pub(super) fn named_in(bind: &[u8]) -> Vec<String> {
+    let texts = message::bind_values(bind).filter_map(|value| std::str::from_utf8(value).ok());
+    texts.filter(|text| effects::is_custom(text)).take(MOST_NAMED).map(str::to_lowercase).collect()
 }
 
 fn array<'a>(out: &mut String, names: impl Iterator<Item = &'a str>) {
@@ -196,12 +209,17 @@ pub(super) struct Findings {
     role: Option<String>,
 }
 
-/// Reads the rows of an answer. What is no such row is left out.
+/// Reads the rows of an answer. What is no such row is left out; what cannot be read keeps the session where it is.
 #[must_use]
 pub(super) fn read(rows: &[Vec<Option<String>>]) -> Findings {
     let mut findings = Findings::default();
     for row in rows {
         let [Some(kind), first, second, third] = row.as_slice() else { continue };
+        // In the client's encoding, which is another.
+        if row.iter().flatten().any(|field| field.contains(char::REPLACEMENT_CHARACTER)) {
+            findings.things.add(PinReason::Unverified);
+            continue;
+        }
         let owned = |field: &Option<String>| field.clone().unwrap_or_default();
         match kind.as_str() {
             "setting" => findings.set.push((owned(first), owned(second), owned(third))),
@@ -302,11 +320,10 @@ mod tests {
     #[test]
     fn a_text_that_has_proved_clean_is_asked_about_now_and_then() {
         let proven = Proven::default();
-        let effects = Effects { ask: Ask::Sampled, ..Effects::default() };
         let mut asked = 0;
         for _ in 0..PROOFS + 10 * SAMPLE {
             let mut question = Question::default();
-            question.note(1, &effects, &proven);
+            question.note(1, Ask::Sampled, &proven);
             asked += u32::from(!question.is_idle());
             if !question.is_idle() {
                 question.judge(true, &proven);
@@ -314,7 +331,7 @@ mod tests {
         }
         assert_eq!(asked, PROOFS + 10);
         let mut question = Question::default();
-        question.note(2, &effects, &proven);
+        question.note(2, Ask::Sampled, &proven);
         question.judge(false, &proven);
         for _ in 0..2 * PROOFS {
             assert!(proven.is_due(2));

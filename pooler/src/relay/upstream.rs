@@ -1,6 +1,7 @@
 //! Client to server: takes whole messages, or pieces of long ones, and sends what `plan` makes of them.
 
 use super::journal::Position;
+use super::naming;
 use super::outbox::Outbox;
 use super::own;
 use super::plan::Planned;
@@ -77,9 +78,18 @@ impl Wait {
 enum Extent {
     /// All of it: it is read, or it is short.
     Whole,
+    /// As [`Self::Whole`]; of a long one the beginning is enough, if it names no prepared statements.
+    Text,
     /// So many bytes of the body; the rest may follow in pieces.
     Head(usize),
 }
+
+/// Simple queries up to this length are looked at as a whole. Of a longer one nobody knows what its end may do, and the
+/// server is asked afterwards.
+const LONGEST_TEXT: usize = 256 * 1024;
+
+/// So much of a longer one is looked at.
+const BEGINNING: usize = BLOCK / 2;
 
 impl Relay {
     /// Sends what can be sent. Ready when something was done, pending when there is nothing to do.
@@ -199,7 +209,8 @@ impl Relay {
             if self.up.behind {
                 break;
             }
-            let Some(header) = first_message(rest, self.limits.max_message)? else { break };
+            let names = client.statements.any_of_sql();
+            let Some(header) = first_message(rest, self.limits.max_message, names)? else { break };
             self.up.beyond |= self.up.ended > 0;
             let body = rest.get(HEADER_LENGTH..header.total().min(rest.len())).unwrap_or_default();
             if let Some(message) = own::instead(header.tag, body, self.own) {
@@ -340,11 +351,22 @@ fn exchanged(input: &Buffer, at: usize, length: usize, message: &[u8]) -> Buffer
     put
 }
 
-/// The first message in `data`, once enough of it is there to be planned.
-pub(crate) fn first_message(data: &[u8], max_message: usize) -> Result<Option<Header>, Violation> {
+/// The first message in `data`, once enough of it is there to be planned. `names`: the client has prepared statements by
+/// SQL, which a simple query may name anywhere.
+pub(crate) fn first_message(
+    data: &[u8],
+    max_message: usize,
+    names: bool,
+) -> Result<Option<Header>, Violation> {
     let Some(header) = frame::header(data)? else { return Ok(None) };
+    let body = data.get(HEADER_LENGTH..).unwrap_or_default();
     let needed = match extent(header)? {
         Extent::Whole => header.total(),
+        Extent::Text if header.total() <= LONGEST_TEXT.min(max_message).max(BLOCK) => header.total(),
+        Extent::Text if body.len() < BEGINNING => HEADER_LENGTH + BEGINNING,
+        Extent::Text if header.total() > max_message => HEADER_LENGTH + BEGINNING,
+        Extent::Text if names || naming::may_name_statements(body) => header.total(),
+        Extent::Text => HEADER_LENGTH + BEGINNING,
         Extent::Head(body) => HEADER_LENGTH + body.min(header.body),
     };
     if data.len() >= needed {
@@ -364,14 +386,13 @@ fn extent(header: Header) -> Result<Extent, Violation> {
         frontend::SYNC if header.body > 0 => return Err(Malformed("Sync").into()),
         frontend::PARSE | frontend::DESCRIBE | frontend::CLOSE | frontend::EXECUTE => Extent::Whole,
         frontend::BIND => Extent::Head(2 * (hawser_wire::frontend::LONGEST_NAME + 1)),
-        frontend::QUERY if header.total() <= BLOCK => Extent::Whole,
-        frontend::QUERY => Extent::Head(BLOCK / 2),
+        frontend::QUERY => Extent::Text,
+        frontend::FUNCTION_CALL => Extent::Head(size_of::<u32>()),
         frontend::SYNC
         | frontend::FLUSH
         | frontend::COPY_DATA
         | frontend::COPY_DONE
         | frontend::COPY_FAIL
-        | frontend::FUNCTION_CALL
         | frontend::TERMINATE => Extent::Head(0),
         unknown => return Err(Violation::UnknownTag(unknown)),
     })

@@ -74,7 +74,8 @@ fn take_note(server: &mut ServerConnection, effect: &Effect) {
     if let Effect::Does(doing) = effect {
         let effects = &doing.deed.effects;
         let clears = |effect: &SqlEffect| matches!(effect, SqlEffect::DeallocateAll | SqlEffect::DiscardAll);
-        server.tainted |= effects.names_statements() || effects.statements.iter().any(clears);
+        server.tainted |=
+            effects.unseen || effects.names_statements() || effects.statements.iter().any(clears);
     }
 }
 

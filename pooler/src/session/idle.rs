@@ -116,7 +116,8 @@ impl Session {
             }
             let Some(input) = &mut self.client.input else { return Ok(None) };
             let max_message = self.pool.plan().limits.max_message;
-            let Some(header) = first_message(input.data(), max_message)? else { return Ok(None) };
+            let names = self.client.statements.any_of_sql();
+            let Some(header) = first_message(input.data(), max_message, names)? else { return Ok(None) };
             match header.tag {
                 frontend::TERMINATE => return Ok(Some(Idle::Left(End::ClientLeft))),
                 frontend::FLUSH => input.consume(header.total()),

@@ -58,6 +58,26 @@ pub fn bind_names(body: &[u8]) -> Result<Option<BindNames<'_>>, Malformed> {
     }
 }
 
+/// The values of the parameters in a Bind body, of which the end may be missing. Those that are NULL are left out.
+pub fn bind_values(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let values = c_string(body).and_then(|(_, rest)| c_string(rest)).and_then(|(_, rest)| {
+        let (formats, rest) = rest.split_first_chunk::<2>()?;
+        let rest = rest.get(usize::from(u16::from_be_bytes(*formats)) * 2..)?;
+        let (count, values) = rest.split_first_chunk::<2>()?;
+        Some((u16::from_be_bytes(*count), values))
+    });
+    let (mut left, mut rest) = values.unwrap_or_default();
+    let next = std::iter::from_fn(move || {
+        left = left.checked_sub(1)?;
+        let (length, behind) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).ok();
+        let (value, behind) = behind.split_at_checked(length.unwrap_or(0))?;
+        rest = behind;
+        Some(length.map(|_| value))
+    });
+    next.flatten()
+}
+
 /// What Describe and Close are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
@@ -116,10 +136,21 @@ mod tests {
         assert!(bind_names(&[b'x'; 4096]).is_err());
     }
 
+    #[test]
+    fn values_of_parameters_are_read_as_far_as_they_are_there() {
+        let mut body = b"portal\0statement\0\0\x01\0\x01\0\x03".to_vec();
+        body.extend_from_slice(b"\0\0\0\x01a\xff\xff\xff\xff\0\0\0\x02bc\0\0");
+        let values = |body| bind_values(body).collect::<Vec<_>>();
+        assert_eq!(values(&body), [&b"a"[..], b"bc"]);
+        assert_eq!(values(&body[..body.len() - 3]), [b"a"]);
+        assert!(values(&body[..20]).is_empty());
+    }
+
     proptest! {
         #[test]
         fn no_body_panics(body: Vec<u8>) {
             let _ = parse(&body);
+            let _ = bind_values(&body).count();
             let _ = bind_names(&body);
             let _ = target(&body, "Close");
             let _ = query(&body);

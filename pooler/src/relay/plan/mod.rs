@@ -14,6 +14,7 @@ use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, undo};
 use crate::server::connection::{Doubt, Effect, ServerConnection};
 use crate::statements::{Deed, Presence, Statement};
 use hawser_sql_router::calls::{Ask, Disturbs, Sequences};
+use hawser_sql_router::clean;
 use hawser_sql_router::effects::{self, Effect as SqlEffect, Effects};
 use hawser_sql_router::ending::Ending;
 use hawser_wire::backend::TransactionStatus;
@@ -53,7 +54,7 @@ impl Relay {
             frontend::EXECUTE => return Ok(self.plan_execute(header, body, client, server, shared)),
             frontend::SYNC => return Ok(self.plan_sync(header, body, client, server, shared)),
             frontend::FUNCTION_CALL => {
-                self.forward(header, body, Some(Request::FunctionCall), None, client, server);
+                return Ok(self.plan_function_call(header, body, client, server, shared));
             }
             frontend::COPY_DONE | frontend::COPY_FAIL => {
                 self.forward(header, body, Some(Request::CopyEnd), None, client, server);
@@ -102,7 +103,7 @@ impl Relay {
         let (gist, effects) = if whole {
             shared.harmless.look(self.pool, text, &shared.shapes)
         } else {
-            (Gist::of(self.pool, text, &shared.shapes), effects::of_text(text))
+            (Gist::of_beginning(self.pool, text, &shared.shapes), Some(effects::of_beginning(text)))
         };
         if self.resolve != Resolve::Nothing
             && gist.ending == Some(Ending::Commit)
@@ -198,7 +199,9 @@ impl Relay {
         if deed.effects.sequences == Sequences::Advanced && !is_begun(server) {
             client.state.linger();
         }
-        let may_advance = deed.effects.sequences == Sequences::Advanced || deed.effects.ask == Ask::Sampled;
+        let may_advance = deed.effects.sequences == Sequences::Advanced
+            || deed.effects.ask == Ask::Sampled
+            || deed.effects.unseen;
         if may_advance && !self.confined {
             server.sequences = Some(client.session);
             client.state.home = NonZeroU32::new(server.cancel_key.pid);
@@ -233,6 +236,29 @@ impl Relay {
             self.prepend(server, "DISCARD SEQUENCES", Effect::Ours);
             server.sequences = Some(client.session);
         }
+    }
+
+    /// A function is called by its number. What it leaves behind is asked about unless it is one of those for large objects,
+    /// which drivers call so.
+    fn plan_function_call(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> Planned {
+        let oid = body.first_chunk().copied().map(u32::from_be_bytes);
+        let deed = (!oid.is_some_and(clean::is_clean_number)).then(|| Deed::new(b"", effects::of_unseen()));
+        if let Some(deed) = &deed {
+            if self.waits_for_ours(Some(&deed.effects), client, server) {
+                return Planned::NotYet;
+            }
+            self.lay_open(&deed.effects, client, server);
+        }
+        let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
+        self.forward(header, body, Some(Request::FunctionCall), effect, client, server);
+        Planned::Yes
     }
 
     fn plan_sync(
@@ -275,6 +301,9 @@ impl Relay {
             self.make_way(deed, false, server);
         }
         let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
+        if effect.is_some() {
+            client.state.name_settings_of(portal);
+        }
         if let Some(shape) = &self.batch.bound {
             self.batch.shape.call(shape);
         }
@@ -310,7 +339,7 @@ pub(super) fn is_begun(server: &ServerConnection) -> bool {
 
 /// Whether what another session's `nextval` yielded must be forgotten first.
 fn is_guarded(effects: &Effects, client: &ClientSide, server: &ServerConnection) -> bool {
-    effects.sequences == Sequences::Read
+    (effects.sequences == Sequences::Read || effects.unseen)
         && server.sequences != Some(client.session)
         && !server.queue.is_batch_open()
         && server.status != TransactionStatus::Failed

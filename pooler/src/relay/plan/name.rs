@@ -79,7 +79,7 @@ impl Relay {
             self.traffic.binds += 1;
             self.ensure_unnamed(client, server);
             let kept = client.unnamed.statement.as_ref();
-            client.state.bind(portal, kept.and_then(|kept| kept.deed.as_ref()));
+            client.state.bind(portal, kept.and_then(|kept| kept.deed.as_ref()), body);
             self.note_ending(kept.and_then(|kept| kept.ending));
             if let Some(kept) = kept
                 && self.resolve != Resolve::Nothing
@@ -101,7 +101,7 @@ impl Relay {
                     Some(Effect::Outdated)
                 }
                 Fit::Yes => {
-                    client.state.bind(portal, statement.deed.as_ref());
+                    client.state.bind(portal, statement.deed.as_ref(), body);
                     self.note_ending(statement.ending);
                     if self.resolve != Resolve::Nothing {
                         self.note_bound(statement.ending, &statement.text);

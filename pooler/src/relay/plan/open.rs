@@ -70,8 +70,8 @@ impl Relay {
 
     /// Whether a text may look for the session's statements, and they can be laid open for it.
     pub(super) fn opens(&self, effects: &Effects, client: &ClientSide, server: &ServerConnection) -> bool {
-        let may_look =
-            effects.looks_at_prepared || effects.ask == Ask::Sampled && client.statements.any_of_sql();
+        let calls_unknown = effects.ask == Ask::Sampled || effects.unseen;
+        let may_look = effects.looks_at_prepared || calls_unknown && client.statements.any_of_sql();
         let possible = !server.queue.is_batch_open() && server.status != TransactionStatus::Failed;
         may_look && possible && !client.state.literal && !self.keep
     }

@@ -13,7 +13,7 @@ pub(super) use command::{command, note_sequences};
 pub(super) use settings::reported;
 pub(super) use transaction::{commit, ready};
 
-use super::question::Question;
+use super::question::{self, Question};
 use super::{ClientSide, Shared};
 use crate::notify::subscriptions::Subscriptions;
 use crate::parameters::{self, ParameterSet};
@@ -89,8 +89,14 @@ struct Savepoint {
     local: Vec<(String, String)>,
 }
 
-/// A portal's name, and what its statement does.
-type Portal = (Box<[u8]>, Arc<Deed>);
+/// A portal whose statement does something.
+#[derive(Debug)]
+struct Portal {
+    name: Box<[u8]>,
+    deed: Arc<Deed>,
+    /// Settings of applications that its parameters name.
+    custom: Vec<String>,
+}
 
 impl SessionState {
     /// A session that wants `settings` from the start.
@@ -203,20 +209,31 @@ impl SessionState {
         text
     }
 
-    /// A portal was bound to a statement that does this.
-    pub(super) fn bind(&mut self, portal: &[u8], deed: Option<&Arc<Deed>>) {
+    /// A portal was bound to a statement that does this, by a Bind of which so much is there.
+    pub(super) fn bind(&mut self, portal: &[u8], deed: Option<&Arc<Deed>>, body: &[u8]) {
         if let Some(passing) = &mut self.passing {
-            passing.portals.retain(|(name, _)| **name != *portal);
+            passing.portals.retain(|known| *known.name != *portal);
         }
         if let Some(deed) = deed {
-            self.passing.get_or_insert_default().portals.push((portal.into(), deed.clone()));
+            let custom = if deed.effects.ask == Ask::No { Vec::new() } else { question::named_in(body) };
+            let portal = Portal { name: portal.into(), deed: deed.clone(), custom };
+            self.passing.get_or_insert_default().portals.push(portal);
         }
     }
 
     /// What running a portal does, if it does anything.
     pub(super) fn of_portal(&self, portal: &[u8]) -> Option<&Arc<Deed>> {
-        let (_, deed) = self.passing.as_ref()?.portals.iter().find(|(name, _)| **name == *portal)?;
-        Some(deed)
+        Some(&self.portal(portal)?.deed)
+    }
+
+    fn portal(&self, name: &[u8]) -> Option<&Portal> {
+        self.passing.as_ref()?.portals.iter().find(|known| *known.name == *name)
+    }
+
+    /// A portal is run, of which the server may be asked: what its parameters name may be set.
+    pub(super) fn name_settings_of(&mut self, portal: &[u8]) {
+        let named = self.portal(portal).map(|portal| portal.custom.clone()).unwrap_or_default();
+        self.name_settings(&named);
     }
 
     /// A text is about to be run: whatever becomes of it, it may leave something behind. No sequence is advanced on a
@@ -226,7 +243,7 @@ impl SessionState {
         if effects.ask != Ask::No {
             let questions = self.questions.get_or_insert_default();
             let question = questions.next.get_or_insert_default();
-            question.note(deed.fingerprint, effects, &shared.proven);
+            question.note(deed.fingerprint, effects.ask, &shared.proven);
             if question.is_idle() {
                 questions.next = None;
             }
@@ -240,6 +257,9 @@ impl SessionState {
                 let _ = self.begin(deed, on_standby, shared);
             }
         }
+        if !effects.custom.is_empty() {
+            self.name_settings(&effects.custom);
+        }
         if effects.seeds {
             self.pins.add(PinReason::RandomSeed);
         }
@@ -248,6 +268,13 @@ impl SessionState {
             self.pins.add(PinReason::SequenceValue);
         }
         Owed::Does(Doing { deed: deed.clone(), done: 0 })
+    }
+
+    /// What is asked about may set these.
+    fn name_settings(&mut self, names: &[String]) {
+        if let Some(question) = self.questions.as_mut().and_then(|questions| questions.next.as_mut()) {
+            question.name(names);
+        }
     }
 
     fn take_asked(&mut self) -> Option<Question> {
