@@ -7,7 +7,7 @@
 //! says when that could matter.
 
 use crate::calls::{self, Ask, Disturbs, Sequences};
-use crate::scan::{Place, UNKNOWN, Word, contains, decoded, trimmed_end, words};
+use crate::scan::{Place, UNKNOWN, Word, bare, contains, decoded, trimmed, words};
 use std::num::NonZeroU32;
 
 /// What the statements of a text do to the session.
@@ -115,7 +115,7 @@ impl Effects {
 }
 
 /// So many words of a text are looked at.
-const MOST_WORDS: usize = 64 * 1024;
+const MOST_WORDS: usize = 16 * 1024;
 
 /// What `text` does, statement by statement; `None` when it leaves nothing behind.
 #[must_use]
@@ -234,9 +234,11 @@ impl Statement<'_> {
 
     /// Nobody has seen how it goes on.
     fn break_off(&self, effects: &mut Effects) {
-        let effect = of_statement(&self.words, &self.places);
         self.note_settings(&mut effects.custom);
-        effects.statements.push(unclear(effect));
+        effects.statements.push(match of_statement(&self.words, &self.places) {
+            executed @ Effect::Execute(_) if !is_uncertain(&executed) => executed,
+            other => unclear(other),
+        });
     }
 
     /// Names of applications' settings that the statement may set.
@@ -357,20 +359,21 @@ fn asks(effect: &Effect, words: &[Word<'_>]) -> Ask {
 
 /// The quick answer: true for what begins with a harmless word, is one statement, and calls nothing that matters.
 ///
-/// What is in a string or a number can only make it false: if it is true of one text, then all of its template
+/// It does not hang on what is in a string or a number: if it is true of one text, then all of its template
 /// ([`crate::template`]) have no effects.
 #[must_use]
 pub fn are_surely_none(text: &[u8]) -> bool {
-    let start = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
-    let first = text.get(start..).unwrap_or_default();
-    let end = first.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(first.len());
-    let word = first.get(..end).unwrap_or_default();
+    bare(text).is_some_and(|bare| is_harmless(trimmed(&bare)))
+}
+
+fn is_harmless(text: &[u8]) -> bool {
+    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (word, _) = text.split_at(end);
     let harmless = [&b"insert"[..], b"update", b"delete", b"begin", b"commit", b"end", b"copy", b"show"];
     let known = harmless.iter().any(|known| word.eq_ignore_ascii_case(known));
     // It makes a table if it has an INTO.
     let select = [&b"select"[..], b"with"].iter().any(|query| word.eq_ignore_ascii_case(query));
-    let body = trimmed_end(text);
-    let body = body.strip_suffix(b";").unwrap_or(body);
+    let body = text.strip_suffix(b";").unwrap_or(text);
     let single = !body.contains(&b';');
     single
         && (known || (select && !contains(text, b"into")))

@@ -59,11 +59,70 @@ pub const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c')
 }
 
+/// `text` without the white space around it.
+#[must_use]
+pub fn trimmed(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|byte| !is_blank(*byte)).unwrap_or(text.len());
+    trimmed_end(text.get(start..).unwrap_or_default())
+}
+
 /// `text` without the white space at its end.
 #[must_use]
 pub fn trimmed_end(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|byte| !is_blank(*byte)).map_or(0, |at| at + 1);
     text.get(..end).unwrap_or_default()
+}
+
+/// `text` with `''` for each of its strings and a blank for each comment, so that every byte of it is meant. `None` where
+/// it takes more to tell: a backslash in a string, a dollar quote, something that is not closed.
+#[must_use]
+pub fn bare(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let opens = |byte: u8| {
+        (byte == b'\'') | (byte == b'"') | (byte == b'-') | (byte == b'/') | (byte == b'$') | (byte == b'\\')
+    };
+    let mut bare = Vec::new();
+    let mut is_changed = false;
+    let (mut copied, mut at) = (0, 0);
+    while let Some(next) = text.get(at..).and_then(|rest| position(rest, opens)) {
+        let start = at + next;
+        let rest = text.get(start..)?;
+        let (length, stands_for): (usize, &[u8]) = match rest {
+            [b'\'', ..] => (quoted_length(rest)?, b"''"),
+            [b'-', b'-', ..] => (line_length(rest), b" "),
+            [b'/', b'*', ..] => (comment_length(rest), b" "),
+            [b'"', ..] => {
+                at = start + quoted_length(rest)?;
+                continue;
+            }
+            // A parameter, or part of a name.
+            [b'$', digit, ..] if digit.is_ascii_digit() => (0, b""),
+            [b'$' | b'\\', ..] => return None,
+            _ => (0, b""),
+        };
+        at = start + length.max(1);
+        if length > 0 {
+            bare.extend_from_slice(text.get(copied..start)?);
+            bare.extend_from_slice(stands_for);
+            (copied, is_changed) = (at, true);
+        }
+    }
+    if !is_changed {
+        return Some(Cow::Borrowed(text));
+    }
+    bare.extend_from_slice(text.get(copied..)?);
+    Some(Cow::Owned(bare))
+}
+
+fn line_length(rest: &[u8]) -> usize {
+    position(rest, |byte| (byte == b'\n') | (byte == b'\r')).unwrap_or(rest.len())
+}
+
+/// Length of the string or identifier in quotes that opens here, if it is closed and has no backslash. Of two quotes in a row
+/// in it each is taken for one of its own: nothing stands between them.
+fn quoted_length(rest: &[u8]) -> Option<usize> {
+    let (quote, inner) = rest.split_first()?;
+    let end = position(inner, |byte| (byte == *quote) | (byte == b'\\'))?;
+    (inner.get(end) == Some(quote)).then_some(end + 2)
 }
 
 /// Where a word stands in its text, in bytes.
@@ -109,18 +168,23 @@ impl<'a> Words<'a> {
     /// The string or identifier that opens here with `quote`; with `escapes` a backslash takes the next character.
     fn quoted(&mut self, quote: char, escapes: bool) -> String {
         let mut meant = String::new();
-        let mut chars = self.rest().char_indices().skip(1).peekable();
-        let mut end = self.rest().len();
-        while let Some((at, c)) = chars.next() {
-            if c == quote {
-                if chars.peek().is_some_and(|(_, next)| *next == quote) {
-                    chars.next();
-                } else {
-                    end = at + c.len_utf8();
-                    break;
-                }
-            } else if c == '\\' && escapes {
-                let Some((_, escaped)) = chars.next() else { break };
+        let mut rest = self.rest().get(1..).unwrap_or_default();
+        let is_special = |c: char| c == quote || c == '\\' && escapes;
+        while let Some(at) = rest.find(is_special) {
+            let (run, from) = rest.split_at(at);
+            meant.push_str(run);
+            let mut behind = from.chars();
+            let special = behind.next();
+            rest = behind.as_str();
+            if special == Some(quote) {
+                let Some(again) = rest.strip_prefix(quote) else {
+                    self.at = self.text.len() - rest.len();
+                    return meant;
+                };
+                meant.push(quote);
+                rest = again;
+            } else {
+                let Some(escaped) = behind.next() else { break };
                 meant.push(match escaped {
                     'n' => '\n',
                     't' => '\t',
@@ -131,11 +195,11 @@ impl<'a> Words<'a> {
                     'x' | 'u' | 'U' | '0'..='7' => UNKNOWN,
                     other => other,
                 });
-                continue;
+                rest = behind.as_str();
             }
-            meant.push(c);
         }
-        self.at += end;
+        meant.push_str(rest);
+        self.at = self.text.len();
         meant
     }
 
@@ -310,6 +374,23 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_text_has_neither_what_is_in_strings_nor_comments() {
+        for (text, expected) in [
+            ("SELECT 1", Some("SELECT 1")),
+            ("a 'b;c' -- d;\n, \"e'\" '' /* f; /* g */ ' */h", Some("a ''  \n, \"e'\" ''  h")),
+            ("'it''s' $1 - 2 / 3 -- end", Some("'''' $1 - 2 / 3  ")),
+            (r"'a\b'", None),
+            (r"a \ b", None),
+            ("$$a$$", None),
+            ("'a", None),
+            ("\"a", None),
+        ] {
+            let bare = bare(text.as_bytes());
+            assert_eq!(bare.as_deref(), expected.map(str::as_bytes), "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_known_to_be_unknown() {
         assert_eq!(all(r"E'a\x41\b'"), [Word::Text("a\x7f41\x08".into())]);
         assert_eq!(all(r#"U&'\0041' u&"b""#), [Word::Text("\x7f".into()), Word::Quoted("b".into())]);
@@ -342,6 +423,18 @@ mod tests {
         #[test]
         fn sql_like_text_is_cut_to_an_end(text in "[a-z'\"$/*;\\- \\\\\n0-9]{0,60}") {
             prop_assert!(words(&text).count() <= text.len());
+        }
+
+        #[test]
+        fn a_bare_text_has_the_words_of_the_text(text in "([a-z]|1|[ ;(),.'\"/*$\n-]){0,60}") {
+            let Some(bare) = bare(text.as_bytes()) else { return Ok(()) };
+            let bare = std::str::from_utf8(&bare).unwrap();
+            let is_string = |word: &Word<'_>| matches!(word, Word::Text(_));
+            let all = |text| {
+                let words = words(text).filter(|word| !is_string(word));
+                words.map(|word| format!("{word:?}")).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(all(bare), all(&text));
         }
 
         #[test]

@@ -242,8 +242,10 @@ fn of_a_long_text_everything_is_seen_or_it_is_said_that_it_was_not() {
     assert_eq!(one(&format!("SET app.a TO '{long}'")), set("app.a", &long));
     assert_eq!(all(&format!("SELECT '{long}', ';'")), all("SELECT 1"));
     let words = "1,".repeat(MOST_WORDS);
-    let unseen = all(&format!("SELECT ';', {words} 1"));
+    let unseen = all(&format!("SELECT {words} f()"));
     assert!(unseen.unseen && unseen.ask == Ask::Always);
+    let executed = all(&format!("EXECUTE p({words} 1)"));
+    assert!(executed.unseen && matches!(executed.statements[..], [Effect::Execute(_)]));
     let cut = of_beginning(b"SET app.a TO 1; SET app.b TO 'be");
     assert_eq!(cut.statements, [set("app.a", "1"), Effect::Unknown]);
     assert!(cut.unseen && cut.ask == Ask::Always && cut.custom == ["app.b"]);
