@@ -41,7 +41,7 @@ const TRANSACTIONS: [&str; 14] = [
     "RELEASE s",
 ];
 
-const SETTINGS: [&str; 22] = [
+const SETTINGS: [&str; 29] = [
     "SET work_mem = '1234kB'",
     "SET LOCAL work_mem = '777kB'",
     "SHOW work_mem",
@@ -57,6 +57,13 @@ const SETTINGS: [&str; 22] = [
     // It stays known, and empty, where others have set it.
     "SELECT coalesce(nullif(current_setting('app.x', true), ''), 'none')",
     "SELECT set_config('app.x', '1', false)",
+    "SELECT set_config('app.x', 'a' || 'b', false), 1",
+    "SELECT coalesce(nullif(current_setting('app.y', true), ''), 'none')",
+    "SELECT convert_to(coalesce(current_setting('app.x', true), ''), 'UTF8')",
+    "SET app.x = 'été'",
+    "SET app.x = E'\\x41b'",
+    "SET app.x = U&'\\00e9'",
+    "SELECT sets(\x0b 5431)",
     "RESET app.x",
     "SET TIME ZONE 'UTC+3'",
     "SHOW timezone",
@@ -100,7 +107,7 @@ const NOTIFICATIONS: [&str; 5] = [
 ];
 
 /// What may keep a session where it is. What it does depends on where it runs, so it comes alone.
-const KEEPSAKES: [&str; 24] = [
+const KEEPSAKES: [&str; 25] = [
     "DECLARE h CURSOR WITH HOLD FOR SELECT i FROM generate_series(1, 100) AS i",
     "FETCH 2 FROM h",
     "CLOSE h",
@@ -111,6 +118,7 @@ const KEEPSAKES: [&str; 24] = [
     "DISCARD ALL",
     "SELECT pg_advisory_lock_shared(1)",
     "SELECT pg_advisory_unlock_shared(1)",
+    "PREPARE measure (text) AS SELECT length($1)",
     "PREPARE mine AS SELECT count(*) FROM ours_00000000.t",
     "EXECUTE mine",
     "DEALLOCATE mine",
@@ -153,12 +161,16 @@ struct Speaker {
 
 impl Speaker {
     fn filler(&mut self) -> String {
-        "x".repeat(*[3, 3, 3, 200, 9_000, 17_000, 40_000, 200_000].choose(&mut self.random).unwrap())
+        "x".repeat(*[3, 3, 3, 200, 9_000, 17_000, 40_000, 200_000, 300_000].choose(&mut self.random).unwrap())
     }
 
     fn text(&mut self) -> String {
-        match self.random.random_range(0..10) {
+        match self.random.random_range(0..12) {
             0..3 => format!("SELECT length('{}')", self.filler()),
+            10 => {
+                format!("SELECT length('{}'), sets({})", self.filler(), self.random.random_range(1000..9000))
+            }
+            11 => format!("EXECUTE measure('{}')", self.filler()),
             3..5 => "SELECT count(*), max(i) FROM t".to_owned(),
             5 => format!(
                 "SELECT i, repeat('z', i * 100) FROM generate_series(1, {}) AS i",
@@ -177,6 +189,11 @@ impl Speaker {
         match self.random.random_range(0..25) {
             0..4 => Batch::of(query(&self.text())),
             4..7 => Batch::of([extended(&self.text(), &[]), sync()].concat()),
+            7 if self.random.random() => {
+                let value = self.random.random_range(0..9).to_string();
+                let name = *["app.x", "App.Y"].choose(&mut self.random).unwrap();
+                Batch::extended(&[extended("SELECT set_config($1, $2, false)", &[Some(name), Some(&value)])])
+            }
             7 => Batch::extended(&[extended("SELECT length($1)", &[Some(&self.filler())])]),
             8..11 => self.named(begins),
             11 => Batch::extended(&[
