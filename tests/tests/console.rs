@@ -444,6 +444,21 @@ fn reconnect_replaces_connections_and_wait_close_waits_for_the_old_ones() {
 }
 
 #[test]
+fn who_comes_after_reconnect_is_told_what_holds_by_default_then() {
+    let site = site(|config| config.set("workers", 2));
+    let zone = |site: &Site| site.client().parameter("TimeZone").map(str::to_owned);
+    let before = zone(&site);
+    let set = format!("ALTER DATABASE \"{}\" SET TimeZone TO 'Asia/Tokyo'", site.account.database);
+    cluster().psql(&set).unwrap();
+    assert_eq!(zone(&site), before);
+    console(&site).execute("RECONNECT");
+    for _ in 0..4 {
+        assert_eq!(zone(&site).as_deref(), Some("Asia/Tokyo"));
+        assert_eq!(site.client().value("SHOW TimeZone"), "Asia/Tokyo");
+    }
+}
+
+#[test]
 fn clients_are_killed_one_by_one_and_by_database_and_the_database_is_paused_then() {
     let site = site(|config| config);
     let (mut one, mut other) = (site.client(), site.client());

@@ -349,6 +349,10 @@ impl Pool {
         let order = self.plan.borrow().order;
         while !self.shut.get() {
             let Some(mut member) = self.ledger.borrow_mut().lend(order) else { break };
+            if self.is_outdated(&member.server) {
+                self.discard(member, checkin::Discard::Outdated);
+                continue;
+            }
             if member.server.stream.has_arrivals() {
                 self.hear_out(&mut member);
                 self.discard(member, checkin::Discard::Unasked);
@@ -366,10 +370,16 @@ impl Pool {
         self.queue(now).map(Request::Wait)
     }
 
+    /// RECONNECT, or other settings, have come since it was opened.
+    fn is_outdated(&self, server: &ServerConnection) -> bool {
+        server.generation != self.budget.generation()
+    }
+
     /// The idle connection to this server process, if it is there and fit.
     pub fn request_that(&self, process: NonZeroU32, now: Instant) -> Option<Box<Member>> {
         let fits = |member: &mut Box<Member>| {
             member.server.cancel_key.pid == process.get()
+                && !self.is_outdated(&member.server)
                 && !member.server.stream.has_arrivals()
                 && !self.needs_check(&member.server, now)
         };

@@ -34,10 +34,9 @@ impl Pool {
 
     /// Closes idle connections that are expired, outdated, or closed by the server.
     fn close_old(&self, now: Instant) {
-        let generation = self.budget.generation();
         let old = self.ledger.borrow_mut().take_idle(usize::MAX, |member: &mut Box<Member>| {
             let server = &mut member.server;
-            server.generation != generation
+            self.is_outdated(server)
                 || server.expires.is_some_and(|at| at <= now)
                 || server.stream.has_arrivals()
         });

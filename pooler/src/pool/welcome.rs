@@ -17,6 +17,8 @@ pub type Told = DashMap<Welcoming, Arc<ToldOnce>>;
 /// A [`Welcome`] between workers.
 #[derive(Debug)]
 pub struct ToldOnce {
+    /// The connections from which it was learned.
+    generation: u64,
     reported: Vec<(String, String)>,
     settings: ParameterSet,
 }
@@ -24,6 +26,7 @@ pub struct ToldOnce {
 /// What a client is told at login, and what it wants set from then on.
 #[derive(Debug)]
 pub struct Welcome {
+    generation: u64,
     /// ParameterStatus, in order.
     pub reported: Vec<(String, String)>,
     /// What must be set on a server for this client.
@@ -34,15 +37,19 @@ pub struct Welcome {
 const MOST_WELCOMES: usize = 256;
 
 impl Pool {
-    /// What a client with these startup parameters is told, if that is known.
+    /// What a client with these startup parameters is told, if that is known of the connections of today: where they were
+    /// all to be made anew, the server may have other defaults.
     #[must_use]
     pub fn welcome(&self, wanted: &Welcoming) -> Option<Rc<Welcome>> {
-        if let Some(known) = self.welcomes.borrow().get(wanted) {
+        let generation = self.budget.generation();
+        if let Some(known) = self.welcomes.borrow().get(wanted)
+            && known.generation == generation
+        {
             return Some(known.clone());
         }
-        let told = self.told.get(wanted)?.clone();
+        let told = self.told.get(wanted).filter(|told| told.generation == generation)?.clone();
         let settings = self.surroundings.interner().intern(told.settings.clone());
-        let welcome = Rc::new(Welcome { reported: told.reported.clone(), settings });
+        let welcome = Rc::new(Welcome { generation, reported: told.reported.clone(), settings });
         self.remember(wanted.clone(), welcome.clone());
         Some(welcome)
     }
@@ -93,12 +100,13 @@ impl Pool {
         }
         let settings = interner.intern(known);
         server.settings = settings.clone();
-        let welcome = Rc::new(Welcome { reported, settings });
+        let generation = server.generation;
+        let welcome = Rc::new(Welcome { generation, reported, settings });
         if self.told.len() >= MOST_WELCOMES {
             self.told.clear();
         }
-        let told =
-            ToldOnce { reported: welcome.reported.clone(), settings: ParameterSet::clone(&welcome.settings) };
+        let (reported, settings) = (welcome.reported.clone(), ParameterSet::clone(&welcome.settings));
+        let told = ToldOnce { generation, reported, settings };
         self.told.insert(wanted.clone(), Arc::new(told));
         self.remember(wanted, welcome.clone());
         Ok(welcome)
