@@ -27,6 +27,8 @@ pub enum PinReason {
     SequenceValue,
     /// `setseed`.
     RandomSeed,
+    /// `dblink_connect`.
+    Dblink,
     /// `SET hawser.pin = on`.
     Requested,
 }
@@ -36,7 +38,7 @@ pub const REASONS: usize = PinReason::ALL.len();
 
 impl PinReason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unverified,
         Self::Listen,
         Self::SqlPrepared,
@@ -47,6 +49,7 @@ impl PinReason {
         Self::AdvisoryLock,
         Self::SequenceValue,
         Self::RandomSeed,
+        Self::Dblink,
         Self::Requested,
     ];
 
@@ -64,6 +67,7 @@ impl PinReason {
             Self::AdvisoryLock => "advisory_lock",
             Self::SequenceValue => "sequence_value",
             Self::RandomSeed => "random_seed",
+            Self::Dblink => "dblink",
             Self::Requested => "requested",
         }
     }
@@ -88,7 +92,8 @@ const LASTING: u32 = PinReason::Unverified.bit()
     | PinReason::LibraryLoad.bit()
     | PinReason::AdvisoryLock.bit()
     | PinReason::SequenceValue.bit()
-    | PinReason::RandomSeed.bit();
+    | PinReason::RandomSeed.bit()
+    | PinReason::Dblink.bit();
 
 /// A set of reasons.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]

@@ -52,6 +52,8 @@ pub struct Calls {
     pub sequences: Sequences,
     /// It seeds the session's random numbers.
     pub seeds: bool,
+    /// It opens a connection of its own, which the session keeps (dblink).
+    pub connects: bool,
     /// Whom it disturbs.
     pub disturbs: Disturbs,
     /// The server process that it ends, where its number is written out.
@@ -219,6 +221,7 @@ fn qualified(words: &[Word<'_>], at: usize, parentheses: &Parentheses) -> Schema
 
 impl Calls {
     fn note(&mut self, name: &str, schema: Schema) {
+        self.connects |= matches!(name, "dblink_connect" | "dblink_connect_u");
         let ask = match schema {
             Schema::Table => return,
             Schema::Other => Ask::Sampled,
@@ -379,5 +382,7 @@ mod tests {
         assert_eq!(calls("SELECT nextval('s')").sequences, Sequences::Advanced);
         assert_eq!(calls("SELECT nextval('s'), lastval()").sequences, Sequences::Read);
         assert!(calls("SELECT setseed(0.5)").seeds);
+        assert!(calls("SELECT tools.dblink_connect('a', 'host=b')").connects);
+        assert!(!calls("SELECT dblink_disconnect('a')").connects);
     }
 }

@@ -6,7 +6,7 @@ use hawser_tests::raw::messages::{
     bind, close, describe, execute, extended, function_call, message, parse, query, sync,
 };
 use hawser_tests::raw::{Backend, Client, tags};
-use hawser_tests::{Site, cluster, is_direct, wait_until};
+use hawser_tests::{Account, Config, Site, cluster, is_direct, wait_until};
 
 fn rows(messages: &[Backend]) -> Vec<String> {
     messages.iter().filter(|message| message.tag == b'D').map(Backend::first).collect()
@@ -216,6 +216,38 @@ fn what_is_called_by_its_number_is_asked_about() {
     }
     assert_eq!(client.value("SHOW work_mem"), "3333kB");
     site.others_are_well();
+}
+
+#[test]
+fn a_connection_that_a_session_has_opened_is_its_own() {
+    const ASK: &str = "SELECT a FROM dblink('mine', 'SELECT 7') AS t (a int)";
+    let account = Account::new(cluster());
+    let superuser = account.superuser(cluster());
+    let config = Config::new(cluster(), &account).user(&superuser).set("pool.size", 2);
+    let site = Site::of(account, &config);
+    let login = || Client::login(site.port, &superuser);
+    let (mut one, mut other) = (login(), login());
+    one.execute("CREATE EXTENSION dblink");
+    let (folder, port, user) = (cluster().socket_folder(), cluster().port(), cluster().superuser());
+    let dial =
+        format!("SELECT dblink_connect('mine', 'host={folder} port={port} user={user} dbname=postgres')");
+    for is_prepared in [false, true] {
+        let mut client = login();
+        if is_prepared {
+            client.execute(&format!("PREPARE dial AS {dial}"));
+        }
+        assert_eq!(client.value(if is_prepared { "EXECUTE dial" } else { &dial }), "OK");
+        for _ in 0..2 {
+            assert_eq!(client.value(ASK), "7");
+            assert_eq!(other.error(ASK).sqlstate(), "08001");
+        }
+        drop(client);
+        // It is gone with its session, whichever server connection it was on.
+        one.execute("BEGIN");
+        assert_eq!(one.error(ASK).sqlstate(), "08001");
+        assert_eq!(other.error(ASK).sqlstate(), "08001");
+        one.execute("ROLLBACK");
+    }
 }
 
 #[test]

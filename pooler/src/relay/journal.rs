@@ -206,7 +206,8 @@ pub(super) fn can_repeat(effects: &Effects) -> bool {
                 | Effect::Notify
         )
     };
-    let is_plain = effects.disturbs == Disturbs::Nobody && !effects.seeds && !effects.unseen;
+    let is_plain =
+        effects.disturbs == Disturbs::Nobody && !effects.seeds && !effects.connects && !effects.unseen;
     is_plain && effects.statements.iter().all(undone)
 }
 

@@ -127,6 +127,12 @@ impl Deed {
         })
     }
 
+    /// What the text does, and what each prepared statement does that it needs.
+    pub fn all_effects(&self) -> impl Iterator<Item = &Effects> {
+        let needed = self.needs().filter_map(|statement| statement.deed.as_ref());
+        std::iter::once(&self.effects).chain(needed.map(|deed| &deed.effects))
+    }
+
     /// What the statement at `at` of the text does.
     #[must_use]
     pub fn step(&self, at: usize) -> Option<(&Effect, &About)> {

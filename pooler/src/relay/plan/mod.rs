@@ -193,6 +193,8 @@ impl Relay {
         {
             journal.bar();
         }
+        // No command closes what dblink has opened.
+        server.tainted |= deed.all_effects().any(|effects| effects.connects);
         if deed.effects.ask != Ask::No {
             server.doubt = Doubt::Of(client.session);
         }

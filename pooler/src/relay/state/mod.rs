@@ -263,6 +263,9 @@ impl SessionState {
         if effects.seeds {
             self.pins.add(PinReason::RandomSeed);
         }
+        if effects.connects {
+            self.pins.add(PinReason::Dblink);
+        }
         self.reads_sequences |= effects.sequences == Sequences::Read;
         if self.reads_sequences && effects.sequences != Sequences::Untouched && !on_standby {
             self.pins.add(PinReason::SequenceValue);
