@@ -498,6 +498,8 @@ impl Relay {
         // After a RESET the server has its own defaults, and what it says of those is not what the client has set.
         self.prepend_settings(client, server);
         self.prepend(server, &question, Effect::Asked(Vec::new()));
+        // A setting of an application's that no function names is not in any view.
+        server.doubt = Doubt::Of(client.session);
         // The answer may end the time in which the client's own names are the server's, too.
         self.up.barrier |= client.state.literal;
         true

@@ -101,7 +101,10 @@ pub struct Base {
     pub settings: Vec<String>,
 }
 
-/// What we do not know about the settings of a server connection.
+/// Removes what a session may have left beside settings and prepared statements.
+const CLEAR: &str = "CLOSE ALL;UNLISTEN *;SELECT pg_catalog.pg_advisory_unlock_all();DISCARD TEMP;";
+
+/// What we do not know about the settings of a server connection, and about what else was left there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Doubt {
     /// We know them all.
@@ -109,6 +112,8 @@ pub enum Doubt {
     None,
     /// This session may have made some that no view shows. It finds them again here; nobody else may.
     Of(SessionId),
+    /// Besides, it may have left anything else (a temporary table, a lock): the server was not asked.
+    OfAll(SessionId),
     /// Nobody knows.
     Any,
 }
@@ -262,11 +267,14 @@ impl ServerConnection {
         let mut statements = String::new();
         let known = match self.doubt {
             Doubt::None => true,
-            Doubt::Of(other) => session == Some(other),
+            Doubt::Of(other) | Doubt::OfAll(other) => session == Some(other),
             Doubt::Any => false,
         };
         if !known {
             crate::parameters::everything(&mut statements, &self.base.query, wanted);
+            if !matches!(self.doubt, Doubt::Of(_)) {
+                statements.push_str(CLEAR);
+            }
             self.doubt = Doubt::None;
         } else if self.status != TransactionStatus::Idle {
             crate::parameters::difference_within(&mut statements, &self.settings, wanted);

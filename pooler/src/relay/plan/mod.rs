@@ -195,9 +195,6 @@ impl Relay {
         }
         // No command closes what dblink has opened.
         server.tainted |= deed.all_effects().any(|effects| effects.connects);
-        if deed.effects.ask != Ask::No {
-            server.doubt = Doubt::Of(client.session);
-        }
         if deed.effects.sequences == Sequences::Advanced && !is_begun(server) {
             client.state.linger();
         }
@@ -216,7 +213,12 @@ impl Relay {
                 _ => {}
             }
         }
-        client.state.begin(deed, self.confined, shared)
+        let effect = client.state.begin(deed, self.confined, shared);
+        if deed.all_effects().any(|effects| effects.ask != Ask::No) {
+            let doubt = if client.state.will_ask() { Doubt::Of } else { Doubt::OfAll };
+            server.doubt = doubt(client.session);
+        }
+        effect
     }
 
     /// Whether something of ours goes ahead of what does this, and what is owed has to come before: it would fail in a

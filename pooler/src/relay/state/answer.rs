@@ -3,7 +3,7 @@
 use crate::pins::PinReason;
 use crate::relay::question;
 use crate::relay::{ClientSide, Shared};
-use crate::server::connection::{Doubt, ServerConnection};
+use crate::server::connection::ServerConnection;
 use std::rc::Rc;
 
 /// The server has said what the client left behind: what can be carried becomes the session's, what cannot pins it.
@@ -34,8 +34,6 @@ pub(in crate::relay) fn answered(
     state.committed_pins = state.pins;
     state.literal &= state.pins.has(PinReason::OwnNames);
     question.judge(clean, &shared.proven);
-    // A setting of an application's that no function names is not in any view.
-    server.doubt = Doubt::Of(client.session);
     if question.may_advance_sequences() {
         server.sequences = Some(client.session);
     }

@@ -168,6 +168,11 @@ impl SessionState {
         self.questions.is_some()
     }
 
+    /// Whether the server is asked after what has begun by now.
+    pub(super) fn will_ask(&self) -> bool {
+        self.questions.as_ref().is_some_and(|questions| questions.next.is_some())
+    }
+
     /// A command has succeeded. Whether texts may mean something else from now on.
     pub(super) fn note_change(&mut self, tag: &[u8], deed: Option<&Deed>) -> bool {
         let changes = [&b"CREATE"[..], b"ALTER", b"DROP", b"IMPORT"].iter().any(|word| tag.starts_with(word));
