@@ -7,7 +7,7 @@
 //! says when that could matter.
 
 use crate::calls::{self, Ask, Disturbs, Sequences};
-use crate::scan::{Place, UNKNOWN, Word, bare, contains, decoded, trimmed, words};
+use crate::scan::{Place, UNKNOWN, Word, bare, contains, decoded, is_ambiguous, trimmed, words};
 use std::num::NonZeroU32;
 
 /// What the statements of a text do to the session.
@@ -145,8 +145,9 @@ pub fn of_unseen() -> Effects {
     Effects { ask: Ask::Always, unseen: true, ..Effects::default() }
 }
 
-fn look(text: &[u8], mut is_whole: bool) -> Effects {
+fn look(text: &[u8], is_whole: bool) -> Effects {
     let length = text.len();
+    let mut is_whole = is_whole && !is_ambiguous(text);
     let text = decoded(text);
     let mut effects = Effects::default();
     let mut statement = Statement::default();

@@ -53,6 +53,16 @@ pub fn decoded(text: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(text).map_or_else(|_| text.iter().map(known).collect(), Cow::Borrowed)
 }
 
+/// Whether `text` is in an encoding in which a byte that looks like ASCII may be half of a character: SJIS, BIG5, GBK and
+/// others that only clients have. A name may end with such a byte, and what looks like a backslash be none.
+#[must_use]
+pub fn is_ambiguous(text: &[u8]) -> bool {
+    let may_be_half =
+        |byte: &u8| (0x40..0x7f).contains(byte) && !byte.is_ascii_alphanumeric() && *byte != b'_';
+    let is_pair = |pair: &[u8]| matches!(pair, [first, second] if !first.is_ascii() && may_be_half(second));
+    std::str::from_utf8(text).is_err() && text.windows(2).any(is_pair)
+}
+
 /// White space, as PostgreSQL has it.
 #[must_use]
 pub const fn is_blank(byte: u8) -> bool {
@@ -74,9 +84,12 @@ pub fn trimmed_end(text: &[u8]) -> &[u8] {
 }
 
 /// `text` with `''` for each of its strings and a blank for each comment, so that every byte of it is meant. `None` where
-/// it takes more to tell: a backslash in a string, a dollar quote, something that is not closed.
+/// it takes more to tell: a backslash in a string, a dollar quote, something that is not closed, half characters.
 #[must_use]
 pub fn bare(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if is_ambiguous(text) {
+        return None;
+    }
     let opens = |byte: u8| {
         (byte == b'\'') | (byte == b'"') | (byte == b'-') | (byte == b'/') | (byte == b'$') | (byte == b'\\')
     };

@@ -229,6 +229,9 @@ fn names_in_another_encoding_are_not_taken_for_known_ones() {
         let effects = of_text(text).unwrap();
         assert_eq!((effects.ask, effects.statements), (Ask::Always, vec![Effect::None]));
     }
+    // The second byte of a character of SJIS.
+    assert!(of_text(b"SELECT \x83\x7c(1)").unwrap().unseen);
+    assert!(of_text(b"SELECT E'\x95\\', f()").unwrap().unseen);
     let known = of_text(b"EXECUTE p('\xe9')").unwrap();
     assert_eq!((known.ask, known.statements), (Ask::No, vec![Effect::Execute(("p".into(), 8..9))]));
     assert_eq!(of_text(b"SELECT f('\xe9')").map(|effects| effects.ask), Some(Ask::Sampled));
