@@ -6,7 +6,7 @@ use hawser_tests::raw::messages::{
     bind, close, describe, execute, extended, function_call, message, parse, query, sync,
 };
 use hawser_tests::raw::{Backend, Client, tags};
-use hawser_tests::{Account, Config, Site, cluster, is_direct, wait_until};
+use hawser_tests::{Account, Config, Ensemble, Site, cluster, is_direct, wait_until};
 
 fn rows(messages: &[Backend]) -> Vec<String> {
     messages.iter().filter(|message| message.tag == b'D').map(Backend::first).collect()
@@ -651,6 +651,43 @@ fn what_a_function_leaves_when_nobody_asks_never_reaches_another_client() {
         assert_eq!(stranger.value("SHOW work_mem"), "4MB");
     }
     site.others_are_well();
+}
+
+/// What triggers, views, defaults and casts run is named by no text.
+#[test]
+fn what_runs_without_being_named_leaves_nothing_to_another_client() {
+    const CLEAN: &str = "/* hawser: primary */ SELECT to_regclass('left_over') IS NULL AND current_setting('work_mem') = '4MB' \
+        AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())";
+    const LEAVE: &str = "CREATE FUNCTION leave() RETURNS int LANGUAGE plpgsql AS $$ begin \
+        create temp table if not exists left_over (a int); \
+        perform pg_advisory_lock(78), set_config('work_mem', '6666kB', false); return 1; end $$";
+    const CALL: &str = "CREATE FUNCTION calls() RETURNS trigger LANGUAGE plpgsql AS \
+        $$ begin perform leave(); return new; end $$; CREATE TABLE t (a int); \
+        CREATE TRIGGER calls BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION calls()";
+    for (made, run) in [
+        (CALL, "INSERT INTO t VALUES (1) RETURNING a"),
+        ("CREATE TABLE t (a int DEFAULT leave())", "INSERT INTO t DEFAULT VALUES RETURNING a"),
+        ("CREATE VIEW t AS SELECT leave() AS a", "SELECT a FROM t"),
+        ("CREATE DOMAIN d AS int CHECK (leave() = value)", "SELECT 1::d"),
+    ] {
+        let ensemble = Ensemble::with_conf(1, &[], |config| config.set("pool.size", 1).set("workers", 1));
+        let mut owner = ensemble.client();
+        owner.execute(LEAVE);
+        owner.execute(made);
+        let mut is_clean = || {
+            let mut client = ensemble.client();
+            assert_eq!(client.value(run), "1");
+            drop(client);
+            let is_clean = owner.value(CLEAN) == "t";
+            owner.execute("DISCARD ALL");
+            is_clean
+        };
+        // The catalogue is looked at soon after it has changed.
+        wait_until(run, &mut is_clean);
+        for _ in 0..30 {
+            assert!(is_clean(), "{run}");
+        }
+    }
 }
 
 #[test]

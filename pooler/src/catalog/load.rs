@@ -1,6 +1,6 @@
 //! Asks a server for its catalogue.
 
-use super::model::{Catalog, FunctionRow, Mark};
+use super::model::{Catalog, FunctionRow, Hidden, Mark};
 use super::queries;
 use crate::server::connection::ServerConnection;
 use crate::server::exchange::{ExchangeError, simple_query};
@@ -71,6 +71,7 @@ async fn load_inside(server: &mut ServerConnection) -> Result<Catalog, LoadError
         });
     }
     let hazards = simple_query(server, &queries::hazards(&primary)).await?.rows;
+    catalog.hidden = hidden(server).await?;
     // A volatile function that is left out could be one that is called like an attribute.
     if hazards.len() > queries::MOST_HAZARDS || functions.len() > queries::MOST_FUNCTIONS {
         catalog.give_up();
@@ -80,6 +81,17 @@ async fn load_inside(server: &mut ServerConnection) -> Result<Catalog, LoadError
         catalog.add_hazard(text(row, 0)?, text(row, 1)?);
     }
     Ok(catalog)
+}
+
+async fn hidden(server: &mut ServerConnection) -> Result<Hidden, LoadError> {
+    let answer = simple_query(server, &queries::hidden()).await?;
+    let [row] = answer.rows.as_slice() else { return Err(LoadError::Shape) };
+    match text(row, 0)? {
+        "n" => Ok(Hidden::Nothing),
+        "w" => Ok(Hidden::Writes),
+        "a" => Ok(Hidden::Anything),
+        _ => Err(LoadError::Shape),
+    }
 }
 
 fn text(row: &Row, column: usize) -> Result<&str, LoadError> {

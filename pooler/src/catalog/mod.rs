@@ -10,7 +10,7 @@ mod shelf;
 
 pub use live::{Live, LiveError};
 pub use load::{LoadError, load, mark};
-pub use model::{Catalog, Mark};
+pub use model::{Catalog, Hidden, Mark};
 pub use shelf::{Catalogs, DatabaseKey};
 
 /// Whether a text whose statements succeeded may have changed what a catalogue knows, so that it should be loaded

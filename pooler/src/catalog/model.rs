@@ -23,6 +23,18 @@ struct Overloads {
     hidden: Option<Volatility>,
 }
 
+/// Which statements may run a function that leaves something behind in its session, without naming it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hidden {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those that write, by a trigger, a default or a check.
+    Writes,
+    /// Any, by a view, a policy, a type, an operator or a cast.
+    Anything,
+}
+
 /// What one database knows. It does not change; a new one is loaded when the database has changed.
 #[derive(Debug, Default)]
 pub struct Catalog {
@@ -37,6 +49,7 @@ pub struct Catalog {
     /// A name of `hazards` or `attributes` is not in ASCII. A client may send it in another encoding.
     foreign_letters: bool,
     generation: u64,
+    pub(super) hidden: Hidden,
 }
 
 /// A row of [`super::queries::functions`].
@@ -130,6 +143,12 @@ impl Catalog {
     /// There is more than what is remembered: nothing is safe.
     pub(super) fn give_up(&mut self) {
         self.everything_is_doubtful = true;
+    }
+
+    /// See [`Hidden`].
+    #[must_use]
+    pub const fn hidden(&self) -> Hidden {
+        self.hidden
     }
 
     /// Whether this is what the database's catalogue says in that state.

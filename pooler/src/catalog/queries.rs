@@ -32,12 +32,60 @@ pub(super) const MARK: &str = "SELECT concat_ws(' ', \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_cast WHERE oid >= 16384), \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_rewrite WHERE oid >= 16384), \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_policy), \
+     (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_trigger WHERE NOT tgisinternal), \
+     (SELECT concat_ws(':', count(*), sum(objid::bigint)) FROM pg_depend \
+       WHERE refclassid = 'pg_proc'::regclass AND refobjid >= 16384 \
+         AND classid IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_class'::regclass)), \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_constraint WHERE contypid <> 0), \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_type \
        WHERE oid >= 16384 AND typrelid = 0 AND typcategory <> 'A'), \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_class \
        WHERE relpersistence = 'u' AND relkind IN ('r', 'p', 'S')), \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_inherits))";
+
+/// Source of a function that may leave something behind in its session: what no transaction undoes, or what cannot be
+/// read from it.
+const LEAVES: &str = "set_config|\\mpg_temp\\M|\\mtemp(orary)?\\M|advisory_lock|with\\s+hold|dblink_connect|setseed|\\mexecute\\M\
+     |(^|;|\\mbegin\\M|\\mthen\\M|\\melse\\M|\\mloop\\M)\\s*(set|reset|listen|prepare|discard|load)\\M";
+
+/// Of so many functions the sources are searched for names of others. Of more, any may call any.
+const FEW_FUNCTIONS: usize = 1000;
+
+/// Whether something that no text names runs such a function, or one that calls it: `a` where a statement that reads may
+/// (views, policies, types, operators, casts), `w` where one that writes may (triggers, defaults, checks), else `n`.
+pub(super) fn hidden() -> String {
+    format!(
+        "WITH RECURSIVE mine (oid, name, source, leaves) AS MATERIALIZED ( \
+           SELECT p.oid, lower(p.proname), lower(p.prosrc), \
+                  l.lanname NOT IN ('plpgsql', 'sql') OR p.prosrc = '' OR p.prosrc ~* $hawser${LEAVES}$hawser$ \
+             FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang \
+            WHERE p.oid >= {FIRST_USER_OID} AND l.lanname NOT IN ('internal', 'c')), \
+         all_of_them (are_few, any_leaves) AS MATERIALIZED ( \
+           SELECT count(*) <= {FEW_FUNCTIONS}, bool_or(leaves) FROM mine), \
+         leaving (oid, name) AS ( \
+           SELECT oid, name FROM mine WHERE leaves \
+           UNION \
+           SELECT m.oid, m.name FROM leaving l JOIN mine m ON strpos(m.source, l.name) > 0 \
+            WHERE (SELECT are_few FROM all_of_them)), \
+         running (oid) AS ( \
+           SELECT oid FROM leaving \
+           UNION ALL \
+           SELECT oid FROM mine WHERE (SELECT any_leaves AND NOT are_few FROM all_of_them)), \
+         user_of (class, object) AS ( \
+           SELECT d.classid, d.objid FROM pg_depend d JOIN running r \
+             ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = r.oid) \
+         SELECT CASE \
+           WHEN EXISTS (SELECT FROM user_of u LEFT JOIN pg_constraint c ON u.class = 'pg_constraint'::regclass \
+                           AND c.oid = u.object WHERE c.contypid <> 0 OR u.class IN ('pg_rewrite'::regclass, \
+                           'pg_policy'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass, 'pg_type'::regclass)) \
+             THEN 'a' \
+           WHEN EXISTS (SELECT FROM pg_trigger t JOIN running r ON r.oid = t.tgfoid WHERE NOT t.tgisinternal) \
+             OR EXISTS (SELECT FROM user_of u WHERE u.class IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass, \
+                           'pg_class'::regclass)) \
+             THEN 'w' \
+           ELSE 'n' END"
+    )
+}
 
 /// Functions of users and of the information schema: schema, name, kind (r: reads, w: writes), whether one argument is
 /// enough and not too many, whether PostgreSQL has a function of the same name and arguments.

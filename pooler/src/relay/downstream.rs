@@ -3,7 +3,9 @@
 use super::gate::{self, Look, REVALIDATE};
 use super::journal::{Differs, Retelling};
 use super::outbox::Outbox;
+use super::plan::cast_doubt;
 use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
+use crate::catalog::Hidden;
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::{self, IN_HOT_STANDBY};
 use crate::server::connection::{Effect, ServerConnection, Told};
@@ -12,7 +14,7 @@ use crate::server::identity::Identity;
 use crate::statements::{Columns, Statement};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
-use hawser_sql_router::calls::Disturbs;
+use hawser_sql_router::calls::{Ask, Disturbs};
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX};
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
@@ -403,6 +405,9 @@ impl Relay {
         self.down.ahead = None;
         let idle = server.status == TransactionStatus::Idle;
         state::ready(idle, client, server);
+        if idle {
+            self.note_hidden(client, server, shared);
+        }
         if idle && client.state.end_change() {
             self.changed_catalog = true;
             shared.registry.note_change();
@@ -411,6 +416,24 @@ impl Relay {
             self.pass_ready(listener, server);
         }
         Ok(())
+    }
+
+    const fn may_have_written(&self) -> bool {
+        !self.reads || self.up.beyond
+    }
+
+    /// A transaction is over that may have run what its texts do not name.
+    fn note_hidden(&self, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
+        let (hidden, catalog) = self.hidden;
+        let may_leave = match hidden {
+            Hidden::Nothing => false,
+            Hidden::Writes => self.may_have_written(),
+            Hidden::Anything => true,
+        };
+        if may_leave {
+            client.state.ask_after(catalog, Ask::Sampled, shared);
+            cast_doubt(client, server);
+        }
     }
 
     /// A notice may say that the client has called for the end of a session, which is no process.
@@ -449,7 +472,7 @@ impl Relay {
 
     /// The server is ready after something that may have written.
     fn note_acknowledged(&mut self) {
-        if self.reads && !self.up.beyond {
+        if !self.may_have_written() {
             return;
         }
         if let Some(clock) = &self.clock {

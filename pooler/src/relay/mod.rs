@@ -22,6 +22,7 @@ mod state;
 mod upstream;
 mod wording;
 
+use crate::catalog::Hidden;
 use crate::endings::Endings;
 use crate::ids::{SessionId, StatementId};
 use crate::notify::Desk;
@@ -173,6 +174,9 @@ pub struct Relay {
     pub keep: bool,
     /// It leads to a standby: what comes behind the batch may have to go elsewhere, so it is not sent.
     pub confined: bool,
+    /// Which statements may leave something behind that their texts do not show, and what stands for these when they are
+    /// judged.
+    pub hidden: (Hidden, u64),
     /// It stops where the client goes on with the transaction, which may be elsewhere.
     pub parts: bool,
     /// Nothing is told to the client before it is clear that the standby can serve the batch.
@@ -293,6 +297,7 @@ impl Relay {
         Self {
             keep,
             confined: false,
+            hidden: (Hidden::Nothing, 0),
             parts: false,
             guess: false,
             clock: None,

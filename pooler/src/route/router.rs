@@ -4,7 +4,7 @@ use super::balance::Balance;
 use super::decide::{Circumstances, Decision, Nature, Seen, Why, decide};
 use super::knowledge::{Known, Looks, refresh};
 use super::wishes::Wishes;
-use crate::catalog::{Catalogs, DatabaseKey};
+use crate::catalog::{Catalogs, DatabaseKey, Hidden};
 use crate::config::settings::RoutingSettings;
 use crate::ids::{ClusterId, HostId, WorkerId};
 use crate::pool::Pool;
@@ -207,6 +207,15 @@ impl Router {
         let catalog = known.renew(&self.common.catalogs, &scope.database);
         let knowledge = catalog.map_or(&Nothing as &dyn Knowledge, |catalog| catalog);
         self.cache.borrow_mut().classify(text, knowledge, path)
+    }
+
+    /// Which statements may leave something behind that their texts do not show, and a number that stands for this state of
+    /// the catalogue.
+    #[must_use]
+    pub fn hidden(&self, scope: &Scope) -> (Hidden, u64) {
+        let mut known = scope.known.borrow_mut();
+        let catalog = known.renew(&self.common.catalogs, &scope.database);
+        catalog.map_or_else(Default::default, |catalog| (catalog.hidden(), catalog.generation()))
     }
 
     /// Has the catalogue looked at if it is time.

@@ -216,6 +216,7 @@ impl Session {
         relay.resolve = resolve(plan.commit_outcome, errand);
         if let Some(routing) = &self.routing {
             relay.own = routing.own_defaults();
+            relay.hidden = routing.hidden();
             relay.clock = errand.standby.is_none().then(|| routing.write_clock());
         }
         let keeps_journal = plan.lost_transactions == LostTransactions::Replay

@@ -3,6 +3,7 @@
 use super::Session;
 use super::batch::{Batch, Defaults, Tie, first_batch};
 use super::services::Services;
+use crate::catalog::Hidden;
 use crate::config::settings::{Consistency, PoolMode, Route, RoutingSettings};
 use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::mailbox::Choice;
@@ -207,6 +208,11 @@ impl Routing {
     pub(super) const fn own_defaults(&self) -> OwnDefaults {
         let settings = &self.scope.settings;
         OwnDefaults { route: settings.route.word(), consistency: settings.consistency.word() }
+    }
+
+    /// Which statements may leave something behind that their texts do not show.
+    pub(super) fn hidden(&self) -> (Hidden, u64) {
+        self.services.router.hidden(&self.scope)
     }
 
     /// What stamps the moment at which writes are acknowledged.

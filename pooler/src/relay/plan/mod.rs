@@ -215,8 +215,7 @@ impl Relay {
         }
         let effect = client.state.begin(deed, self.confined, shared);
         if deed.all_effects().any(|effects| effects.ask != Ask::No) {
-            let doubt = if client.state.will_ask() { Doubt::Of } else { Doubt::OfAll };
-            server.doubt = doubt(client.session);
+            cast_doubt(client, server);
         }
         effect
     }
@@ -315,6 +314,12 @@ impl Relay {
         self.up.barrier |= client.state.is_meaning_unsettled();
         Planned::Yes
     }
+}
+
+/// Something is run that may leave something behind.
+pub(super) fn cast_doubt(client: &ClientSide, server: &mut ServerConnection) {
+    let doubt = if client.state.will_ask() { Doubt::Of } else { Doubt::OfAll };
+    server.doubt = doubt(client.session);
 }
 
 /// Notes what is owed; if the server will skip the request, its effect is undone at once.

@@ -245,15 +245,7 @@ impl SessionState {
     /// standby.
     pub(super) fn begin(&mut self, deed: &Arc<Deed>, on_standby: bool, shared: &Shared) -> Owed {
         let effects = &deed.effects;
-        if effects.ask != Ask::No {
-            let questions = self.questions.get_or_insert_default();
-            let question = questions.next.get_or_insert_default();
-            question.note(deed.fingerprint, effects.ask, &shared.proven);
-            if question.is_idle() {
-                questions.next = None;
-            }
-            self.tidy_questions();
-        }
+        self.ask_after(deed.fingerprint, effects.ask, shared);
         let executed = effects.statements.iter().zip(&deed.about);
         for (effect, about) in executed {
             if let (Effect::Execute(_), About::Uses(statement)) = (effect, about)
@@ -283,6 +275,20 @@ impl SessionState {
         if let Some(question) = self.questions.as_mut().and_then(|questions| questions.next.as_mut()) {
             question.name(names);
         }
+    }
+
+    /// Something is run that may leave something behind. `text` stands for it when it is judged.
+    pub(super) fn ask_after(&mut self, text: u64, ask: Ask, shared: &Shared) {
+        if ask == Ask::No {
+            return;
+        }
+        let questions = self.questions.get_or_insert_default();
+        let question = questions.next.get_or_insert_default();
+        question.note(text, ask, &shared.proven);
+        if question.is_idle() {
+            questions.next = None;
+        }
+        self.tidy_questions();
     }
 
     fn take_asked(&mut self) -> Option<Question> {
