@@ -76,6 +76,8 @@ const MOST_NAMED: usize = 64;
 pub(super) struct Question {
     /// It must be asked.
     due: bool,
+    /// Something was run of which it is known that it may leave something behind.
+    is_suspected: bool,
     /// Texts on which the answer sheds light.
     texts: SmallVec<[u64; 2]>,
     /// Names of settings that no view shows.
@@ -86,7 +88,7 @@ impl Question {
     /// A text is run that may leave something behind.
     pub(super) fn note(&mut self, text: u64, ask: Ask, proven: &Proven) {
         if ask == Ask::Always {
-            self.due = true;
+            self.insist();
         } else if proven.is_due(text) {
             self.due = true;
             if self.texts.len() < 16 {
@@ -106,7 +108,7 @@ impl Question {
 
     /// It must be asked, whatever the texts are.
     pub(super) const fn insist(&mut self) {
-        self.due = true;
+        (self.due, self.is_suspected) = (true, true);
     }
 
     /// Nothing is to be asked.
@@ -119,8 +121,12 @@ impl Question {
         !self.texts.is_empty()
     }
 
-    /// The answer was that nothing was left behind, or that something was.
+    /// The answer was that nothing was left behind, or that something was, which speaks against a text only where nothing
+    /// else is suspected.
     pub(super) fn judge(&self, clean: bool, proven: &Proven) {
+        if !clean && self.is_suspected {
+            return;
+        }
         for text in &self.texts {
             proven.judge(*text, clean);
         }
@@ -337,5 +343,19 @@ mod tests {
             assert!(proven.is_due(2));
             proven.judge(2, true);
         }
+    }
+
+    #[test]
+    fn a_text_is_not_to_blame_for_what_another_has_left() {
+        let proven = Proven::default();
+        let mut question = Question::default();
+        question.note(1, Ask::Sampled, &proven);
+        question.note(2, Ask::Always, &proven);
+        question.judge(false, &proven);
+        for _ in 0..PROOFS {
+            assert!(proven.is_due(1));
+            proven.judge(1, true);
+        }
+        assert!(!proven.is_due(1));
     }
 }
