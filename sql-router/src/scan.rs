@@ -53,13 +53,17 @@ pub fn decoded(text: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(text).map_or_else(|_| text.iter().map(known).collect(), Cow::Borrowed)
 }
 
-/// Whether `text` is in an encoding in which a byte that looks like ASCII may be half of a character: SJIS, BIG5, GBK and
-/// others that only clients have. A name may end with such a byte, and what looks like a backslash be none.
+/// Whether a sign of ASCII may be half of a character behind a byte that is none: in SJIS, BIG5, GBK and others that only
+/// clients have.
+pub(crate) fn may_be_half(byte: u8) -> bool {
+    b"@[\\]^`{|}~".contains(&byte)
+}
+
+/// Whether `text` may be in an encoding in which signs of ASCII are halves of characters. A name may end with one, and what
+/// looks like a backslash be none.
 #[must_use]
 pub fn is_ambiguous(text: &[u8]) -> bool {
-    let may_be_half =
-        |byte: &u8| (0x40..0x7f).contains(byte) && !byte.is_ascii_alphanumeric() && *byte != b'_';
-    let is_pair = |pair: &[u8]| matches!(pair, [first, second] if !first.is_ascii() && may_be_half(second));
+    let is_pair = |pair: &[u8]| matches!(pair, [first, second] if !first.is_ascii() && may_be_half(*second));
     std::str::from_utf8(text).is_err() && text.windows(2).any(is_pair)
 }
 
@@ -94,7 +98,6 @@ pub fn bare(text: &[u8]) -> Option<Cow<'_, [u8]>> {
         (byte == b'\'') | (byte == b'"') | (byte == b'-') | (byte == b'/') | (byte == b'$') | (byte == b'\\')
     };
     let mut bare = Vec::new();
-    let mut is_changed = false;
     let (mut copied, mut at) = (0, 0);
     while let Some(next) = text.get(at..).and_then(|rest| position(rest, opens)) {
         let start = at + next;
@@ -107,19 +110,20 @@ pub fn bare(text: &[u8]) -> Option<Cow<'_, [u8]>> {
                 at = start + quoted_length(rest)?;
                 continue;
             }
-            // A parameter, or part of a name.
-            [b'$', digit, ..] if digit.is_ascii_digit() => (0, b""),
-            [b'$' | b'\\', ..] => return None,
-            _ => (0, b""),
+            [b'\\', ..] => return None,
+            [b'$', behind @ ..] if !behind.first().is_some_and(u8::is_ascii_digit) => return None,
+            // An operator, a parameter, or part of a name.
+            _ => {
+                at = start + 1;
+                continue;
+            }
         };
-        at = start + length.max(1);
-        if length > 0 {
-            bare.extend_from_slice(text.get(copied..start)?);
-            bare.extend_from_slice(stands_for);
-            (copied, is_changed) = (at, true);
-        }
+        bare.extend_from_slice(text.get(copied..start)?);
+        bare.extend_from_slice(stands_for);
+        at = start + length;
+        copied = at;
     }
-    if !is_changed {
+    if copied == 0 {
         return Some(Cow::Borrowed(text));
     }
     bare.extend_from_slice(text.get(copied..)?);
@@ -158,11 +162,11 @@ impl<'a> Words<'a> {
     fn skip_blank(&mut self) {
         loop {
             let rest = self.rest();
-            let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']).len();
+            let blank = rest.bytes().take_while(|byte| is_blank(*byte)).count();
             self.at += blank;
             let rest = self.rest();
             if rest.starts_with("--") {
-                self.at += rest.find(['\n', '\r']).unwrap_or(rest.len());
+                self.at += line_length(rest.as_bytes());
             } else if rest.starts_with("/*") {
                 self.at += comment_length(rest.as_bytes());
             } else if blank == 0 {
@@ -220,8 +224,7 @@ impl<'a> Words<'a> {
     fn unicode(&mut self, quote: char) -> String {
         self.take(2);
         let meant = self.quoted(quote, false);
-        let behind = self.rest().trim_ascii_start();
-        let has_escape = behind.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("uescape"));
+        let has_escape = self.clone().next().is_some_and(|behind| behind.is("uescape"));
         if has_escape || meant.contains('\\') { UNKNOWN.into() } else { meant }
     }
 

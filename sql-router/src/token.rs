@@ -4,6 +4,8 @@
 //! say where they end: what is not closed, and strings whose end hangs on `standard_conforming_strings` or on the
 //! client's encoding. A text of that kind is [`Tokens::ambiguous`], and nobody should trust its tokens.
 
+use crate::scan::{is_blank, may_be_half};
+
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -208,7 +210,7 @@ impl<'a> Cutter<'a> {
 
     fn skip_blank(&mut self, mut hints: Option<&mut Vec<Comment>>) {
         loop {
-            self.skip(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c));
+            self.skip(is_blank);
             let start = self.at;
             match (self.peek(0), self.peek(1)) {
                 (Some(b'-'), Some(b'-')) => self.skip(|byte| !matches!(byte, b'\n' | b'\r')),
@@ -251,7 +253,7 @@ impl<'a> Cutter<'a> {
         let first = self.peek(0)?;
         let behind_letter =
             start.checked_sub(1).and_then(|at| self.text.get(at)).is_some_and(|byte| !byte.is_ascii());
-        self.halves |= behind_letter && b"@[\\]^`{|}~".contains(&first);
+        self.halves |= behind_letter && may_be_half(first);
         let after_escaped = std::mem::take(&mut self.escaped_string_before);
         let kind = match first {
             b'\'' => {

@@ -3,7 +3,6 @@
 use super::gate::{self, Look, REVALIDATE};
 use super::journal::{Differs, Retelling};
 use super::outbox::Outbox;
-use super::plan::cast_doubt;
 use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
 use crate::catalog::Hidden;
 use crate::ids::{SessionId, StatementId};
@@ -432,7 +431,7 @@ impl Relay {
         };
         if may_leave {
             client.state.ask_after(catalog, Ask::Sampled, shared);
-            cast_doubt(client, server);
+            state::cast_doubt(client, server);
         }
     }
 

@@ -10,8 +10,8 @@ mod prepare;
 use super::gist::Gist;
 use super::journal;
 use super::naming::{self, Renamed};
-use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, undo};
-use crate::server::connection::{Doubt, Effect, ServerConnection};
+use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, state, undo};
+use crate::server::connection::{Effect, ServerConnection};
 use crate::statements::{Deed, Presence, Statement};
 use hawser_sql_router::calls::{Ask, Disturbs, Sequences};
 use hawser_sql_router::clean;
@@ -215,7 +215,7 @@ impl Relay {
         }
         let effect = client.state.begin(deed, self.confined, shared);
         if deed.all_effects().any(|effects| effects.ask != Ask::No) {
-            cast_doubt(client, server);
+            state::cast_doubt(client, server);
         }
         effect
     }
@@ -314,12 +314,6 @@ impl Relay {
         self.up.barrier |= client.state.is_meaning_unsettled();
         Planned::Yes
     }
-}
-
-/// Something is run that may leave something behind.
-pub(super) fn cast_doubt(client: &ClientSide, server: &mut ServerConnection) {
-    let doubt = if client.state.will_ask() { Doubt::Of } else { Doubt::OfAll };
-    server.doubt = doubt(client.session);
 }
 
 /// Notes what is owed; if the server will skip the request, its effect is undone at once.

@@ -18,7 +18,7 @@ use super::{ClientSide, Shared};
 use crate::notify::subscriptions::Subscriptions;
 use crate::parameters::{self, ParameterSet};
 use crate::pins::{PinReason, PinReasons};
-use crate::server::connection::{CancelKey, Doing, Effect as Owed};
+use crate::server::connection::{CancelKey, Doing, Doubt, Effect as Owed, ServerConnection};
 use crate::statements::{About, Deed};
 use hawser_sql_router::calls::{Ask, Sequences};
 use hawser_sql_router::effects::Effect;
@@ -169,7 +169,7 @@ impl SessionState {
     }
 
     /// Whether the server is asked after what has begun by now.
-    pub(super) fn will_ask(&self) -> bool {
+    fn will_ask(&self) -> bool {
         self.questions.as_ref().is_some_and(|questions| questions.next.is_some())
     }
 
@@ -388,6 +388,12 @@ impl SessionState {
             passing.portals.clear();
         }
     }
+}
+
+/// Something is run that may leave something behind.
+pub(super) fn cast_doubt(client: &ClientSide, server: &mut ServerConnection) {
+    let doubt = if client.state.will_ask() { Doubt::Of } else { Doubt::OfAll };
+    server.doubt = doubt(client.session);
 }
 
 /// Tells the book of what the session listens on, if it has one.
