@@ -271,12 +271,15 @@ impl Source {
         head.flat_map(|line| line.split_whitespace()).any(|word| matches!(word, "Pure." | "Pure:"))
     }
 
-    /// Every path in the code; those that begin with `super` or `self` count from the root of the crate.
+    /// Every path in the code; those that begin with `super`, `self` or a module of this file's own count from the
+    /// root of the crate.
     fn paths(&self) -> Vec<Named> {
         let module = self.module();
-        let mut paths = paths(&without_tests(&bare(&self.text)));
+        let tokens = tokens(&without_tests(&bare(&self.text)));
+        let children = children(&tokens);
+        let mut paths = paths(&tokens);
         for named in &mut paths {
-            named.path = from_root(&named.path, &module);
+            named.path = from_root(&named.path, &module, &children);
         }
         paths
     }
@@ -399,9 +402,17 @@ fn without_tests(code: &str) -> String {
     out + rest
 }
 
+/// The modules that `mod name;` declares.
+fn children(tokens: &[(usize, String)]) -> BTreeSet<String> {
+    let declared = tokens.windows(3).filter_map(|three| match three {
+        [(_, word), (_, name), (_, end)] if word == "mod" && end == ";" => Some(name.clone()),
+        _ => None,
+    });
+    declared.collect()
+}
+
 /// All paths of two names and more, and all that are used.
-fn paths(code: &str) -> Vec<Named> {
-    let tokens = tokens(code);
+fn paths(tokens: &[(usize, String)]) -> Vec<Named> {
     let text = |at: usize| tokens.get(at).map_or("", |(_, text)| text.as_str());
     let mut found = Vec::new();
     let mut at = 0;
@@ -415,7 +426,7 @@ fn paths(code: &str) -> Vec<Named> {
             continue;
         }
         let mut branches = Vec::new();
-        at = tree(&tokens, start, "", &mut branches).max(at + 1);
+        at = tree(tokens, start, "", &mut branches).max(at + 1);
         found.extend(branches.into_iter().map(|path| Named { line: *line, path, used }));
     }
     found
@@ -477,15 +488,16 @@ fn tree(tokens: &[(usize, String)], mut at: usize, prefix: &str, out: &mut Vec<S
     }
 }
 
-/// `super::x` and `self::x` as `crate::…::x`.
-fn from_root(path: &str, module: &[String]) -> String {
+/// `super::x`, `self::x` and `child::x` as `crate::…::x`.
+fn from_root(path: &str, module: &[String], children: &BTreeSet<String>) -> String {
     let mut names: Vec<&str> = path.split("::").collect();
     let ups = names.iter().take_while(|name| **name == "super").count();
     let own = names.first() == Some(&"self");
-    if ups == 0 && !own {
+    let child = names.first().is_some_and(|first| children.contains(*first));
+    if ups == 0 && !own && !child {
         return path.to_owned();
     }
-    names.drain(..ups.max(1));
+    names.drain(..if child { 0 } else { ups.max(1) });
     let kept = module.len().saturating_sub(ups);
     let here = module.iter().take(kept).map(String::as_str);
     std::iter::once("crate").chain(here).chain(names).collect::<Vec<_>>().join("::")
@@ -613,4 +625,8 @@ fn what_is_not_code_of_the_room_is_no_arrow() {
     ] {
         assert_eq!(broken(&scrap("relay/plan.rs", text), &["crate::pool"]), Vec::<String>::new(), "{text}");
     }
+    let child = broken(&scrap("relay.rs", "mod tokio; use tokio::Sleep;"), &["tokio"]);
+    assert_eq!(child, Vec::<String>::new(), "a module of its own is not the crate of that name");
+    let child = scrap("relay.rs", "mod plan; use plan::of;").paths();
+    assert!(child.iter().any(|named| named.path == "crate::relay::plan::of"), "{child:?}");
 }
