@@ -291,25 +291,25 @@ fn a_session_that_ends_its_own_server_process_ends_with_it() {
 #[test]
 fn a_plan_that_went_stale_is_made_anew_unseen() {
     let site = Site::new();
-    let mut client = site.client();
+    let (mut client, mut other) = (site.client(), site.client());
     client.execute("CREATE TABLE t AS SELECT 1 AS a");
     client.send(&[parse("s", "SELECT * FROM t"), sync()].concat());
     client.expect("1Z");
     let run = [bind("", "s", &[]), describe(b'P', ""), execute("", 0), sync()].concat();
     client.send(&run);
     client.expect("2TDCZ");
-    site.client().execute("ALTER TABLE t ADD b text DEFAULT 'new'");
+    other.execute("ALTER TABLE t ADD b text DEFAULT 'new'");
     if !is_direct() {
         client.send(&run);
         assert_eq!(client.expect("2TDCZ")[2].columns(), [Some("1".to_owned()), Some("new".to_owned())]);
         // A client that does not ask what the rows look like relies on what it was told before.
-        site.client().execute("ALTER TABLE t ADD d int");
+        other.execute("ALTER TABLE t ADD d int");
         client.send(&[bind("", "s", &[]), execute("", 0), sync()].concat());
         assert_eq!(sqlstate_of(&client.expect("EZ")), "0A000");
         client.send(&run);
         client.expect("2TDCZ");
         // In a transaction it is the client's to see, and the next time is well.
-        site.client().execute("ALTER TABLE t ADD c int");
+        other.execute("ALTER TABLE t ADD c int");
         client.execute("BEGIN");
         client.execute("SELECT 1");
         client.send(&run);
@@ -671,22 +671,44 @@ fn what_runs_without_being_named_leaves_nothing_to_another_client() {
         ("CREATE DOMAIN d AS int CHECK (leave() = value)", "SELECT 1::d"),
     ] {
         let ensemble = Ensemble::with_conf(1, &[], |config| config.set("pool.size", 1).set("workers", 1));
-        let mut owner = ensemble.client();
-        owner.execute(LEAVE);
-        owner.execute(made);
-        let mut is_clean = || {
-            let mut client = ensemble.client();
-            assert_eq!(client.value(run), "1");
-            drop(client);
-            let is_clean = owner.value(CLEAN) == "t";
-            owner.execute("DISCARD ALL");
-            is_clean
-        };
-        // The catalogue is looked at soon after it has changed.
-        wait_until(run, &mut is_clean);
-        for _ in 0..30 {
-            assert!(is_clean(), "{run}");
+        let site = Site::new();
+        for (place, connect) in
+            [("a cluster", &(|| ensemble.client()) as &dyn Fn() -> Client), ("one host", &|| site.client())]
+        {
+            let mut owner = connect();
+            owner.execute(LEAVE);
+            owner.execute(made);
+            for _ in 0..30 {
+                let mut client = connect();
+                assert_eq!(client.value(run), "1");
+                drop(client);
+                assert!(is_direct() || owner.value(CLEAN) == "t", "{run} on {place}");
+            }
         }
+    }
+}
+
+#[test]
+fn what_a_trigger_sets_stays_with_its_session() {
+    let site = Site::new();
+    let mut client = site.client();
+    client.execute(
+        "CREATE FUNCTION sets() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ begin perform set_config('work_mem', '6666kB', false), set_config('app.seen', 'yes', false); return new; end $$",
+    );
+    client.execute("CREATE TABLE t (a int)");
+    client.execute(
+        "BEGIN; CREATE TRIGGER sets BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION sets(); \
+         INSERT INTO t VALUES (1); COMMIT",
+    );
+    for insert in ["SELECT", "INSERT INTO t VALUES (1)"] {
+        client.execute(insert);
+        let mut stranger = site.client();
+        assert_eq!(stranger.value("SHOW work_mem"), "4MB", "after {insert}");
+        disturb(&mut stranger);
+        assert_eq!(client.value("SHOW work_mem"), "6666kB");
+        assert_eq!(client.value("SHOW app.seen"), "yes");
+        client.execute("RESET ALL");
     }
 }
 

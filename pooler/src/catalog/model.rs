@@ -35,6 +35,11 @@ pub enum Hidden {
     Anything,
 }
 
+impl Hidden {
+    /// What holds where the catalogue is not known, and the number of that state.
+    pub const UNKNOWN: (Self, u64) = (Self::Anything, 0);
+}
+
 /// What one database knows. It does not change; a new one is loaded when the database has changed.
 #[derive(Debug, Default)]
 pub struct Catalog {

@@ -423,7 +423,8 @@ impl Relay {
 
     /// A transaction is over that may have run what its texts do not name.
     fn note_hidden(&self, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
-        let (hidden, catalog) = self.hidden;
+        let changed = client.state.changes_catalog();
+        let (hidden, catalog) = if changed { Hidden::UNKNOWN } else { self.hidden };
         let may_leave = match hidden {
             Hidden::Nothing => false,
             Hidden::Writes => self.may_have_written(),

@@ -1,10 +1,12 @@
 //! What databases know of their functions, loaded from the primary in the background. Until it is there, and where it
 //! cannot be had, functions beyond PostgreSQL's own are writes.
 
-use crate::catalog::{self, Catalog, Catalogs, DatabaseKey};
+use crate::catalog::{self, Catalog, Catalogs, DatabaseKey, Hidden};
 use crate::pool::Pool;
 use crate::pool::lease;
 use crate::topology::Moment;
+use hawser_sql_router::knowledge::{Knowledge, Nothing};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,24 +20,34 @@ const SOON: Duration = Duration::from_millis(20);
 
 /// The looks at the catalogue of one database; shared by all workers, so that one of them does it, and asked for each
 /// batch, so that it is one load.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Looks {
+    database: DatabaseKey,
+    catalogs: Catalogs,
     /// When the next one is due.
     due: AtomicU64,
     /// When the last one began of those that are over.
     begun: AtomicU64,
+    /// When any session may have changed the catalogue last.
+    changed: AtomicU64,
 }
 
 impl Looks {
+    pub(super) fn new(database: DatabaseKey, catalogs: Catalogs) -> Self {
+        let (due, begun, changed) = Default::default();
+        Self { database, catalogs, due, begun, changed }
+    }
+
     /// Whether it is time, and nobody else has taken it.
-    pub(super) fn take(&self, now: Moment) -> bool {
+    fn take(&self, now: Moment) -> bool {
         let due = self.due.load(Ordering::Relaxed);
         let next = now.plus(PERIOD).0;
         due <= now.0 && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Something may have changed. A look that is due is not put off: changes may go on for ever.
-    pub(super) fn hurry(&self, now: Moment) {
+    fn hurry(&self, now: Moment) {
+        self.changed.fetch_max(now.0, Ordering::Release);
         self.due.fetch_min(now.plus(SOON).0, Ordering::Relaxed);
     }
 
@@ -45,36 +57,100 @@ impl Looks {
     }
 
     /// Whether what was so at this moment is known.
-    pub(super) fn have_seen(&self, moment: Moment) -> bool {
+    fn have_seen(&self, moment: Moment) -> bool {
         self.begun.load(Ordering::Acquire) > moment.0
+    }
+
+    /// Whether everything is known that the process has changed.
+    fn are_up_to_date(&self) -> bool {
+        self.have_seen(Moment(self.changed.load(Ordering::Acquire)))
     }
 }
 
-/// What a session knows of its database, without a look-up while nothing changes anywhere.
+/// What a session knows of its database.
+#[derive(Debug)]
+pub struct Known {
+    looks: Arc<Looks>,
+    /// When the session itself may have changed the catalogue last.
+    pub changed: Cell<Moment>,
+    latest: RefCell<Latest>,
+}
+
+/// The catalogue, as of the last time that the session asked. No look-up while nothing changes anywhere.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+struct Latest {
     epoch: u64,
     catalog: Option<Arc<Catalog>>,
 }
 
-impl Known {
-    /// The catalogue of this database as it is now.
-    pub(super) fn renew(&mut self, catalogs: &Catalogs, key: &DatabaseKey) -> Option<&Catalog> {
-        let epoch = catalogs.epoch();
+impl Latest {
+    fn renew(&mut self, looks: &Looks) -> Option<&Catalog> {
+        let epoch = looks.catalogs.epoch();
         if self.epoch != epoch {
-            *self = Self { epoch, catalog: catalogs.get(key) };
+            *self = Self { epoch, catalog: looks.catalogs.get(&looks.database) };
         }
         self.catalog.as_deref()
     }
 }
 
+impl Known {
+    pub(super) fn new(looks: Arc<Looks>) -> Self {
+        Self { looks, changed: Cell::new(Moment::NEVER), latest: RefCell::default() }
+    }
+
+    /// The database's name on the server.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.looks.database.database
+    }
+
+    /// Has the catalogue looked at if it is time.
+    pub fn look(&self, pool: &Rc<Pool>, now: Moment) {
+        if self.looks.take(now) {
+            tokio::task::spawn_local(refresh(pool.clone(), self.looks.clone()));
+        }
+    }
+
+    /// The session has run a statement that may have changed the catalogue.
+    pub fn note_change(&self, now: Moment) {
+        self.changed.set(now);
+        self.looks.hurry(now);
+    }
+
+    /// Whether the session may have given names a meaning that nobody knows yet.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        let changed = self.changed.get();
+        changed != Moment::NEVER && !self.looks.have_seen(changed)
+    }
+
+    /// Which statements may leave something behind that their texts do not show, and a number that stands for this state of
+    /// the catalogue. Any, before it was loaded, and after a change that was not looked at.
+    #[must_use]
+    pub fn hidden(&self) -> (Hidden, u64) {
+        match self.latest.borrow_mut().renew(&self.looks) {
+            Some(catalog) if self.looks.are_up_to_date() => (catalog.hidden(), catalog.generation()),
+            _ => Hidden::UNKNOWN,
+        }
+    }
+
+    /// Asks the catalogue, or who knows nothing.
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&dyn Knowledge) -> T) -> T {
+        match self.latest.borrow_mut().renew(&self.looks) {
+            Some(catalog) => question(catalog),
+            None => question(&Nothing),
+        }
+    }
+}
+
 /// Looks whether the catalogue has changed, and loads it if so.
-pub(super) async fn refresh(pool: Rc<Pool>, key: DatabaseKey, catalogs: Catalogs, looks: Arc<Looks>) {
+async fn refresh(pool: Rc<Pool>, looks: Arc<Looks>) {
     let began = Moment::now();
     let Ok(mut lease) = lease::borrow(&pool).await else { return };
     let Some(member) = lease.member() else { return };
+    let database = &looks.database;
     let outcome = async {
-        let known = catalogs.get(&key);
+        let known = looks.catalogs.get(database);
         let mark = catalog::mark(&mut member.server).await?;
         if known.is_some_and(|known| known.is_of(&mark)) {
             return Ok(None);
@@ -85,13 +161,13 @@ pub(super) async fn refresh(pool: Rc<Pool>, key: DatabaseKey, catalogs: Catalogs
         Ok(loaded) => {
             lease.check_in();
             if let Some(catalog) = loaded {
-                tracing::debug!(database = %key.database, "catalogue loaded");
-                let _: Arc<_> = catalogs.publish(key, catalog);
+                tracing::debug!(database = %database.database, "catalogue loaded");
+                let _: Arc<_> = looks.catalogs.publish(database.clone(), catalog);
             }
             looks.end(began);
         }
         Err(error) => {
-            tracing::warn!(database = %key.database, %error, "functions of the database are unknown")
+            tracing::warn!(database = %database.database, %error, "functions of the database are unknown")
         }
     }
 }
@@ -100,9 +176,14 @@ pub(super) async fn refresh(pool: Rc<Pool>, key: DatabaseKey, catalogs: Catalogs
 mod tests {
     use super::*;
 
+    fn looks() -> Looks {
+        let database = DatabaseKey { cluster: "1".into(), database: "app".into() };
+        Looks::new(database, Catalogs::default())
+    }
+
     #[test]
     fn a_look_is_taken_once_and_comes_again_sooner_after_a_change() {
-        let looks = Looks::default();
+        let looks = looks();
         let now = Moment(1);
         assert!(looks.take(now) && !looks.take(now));
         assert!(looks.take(now.plus(PERIOD)));
@@ -113,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_change_is_known_once_a_look_is_over_that_began_after_it() {
-        let looks = Looks::default();
+        let looks = looks();
         let change = Moment(5);
         assert!(!looks.have_seen(change));
         looks.end(change);
@@ -125,12 +206,28 @@ mod tests {
 
     #[test]
     fn what_is_known_is_renewed_when_any_catalogue_changes() {
-        let (catalogs, mut known) = (Catalogs::default(), Known::default());
-        let key = DatabaseKey { cluster: "1".into(), database: "app".into() };
-        assert!(known.renew(&catalogs, &key).is_none());
-        let loaded = catalogs.publish(key.clone(), Catalog::default());
-        assert!(std::ptr::eq(known.renew(&catalogs, &key).unwrap(), &*loaded));
-        catalogs.forget(&key);
-        assert!(known.renew(&catalogs, &key).is_none());
+        let looks = Arc::new(looks());
+        let (catalogs, database) = (looks.catalogs.clone(), looks.database.clone());
+        let known = Known::new(looks);
+        let generation = || known.latest.borrow_mut().renew(&known.looks).map(Knowledge::generation);
+        assert_eq!(generation(), None);
+        catalogs.publish(database.clone(), Catalog::default());
+        assert_eq!(generation(), Some(0));
+        catalogs.forget(&database);
+        assert_eq!(generation(), None);
+    }
+
+    #[test]
+    fn anything_may_hide_before_the_catalogue_is_known_and_after_it_may_have_changed() {
+        let looks = Arc::new(looks());
+        let (mine, other) = (Known::new(looks.clone()), Known::new(looks.clone()));
+        assert_eq!(mine.hidden().0, Hidden::Anything);
+        looks.catalogs.publish(looks.database.clone(), Catalog::default());
+        looks.end(Moment(5));
+        assert_eq!(mine.hidden().0, Hidden::Nothing);
+        other.note_change(Moment(6));
+        assert_eq!((mine.hidden().0, mine.is_in_doubt()), (Hidden::Anything, false));
+        looks.end(Moment(7));
+        assert_eq!(mine.hidden().0, Hidden::Nothing);
     }
 }

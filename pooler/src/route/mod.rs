@@ -10,4 +10,5 @@ mod router;
 pub mod verdicts;
 pub mod wishes;
 
+pub use knowledge::Known;
 pub use router::{Attempt, Common, Counts, Router, Scope};

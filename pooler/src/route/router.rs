@@ -2,16 +2,15 @@
 
 use super::balance::Balance;
 use super::decide::{Circumstances, Decision, Nature, Seen, Why, decide};
-use super::knowledge::{Known, Looks, refresh};
+use super::knowledge::{Known, Looks};
 use super::wishes::Wishes;
-use crate::catalog::{Catalogs, DatabaseKey, Hidden};
+use crate::catalog::{Catalogs, DatabaseKey};
 use crate::config::settings::RoutingSettings;
 use crate::ids::{ClusterId, HostId, WorkerId};
-use crate::pool::Pool;
 use crate::topology::{Moment, Snapshot};
 use dashmap::DashMap;
 use hawser_sql_router::cache::Cache;
-use hawser_sql_router::knowledge::{Knowledge, Nothing, SearchPath};
+use hawser_sql_router::knowledge::SearchPath;
 use hawser_sql_router::statement::Verdicts;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
@@ -37,6 +36,17 @@ pub struct Common {
     pub catalogs: Catalogs,
     looks: DashMap<DatabaseKey, Arc<Looks>>,
     writes: DashMap<ClusterId, Arc<AtomicU64>>,
+}
+
+impl Common {
+    /// What a session will know of this database on these hosts.
+    #[must_use]
+    pub fn known(&self, cluster: ClusterId, database: &str) -> Known {
+        let key = DatabaseKey { cluster: cluster.to_string().into(), database: database.into() };
+        let looks = self.looks.entry(key.clone());
+        let looks = looks.or_insert_with(|| Arc::new(Looks::new(key, self.catalogs.clone())));
+        Known::new(looks.clone())
+    }
 }
 
 /// Decisions that were made, by where they led.
@@ -100,16 +110,10 @@ pub struct Router {
 pub struct Scope {
     /// The cluster.
     pub cluster: ClusterId,
-    /// The database on it.
-    pub database: DatabaseKey,
+    /// What is known of the database on it.
+    pub known: Known,
     /// When any session of the process was last told of a write; see [`Router::scope`].
     writes: Arc<AtomicU64>,
-    /// When the catalogue of the database is and was looked at.
-    looks: Arc<Looks>,
-    /// When the session itself may have changed it last.
-    pub changed: Cell<Moment>,
-    /// The catalogue, as of the last time that anybody asked.
-    known: RefCell<Known>,
     /// How busy its standbys are.
     balance: Rc<RefCell<Balance>>,
     /// What the settings say for this session.
@@ -127,19 +131,6 @@ impl Scope {
     #[must_use]
     pub const fn writes(&self) -> &Arc<AtomicU64> {
         &self.writes
-    }
-
-    /// The session has run a statement that may have changed the catalogue.
-    pub fn note_catalog_change(&self, now: Moment) {
-        self.changed.set(now);
-        self.looks.hurry(now);
-    }
-
-    /// Whether the session may have given names a meaning that nobody knows yet.
-    #[must_use]
-    pub fn is_in_doubt(&self) -> bool {
-        let changed = self.changed.get();
-        changed != Moment::NEVER && !self.looks.have_seen(changed)
     }
 
     /// Something is sent to a standby.
@@ -191,39 +182,16 @@ impl Router {
     /// What a session of this cluster and database needs.
     #[must_use]
     pub fn scope(&self, cluster: ClusterId, database: &str, settings: RoutingSettings) -> Scope {
-        let database =
-            DatabaseKey { cluster: cluster.to_string().into(), database: database.to_owned().into() };
+        let known = self.common.known(cluster, database);
         let writes = self.common.writes.entry(cluster).or_default().clone();
-        let looks = self.common.looks.entry(database.clone()).or_default().clone();
         let balance = self.balances.borrow_mut().entry(cluster).or_default().clone();
-        let changed = Cell::new(Moment::NEVER);
-        Scope { cluster, database, writes, looks, changed, known: RefCell::default(), balance, settings }
+        Scope { cluster, known, writes, balance, settings }
     }
 
     /// What each statement of `text` does.
     #[must_use]
     pub fn classify(&self, text: &[u8], scope: &Scope, path: &SearchPath) -> Arc<Verdicts> {
-        let mut known = scope.known.borrow_mut();
-        let catalog = known.renew(&self.common.catalogs, &scope.database);
-        let knowledge = catalog.map_or(&Nothing as &dyn Knowledge, |catalog| catalog);
-        self.cache.borrow_mut().classify(text, knowledge, path)
-    }
-
-    /// Which statements may leave something behind that their texts do not show, and a number that stands for this state of
-    /// the catalogue.
-    #[must_use]
-    pub fn hidden(&self, scope: &Scope) -> (Hidden, u64) {
-        let mut known = scope.known.borrow_mut();
-        let catalog = known.renew(&self.common.catalogs, &scope.database);
-        catalog.map_or_else(Default::default, |catalog| (catalog.hidden(), catalog.generation()))
-    }
-
-    /// Has the catalogue looked at if it is time.
-    pub fn refresh_catalog(&self, pool: &Rc<Pool>, scope: &Scope, now: Moment) {
-        if scope.looks.take(now) {
-            let (catalogs, looks) = (self.common.catalogs.clone(), scope.looks.clone());
-            tokio::task::spawn_local(refresh(pool.clone(), scope.database.clone(), catalogs, looks));
-        }
+        scope.known.ask(|knowledge| self.cache.borrow_mut().classify(text, knowledge, path))
     }
 
     /// Chooses a host. `Wait` is only said where waiting is worth it.

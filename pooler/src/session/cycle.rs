@@ -89,7 +89,7 @@ impl Session {
                     }
                     Served::Parted(member) => {
                         let now = Instant::now();
-                        let Some(next) = self.goes_on(&errand, now) else {
+                        let Some(next) = self.goes_on(&errand) else {
                             errand = self.leave_standby(member, &errand);
                             break;
                         };
@@ -214,9 +214,11 @@ impl Session {
         relay.reads = errand.only_reads();
         relay.parts = errand.is_early();
         relay.resolve = resolve(plan.commit_outcome, errand);
+        if let Some(known) = self.known() {
+            relay.hidden = known.hidden();
+        }
         if let Some(routing) = &self.routing {
             relay.own = routing.own_defaults();
-            relay.hidden = routing.hidden();
             relay.clock = errand.standby.is_none().then(|| routing.write_clock());
         }
         let keeps_journal = plan.lost_transactions == LostTransactions::Replay

@@ -4,7 +4,7 @@ use super::Session;
 use super::end::End;
 use super::refusal::Refusal;
 use super::replication;
-use super::routing::Routing;
+use super::routing::{self, Routing};
 use super::services::{Registration, Services};
 use super::words::say;
 use crate::auth::client_login::{
@@ -392,8 +392,9 @@ impl Candidate {
             listener: None,
         };
         let timeouts = runtime.timeouts(database, self.startup.user());
+        let known = routing::known(services, &pool);
         let lent = (services.shared.clone(), services.departures.clone());
-        let session = Session::new(client, pool, lent, handle, timeouts, routing);
+        let session = Session::new(client, pool, lent, handle, timeouts, (routing, known));
         let admitted = Admitted { admission, registration };
         Ok(Outcome::Session(Box::new(session), Box::new(admitted)))
     }

@@ -35,6 +35,7 @@ use crate::mailbox::Guest;
 use crate::pins::PinReasons;
 use crate::pool::Pool;
 use crate::relay::{ClientSide, Shared};
+use crate::route::Known;
 use cycle::Cycle;
 use end::End;
 use handle::Handle;
@@ -58,6 +59,8 @@ pub struct Session {
     rerun: Option<Box<Rerun>>,
     /// Where statements go, if there is a choice.
     routing: Option<Box<Routing>>,
+    /// What is known of the database, if there is none.
+    known: Option<Box<Known>>,
     /// What was lost with a server connection, and the client does not know yet.
     gone: PinReasons,
     _presence: Presence,
@@ -128,7 +131,7 @@ impl Session {
         (shared, departures): (Rc<Shared>, Rc<Departures>),
         handle: Rc<Handle>,
         timeouts: Timeouts,
-        routing: Option<Box<Routing>>,
+        (routing, known): (Option<Box<Routing>>, Option<Box<Known>>),
     ) -> Self {
         Self {
             client,
@@ -142,6 +145,7 @@ impl Session {
             skip: None,
             rerun: None,
             routing,
+            known,
             gone: PinReasons::default(),
         }
     }

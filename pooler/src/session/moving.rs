@@ -7,7 +7,7 @@
 use super::Session;
 use super::handle::Handle;
 use super::refusal::Refusal;
-use super::routing::Routing;
+use super::routing::{self, Routing};
 use super::services::{Registration, Services};
 use crate::balance::Passage;
 use crate::config::settings::PoolMode;
@@ -118,8 +118,9 @@ impl Session {
             listener: None,
         };
         let routing = guest.choice.and_then(|choice| Routing::remembered(services, &pool, choice));
+        let known = routing::known(services, &pool);
         let lent = (services.shared.clone(), services.departures.clone());
-        let session = Self::new(client, pool, lent, handle, guest.timeouts, routing);
+        let session = Self::new(client, pool, lent, handle, guest.timeouts, (routing, known));
         Ok((session, registration))
     }
 }

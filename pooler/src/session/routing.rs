@@ -3,7 +3,6 @@
 use super::Session;
 use super::batch::{Batch, Defaults, Tie, first_batch};
 use super::services::Services;
-use crate::catalog::Hidden;
 use crate::config::settings::{Consistency, PoolMode, Route, RoutingSettings};
 use crate::ids::{HostId, PoolHost, PoolKey};
 use crate::mailbox::Choice;
@@ -12,7 +11,7 @@ use crate::pool::Pool;
 use crate::relay::{self, OwnDefaults, Relay, WriteClock};
 use crate::route::decide::{Decision, Nature, Seen, Why};
 use crate::route::wishes::Wishes;
-use crate::route::{Attempt, Router, Scope};
+use crate::route::{Attempt, Known, Router, Scope};
 use crate::runtime::Runtime;
 use crate::stream::Buffer;
 use crate::topology::{Moment, Snapshot};
@@ -138,7 +137,7 @@ impl Routing {
     pub(super) fn remembered(services: &Rc<Services>, pool: &Pool, memory: Choice) -> Option<Box<Self>> {
         let mut routing = Self::new(services, pool, &memory.user)?;
         (routing.last_write, routing.no_early) = (memory.last_write, memory.no_early);
-        routing.scope.changed.set(memory.catalog_change);
+        routing.scope.known.changed.set(memory.catalog_change);
         Some(routing)
     }
 
@@ -147,7 +146,7 @@ impl Routing {
         Choice {
             user: self.user,
             last_write: self.last_write,
-            catalog_change: self.scope.changed.get(),
+            catalog_change: self.scope.known.changed.get(),
             no_early: self.no_early,
         }
     }
@@ -198,7 +197,7 @@ impl Routing {
     pub(super) fn give_up_early(&mut self) {
         if !std::mem::replace(&mut self.no_early, true) {
             tracing::warn!(
-                database = %self.scope.database.database,
+                database = self.scope.known.database(),
                 "transaction_reads = \"standby\" is for READ COMMITTED, which is not the default here"
             );
         }
@@ -210,15 +209,21 @@ impl Routing {
         OwnDefaults { route: settings.route.word(), consistency: settings.consistency.word() }
     }
 
-    /// Which statements may leave something behind that their texts do not show.
-    pub(super) fn hidden(&self) -> (Hidden, u64) {
-        self.services.router.hidden(&self.scope)
-    }
-
     /// What stamps the moment at which writes are acknowledged.
     pub(super) fn write_clock(&self) -> WriteClock {
         WriteClock { newest: self.scope.writes().clone(), now: || Moment::now().0 }
     }
+}
+
+/// What a session of this pool knows of its database where there is no host to choose; nothing where it has a server
+/// connection of its own.
+pub(super) fn known(services: &Services, pool: &Pool) -> Option<Box<Known>> {
+    if pool.plan().mode == PoolMode::Session || pool.cluster().is_some() {
+        return None;
+    }
+    let runtime = services.runtime();
+    let cluster = runtime.facilities.clusters.id(&runtime.database(&pool.key.database)?.hosts);
+    Some(Box::new(runtime.facilities.routing.known(cluster, &pool.plan().dial.dbname)))
 }
 
 /// What the settings say for a user of a database.
@@ -318,10 +323,18 @@ impl Errand {
 }
 
 impl Session {
+    /// What is known of the database.
+    pub(super) fn known(&self) -> Option<&Known> {
+        self.routing.as_ref().map(|routing| &routing.scope.known).or(self.known.as_deref())
+    }
+
     /// Finds out where the first batch in the input goes, or what has to be waited for first.
     pub(super) fn route(&mut self, errand: &mut Errand, since: Instant) -> Option<Proof> {
         // It has just come; or it has waited, or been somewhere in vain.
         let now = if errand.any_write.is_none() { since } else { Instant::now() };
+        if let Some(known) = self.known() {
+            known.look(&self.pool, Moment::at(now));
+        }
         errand.pool = self.pool.clone();
         errand.standby = None;
         (errand.nature, errand.reason, errand.kept, errand.early) = (None, None, None, None);
@@ -334,7 +347,7 @@ impl Session {
             }
             return None;
         };
-        if let Some(batch) = self.look(&mut routing, errand, now) {
+        if let Some(batch) = self.look(&mut routing, errand) {
             errand.nature = Some(self.in_transaction(batch, &routing, errand, since));
             if errand.only_reads() || self.has_begun() {
                 errand.kept = self.keep(batch.length);
@@ -365,11 +378,10 @@ impl Session {
     }
 
     /// Looks at the batch.
-    fn look(&self, routing: &mut Routing, errand: &mut Errand, now: Instant) -> Option<Batch> {
+    fn look(&self, routing: &mut Routing, errand: &mut Errand) -> Option<Batch> {
         routing.renew(&self.client.state.settings, &self.pool.key);
         let (_, wishes) = routing.wishes.as_ref()?;
         let router = &routing.services.router;
-        router.refresh_catalog(&self.pool, &routing.scope, Moment::at(now));
         // Who may look for such statements by their names finds them where they are laid open, and the session stays there.
         let looked_for = self.client.statements.any_of_sql();
         let refused = Cell::new(false);
@@ -385,7 +397,7 @@ impl Session {
             }
         })?;
         let may_look_later = looked_for && batch.nature == Nature::ReadOnlyTransaction;
-        if refused.get() || may_look_later || routing.scope.is_in_doubt() {
+        if refused.get() || may_look_later || routing.scope.known.is_in_doubt() {
             (batch.nature, batch.tie) = (Nature::Write, Tie::Firm);
         }
         errand.changes_catalog = batch.changes_catalog;
@@ -416,10 +428,10 @@ impl Session {
     }
 
     /// Whether a transaction that is on a standby goes on there with the next batch. If so, what that is.
-    pub(super) fn goes_on(&mut self, before: &Errand, now: Instant) -> Option<Errand> {
+    pub(super) fn goes_on(&mut self, before: &Errand) -> Option<Errand> {
         let mut routing = self.routing.take()?;
         let mut errand = Errand::new(before.pool.clone());
-        let batch = self.look(&mut routing, &mut errand, now);
+        let batch = self.look(&mut routing, &mut errand);
         self.routing = Some(routing);
         let batch = batch.filter(|batch| batch.tie != Tie::Firm)?;
         errand.nature = Some(Nature::Read);
@@ -516,6 +528,11 @@ impl Session {
 
     /// It was answered, or will not be.
     pub(super) fn end_errand(&mut self, errand: &Errand, since: Instant, now: Instant, relay: &Relay) {
+        if let Some(known) = self.known()
+            && (errand.changes_catalog || relay.changed_catalog)
+        {
+            known.note_change(Moment::now());
+        }
         let Some(routing) = &mut self.routing else { return };
         match errand.standby {
             Some(host) => {
@@ -524,9 +541,6 @@ impl Session {
                 routing.scope.end(host, alone.then(|| now.duration_since(since)), now);
             }
             None => routing.last_write = routing.last_write.max(Moment(relay.acknowledged)),
-        }
-        if errand.changes_catalog || relay.changed_catalog {
-            routing.scope.note_catalog_change(Moment::now());
         }
     }
 }

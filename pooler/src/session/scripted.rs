@@ -152,7 +152,7 @@ impl Scene {
             shutdown: LONG,
         };
         let lent = (self.shared.clone(), self.departures.clone());
-        let session = Session::new(client, self.pool.clone(), lent, handle.clone(), timeouts, None);
+        let session = Session::new(client, self.pool.clone(), lent, handle.clone(), timeouts, (None, None));
         (far, handle, session)
     }
 

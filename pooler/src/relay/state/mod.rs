@@ -183,6 +183,11 @@ impl SessionState {
         changes
     }
 
+    /// Whether texts may mean something else for this transaction by now.
+    pub(super) const fn changes_catalog(&self) -> bool {
+        self.changes_catalog
+    }
+
     /// The transaction is over. Whether what it did to the catalog has come to pass, or is undone, by that.
     pub(super) const fn end_change(&mut self) -> bool {
         std::mem::replace(&mut self.changes_catalog, false)
