@@ -27,8 +27,8 @@ pub enum PinReason {
     SequenceValue,
     /// `setseed`.
     RandomSeed,
-    /// `dblink_connect`.
-    Dblink,
+    /// Something that no reset removes: a connection of dblink, a replication origin, a backup, a temporary replication slot.
+    Indelible,
     /// `SET hawser.pin = on`.
     Requested,
 }
@@ -49,7 +49,7 @@ impl PinReason {
         Self::AdvisoryLock,
         Self::SequenceValue,
         Self::RandomSeed,
-        Self::Dblink,
+        Self::Indelible,
         Self::Requested,
     ];
 
@@ -67,7 +67,7 @@ impl PinReason {
             Self::AdvisoryLock => "advisory_lock",
             Self::SequenceValue => "sequence_value",
             Self::RandomSeed => "random_seed",
-            Self::Dblink => "dblink",
+            Self::Indelible => "indelible",
             Self::Requested => "requested",
         }
     }
@@ -93,7 +93,7 @@ const LASTING: u32 = PinReason::Unverified.bit()
     | PinReason::AdvisoryLock.bit()
     | PinReason::SequenceValue.bit()
     | PinReason::RandomSeed.bit()
-    | PinReason::Dblink.bit();
+    | PinReason::Indelible.bit();
 
 /// A set of reasons.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -138,6 +138,12 @@ impl PinReasons {
     #[must_use]
     pub const fn with_answer(self, found: Self) -> Self {
         Self(self.0 & !ASKED | found.0)
+    }
+
+    /// What is left after DISCARD ALL.
+    #[must_use]
+    pub const fn after_discard(self) -> Self {
+        Self(self.0 & PinReason::Indelible.bit())
     }
 
     /// What is left after a rollback to `committed`.

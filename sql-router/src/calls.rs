@@ -52,8 +52,8 @@ pub struct Calls {
     pub sequences: Sequences,
     /// It seeds the session's random numbers.
     pub seeds: bool,
-    /// It opens a connection of its own, which the session keeps (dblink).
-    pub connects: bool,
+    /// It makes something that no reset of the session removes.
+    pub is_indelible: bool,
     /// Whom it disturbs.
     pub disturbs: Disturbs,
     /// The server process that it ends, where its number is written out.
@@ -219,9 +219,26 @@ fn qualified(words: &[Word<'_>], at: usize, parentheses: &Parentheses) -> Schema
     if catalog { Schema::Catalog } else { Schema::Other }
 }
 
+/// Whether what this function makes stays with the server process until that ends, or until a function is called that a
+/// user may not be allowed to call: a connection of its own, a replication origin, a backup, a temporary replication slot.
+fn is_indelible(name: &str) -> bool {
+    matches!(
+        name,
+        "dblink_connect"
+            | "dblink_connect_u"
+            | "pg_replication_origin_session_setup"
+            | "pg_backup_start"
+            | "pg_start_backup"
+            | "pg_create_logical_replication_slot"
+            | "pg_create_physical_replication_slot"
+            | "pg_copy_logical_replication_slot"
+            | "pg_copy_physical_replication_slot"
+    )
+}
+
 impl Calls {
     fn note(&mut self, name: &str, schema: Schema) {
-        self.connects |= matches!(name, "dblink_connect" | "dblink_connect_u");
+        self.is_indelible |= is_indelible(name);
         let ask = match schema {
             Schema::Table => return,
             Schema::Other => Ask::Sampled,
@@ -382,7 +399,8 @@ mod tests {
         assert_eq!(calls("SELECT nextval('s')").sequences, Sequences::Advanced);
         assert_eq!(calls("SELECT nextval('s'), lastval()").sequences, Sequences::Read);
         assert!(calls("SELECT setseed(0.5)").seeds);
-        assert!(calls("SELECT tools.dblink_connect('a', 'host=b')").connects);
-        assert!(!calls("SELECT dblink_disconnect('a')").connects);
+        assert!(calls("SELECT tools.dblink_connect('a', 'host=b')").is_indelible);
+        assert!(calls("SELECT pg_create_physical_replication_slot('a', true, true)").is_indelible);
+        assert!(!calls("SELECT dblink_disconnect('a')").is_indelible);
     }
 }

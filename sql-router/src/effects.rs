@@ -26,8 +26,8 @@ pub struct Effects {
     pub sequences: Sequences,
     /// It seeds the session's random numbers.
     pub seeds: bool,
-    /// It opens a connection of its own, which the session keeps (dblink).
-    pub connects: bool,
+    /// It makes something that no reset of the session removes.
+    pub is_indelible: bool,
     /// It makes a temporary object, which nobody else can see.
     pub temporary: bool,
     /// It reads the list of the session's prepared statements.
@@ -105,7 +105,7 @@ impl Effects {
             && self.ask == Ask::No
             && self.sequences == Sequences::Untouched
             && !self.seeds
-            && !self.connects
+            && !self.is_indelible
             && !self.temporary
             && !self.looks_at_prepared
             && self.disturbs == Disturbs::Nobody
@@ -224,7 +224,7 @@ impl Statement<'_> {
         effects.ask = effects.ask.max(ask);
         effects.sequences = effects.sequences.max(calls.sequences);
         effects.seeds |= calls.seeds;
-        effects.connects |= calls.connects;
+        effects.is_indelible |= calls.is_indelible;
         effects.temporary |= is_create_temporary(&self.words);
         effects.looks_at_prepared |= self.words.iter().any(|word| word.is("pg_prepared_statements"));
         effects.ends = effects.ends.or(calls.ends);

@@ -251,6 +251,35 @@ fn a_connection_that_a_session_has_opened_is_its_own() {
 }
 
 #[test]
+fn what_no_reset_removes_ends_with_its_session() {
+    const SLOTS: &str = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'passing'";
+    const HAS_ORIGIN: &str = "SELECT pg_replication_origin_session_is_setup()";
+    let account = Account::new(cluster());
+    let superuser = account.superuser(cluster());
+    let config = Config::new(cluster(), &account).user(&superuser).set("pool.size", 2);
+    let site = Site::of(account, &config);
+    let login = || Client::login(site.port, &superuser);
+    let (mut client, mut other) = (login(), login());
+    other.execute("SELECT pg_replication_origin_create('elsewhere')");
+    client.execute("SELECT pg_replication_origin_session_setup('elsewhere')");
+    client.execute("SELECT pg_create_physical_replication_slot('passing', true, true)");
+    client.execute("DISCARD ALL");
+    for _ in 0..2 {
+        assert_eq!(client.value(HAS_ORIGIN), "t");
+        assert_eq!(other.value(HAS_ORIGIN), "f");
+    }
+    let held = "SELECT active_pid = pg_backend_pid() FROM pg_replication_slots WHERE slot_name = 'passing'";
+    assert_eq!(client.value(held), "t");
+    drop(client);
+    wait_until("the slot is gone", || other.value(SLOTS) == "0");
+    let mut third = login();
+    third.execute("BEGIN");
+    assert_eq!((third.value(HAS_ORIGIN), other.value(HAS_ORIGIN)), ("f".to_owned(), "f".to_owned()));
+    third.execute("ROLLBACK");
+    other.execute("SELECT pg_replication_origin_drop('elsewhere')");
+}
+
+#[test]
 fn a_session_that_looks_finds_what_it_has_parsed_under_its_own_names() {
     const LOOK: &str = "SELECT name FROM pg_prepared_statements ORDER BY prepare_time";
     let site = Site::new();

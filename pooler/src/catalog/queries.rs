@@ -45,7 +45,7 @@ pub(super) const MARK: &str = "SELECT concat_ws(' ', \
 
 /// Source of a function that may leave something behind in its session: what no transaction undoes, or what cannot be
 /// read from it.
-const LEAVES: &str = "set_config|\\mpg_temp\\M|\\mtemp(orary)?\\M|advisory_lock|with\\s+hold|dblink_connect|setseed|\\mexecute\\M\
+const LEAVES: &str = "set_config|\\mpg_temp\\M|\\mtemp(orary)?\\M|advisory_lock|with\\s+hold|dblink_connect|session_setup|backup|replication_slot|setseed|\\mexecute\\M\
      |(^|;|\\mbegin\\M|\\mthen\\M|\\melse\\M|\\mloop\\M)\\s*(set|reset|listen|prepare|discard|load)\\M";
 
 /// Of so many functions the sources are searched for names of others. Of more, any may call any.

@@ -207,7 +207,7 @@ pub(super) fn can_repeat(effects: &Effects) -> bool {
         )
     };
     let is_plain =
-        effects.disturbs == Disturbs::Nobody && !effects.seeds && !effects.connects && !effects.unseen;
+        effects.disturbs == Disturbs::Nobody && !effects.seeds && !effects.is_indelible && !effects.unseen;
     is_plain && effects.statements.iter().all(undone)
 }
 

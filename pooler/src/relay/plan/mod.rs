@@ -193,8 +193,7 @@ impl Relay {
         {
             journal.bar();
         }
-        // No command closes what dblink has opened.
-        server.tainted |= deed.all_effects().any(|effects| effects.connects);
+        server.tainted |= deed.all_effects().any(|effects| effects.is_indelible);
         if deed.effects.sequences == Sequences::Advanced && !is_begun(server) {
             client.state.linger();
         }

@@ -6,7 +6,7 @@ use super::settings::{reset, reset_all, set};
 use super::transaction::{commit, roll_back, roll_back_to};
 use crate::notify::subscriptions::Subscriptions;
 use crate::parameters::ParameterSet;
-use crate::pins::{PinReason, PinReasons};
+use crate::pins::PinReason;
 use crate::relay::{ClientSide, Shared};
 use crate::server::connection::{Doubt, ServerConnection};
 use crate::statements::About;
@@ -159,7 +159,7 @@ pub(super) fn discard_all(client: &mut ClientSide, server: &mut ServerConnection
     server.doubt = Doubt::None;
     server.sequences = None;
     let state = &mut client.state;
-    state.pins = PinReasons::default();
+    state.pins = state.pins.after_discard();
     if let Some(questions) = &mut state.questions {
         questions.next = None;
     }

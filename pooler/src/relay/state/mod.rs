@@ -265,8 +265,8 @@ impl SessionState {
         if effects.seeds {
             self.pins.add(PinReason::RandomSeed);
         }
-        if effects.connects {
-            self.pins.add(PinReason::Dblink);
+        if effects.is_indelible {
+            self.pins.add(PinReason::Indelible);
         }
         self.reads_sequences |= effects.sequences == Sequences::Read;
         if self.reads_sequences && effects.sequences != Sequences::Untouched && !on_standby {
