@@ -97,6 +97,12 @@ impl Shape {
         })
     }
 
+    /// Stands for all texts of this shape.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+
     /// A statement of this shape is run.
     #[inline]
     pub fn call(&self) {

@@ -23,6 +23,7 @@ pub mod hints;
 pub mod keywords;
 pub mod knowledge;
 mod query;
+pub mod reach;
 pub mod scan;
 pub mod statement;
 pub mod syntax;

@@ -3,7 +3,7 @@
 use super::model::{Catalog, FunctionRow, Hidden, Mark};
 use super::queries;
 use crate::server::connection::ServerConnection;
-use crate::server::exchange::{ExchangeError, simple_query};
+use crate::server::exchange::{Answer, ExchangeError, simple_query};
 use thiserror::Error;
 
 /// Why there is no catalogue.
@@ -25,9 +25,9 @@ type Row = Vec<Option<String>>;
 /// # Errors
 /// The server refused, or the connection failed.
 pub async fn mark(server: &mut ServerConnection) -> Result<Mark, LoadError> {
-    simple_query(server, queries::BEGIN).await?;
+    ask(server, queries::BEGIN).await?;
     let mark = mark_inside(server).await;
-    simple_query(server, queries::END).await?;
+    ask(server, queries::END).await?;
     mark
 }
 
@@ -37,14 +37,19 @@ pub async fn mark(server: &mut ServerConnection) -> Result<Mark, LoadError> {
 /// # Errors
 /// The server refused, or the connection failed.
 pub async fn load(server: &mut ServerConnection) -> Result<Catalog, LoadError> {
-    simple_query(server, queries::BEGIN).await?;
+    ask(server, queries::BEGIN).await?;
     let loaded = load_inside(server).await;
-    simple_query(server, queries::END).await?;
+    ask(server, queries::END).await?;
     loaded
 }
 
+/// Asks so that who looks into `pg_stat_activity` knows whose question it is.
+async fn ask(server: &mut ServerConnection, question: &str) -> Result<Answer, ExchangeError> {
+    simple_query(server, &format!("/* hawser: catalogue */ {question}")).await
+}
+
 async fn mark_inside(server: &mut ServerConnection) -> Result<Mark, LoadError> {
-    let answer = simple_query(server, queries::MARK).await?;
+    let answer = ask(server, queries::MARK).await?;
     match answer.rows.as_slice() {
         [row] => Ok(Mark(text(row, 0)?.to_owned())),
         _ => Err(LoadError::Shape),
@@ -54,13 +59,13 @@ async fn mark_inside(server: &mut ServerConnection) -> Result<Mark, LoadError> {
 async fn load_inside(server: &mut ServerConnection) -> Result<Catalog, LoadError> {
     let mut catalog = Catalog::new(&mark_inside(server).await?);
     let mut primary = Vec::new();
-    for row in simple_query(server, queries::BUILT_IN).await?.rows {
+    for row in ask(server, queries::BUILT_IN).await?.rows {
         let oid = text(&row, 0)?.parse().map_err(|_| LoadError::Shape)?;
         if catalog.add_built_in(text(&row, 1)?, flag(&row, 2)?) {
             primary.push(oid);
         }
     }
-    let functions = simple_query(server, &queries::functions(&primary)).await?.rows;
+    let functions = ask(server, &queries::functions(&primary)).await?.rows;
     for row in functions.iter().take(queries::MOST_FUNCTIONS) {
         catalog.add_function(FunctionRow {
             schema: text(row, 0)?,
@@ -70,7 +75,7 @@ async fn load_inside(server: &mut ServerConnection) -> Result<Catalog, LoadError
             hidden: flag(row, 4)?,
         });
     }
-    let hazards = simple_query(server, &queries::hazards(&primary)).await?.rows;
+    let hazards = ask(server, &queries::hazards(&primary)).await?.rows;
     catalog.hidden = hidden(server).await?;
     // A volatile function that is left out could be one that is called like an attribute.
     if hazards.len() > queries::MOST_HAZARDS || functions.len() > queries::MOST_FUNCTIONS {
@@ -84,7 +89,7 @@ async fn load_inside(server: &mut ServerConnection) -> Result<Catalog, LoadError
 }
 
 async fn hidden(server: &mut ServerConnection) -> Result<Hidden, LoadError> {
-    let answer = simple_query(server, &queries::hidden()).await?;
+    let answer = ask(server, &queries::hidden()).await?;
     let [row] = answer.rows.as_slice() else { return Err(LoadError::Shape) };
     match text(row, 0)? {
         "n" => Ok(Hidden::Nothing),

@@ -3,6 +3,7 @@
 
 use hawser_sql_router::functions::{self, BuiltIn};
 use hawser_sql_router::knowledge::{Hazard, Knowledge, SearchPath, Volatility};
+use hawser_sql_router::reach::{self, Reach};
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -33,11 +34,20 @@ pub enum Hidden {
     Writes,
     /// Any, by a view, a policy, a type, an operator or a cast.
     Anything,
+    /// Nobody knows.
+    Unknown,
 }
 
 impl Hidden {
-    /// What holds where the catalogue is not known, and the number of that state.
-    pub const UNKNOWN: (Self, u64) = (Self::Anything, 0);
+    /// Whether a text may run such a function.
+    #[must_use]
+    pub fn is_reached_by(self, text: &[u8]) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Writes => reach::of(text) == Reach::Writes,
+            Self::Anything | Self::Unknown => reach::of(text) != Reach::Nothing,
+        }
+    }
 }
 
 /// What one database knows. It does not change; a new one is loaded when the database has changed.
@@ -276,6 +286,19 @@ mod tests {
         assert_eq!(catalog.function(None, b"brand_new", &path), Volatility::Reads);
         assert_eq!(catalog.function(Some(b"pg_catalog"), b"brand_new_writer", &path), Volatility::Writes);
         assert_eq!(catalog.function(Some(b"a"), b"brand_new", &path), Volatility::Unknown);
+    }
+
+    #[test]
+    fn what_is_hidden_is_reached_by_some_texts() {
+        for (hidden, reached) in [
+            (Hidden::Nothing, [false, false, false]),
+            (Hidden::Writes, [false, false, true]),
+            (Hidden::Anything, [false, true, true]),
+            (Hidden::Unknown, [false, true, true]),
+        ] {
+            let texts = ["COMMIT", "SELECT 1", "INSERT INTO t VALUES (1)"];
+            assert_eq!(texts.map(|text| hidden.is_reached_by(text.as_bytes())), reached, "{hidden:?}");
+        }
     }
 
     #[test]

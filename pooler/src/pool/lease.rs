@@ -6,8 +6,12 @@ use crate::server::exchange::ExchangeError;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::time::Instant;
-use tokio::time::timeout;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// How often an idle connection is looked for, and the time in between.
+const MOST_LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// How many servers may be lost over one question before that is said.
 const MOST_LOSSES: u32 = 3;
@@ -73,6 +77,20 @@ pub async fn borrow(pool: &Rc<Pool>) -> Result<Lease, Rc<PoolError>> {
         }
     };
     Ok(Lease { pool: pool.clone(), member: Some(member) })
+}
+
+/// Borrows a connection that nobody else needs, if there is one soon; else waits for one as a client would.
+///
+/// # Errors
+/// The pool cannot reach its server.
+pub async fn borrow_idle(pool: &Rc<Pool>) -> Result<Lease, Rc<PoolError>> {
+    for _ in 0..MOST_LOOKS {
+        if let Some(member) = pool.request_idle(|_| true, Instant::now()) {
+            return Ok(Lease { pool: pool.clone(), member: Some(member) });
+        }
+        sleep(BETWEEN_LOOKS).await;
+    }
+    borrow(pool).await
 }
 
 /// Why a question of ours has no answer.

@@ -46,7 +46,6 @@ use ledger::{Counts, Ledger};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::num::NonZeroU32;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -362,9 +361,7 @@ impl Pool {
                 self.check(member);
                 continue;
             }
-            self.note_idle();
-            count(&self.counters.assignments, 1);
-            member.card.stage.set(Stage::Lent);
+            self.note_lent(&member);
             return Ok(Request::Now(member));
         }
         self.queue(now).map(Request::Wait)
@@ -375,10 +372,14 @@ impl Pool {
         server.generation != self.budget.generation()
     }
 
-    /// The idle connection to this server process, if it is there and fit.
-    pub fn request_that(&self, process: NonZeroU32, now: Instant) -> Option<Box<Member>> {
+    /// An idle connection that is wanted, if one is there and fit.
+    pub fn request_idle(
+        &self,
+        is_wanted: impl Fn(&ServerConnection) -> bool,
+        now: Instant,
+    ) -> Option<Box<Member>> {
         let fits = |member: &mut Box<Member>| {
-            member.server.cancel_key.pid == process.get()
+            is_wanted(&member.server)
                 && !self.is_outdated(&member.server)
                 && !member.server.stream.has_arrivals()
                 && !self.needs_check(&member.server, now)
@@ -387,9 +388,14 @@ impl Pool {
             return None;
         }
         let member = self.ledger.borrow_mut().lend_that(fits)?;
+        self.note_lent(&member);
+        Some(member)
+    }
+
+    fn note_lent(&self, member: &Member) {
         self.note_idle();
         count(&self.counters.assignments, 1);
-        Some(member)
+        member.card.stage.set(Stage::Lent);
     }
 
     #[cold]

@@ -4,7 +4,6 @@ use super::gate::{self, Look, REVALIDATE};
 use super::journal::{Differs, Retelling};
 use super::outbox::Outbox;
 use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
-use crate::catalog::Hidden;
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::{self, IN_HOT_STANDBY};
 use crate::server::connection::{Effect, ServerConnection, Told};
@@ -13,7 +12,7 @@ use crate::server::identity::Identity;
 use crate::statements::{Columns, Statement};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
-use hawser_sql_router::calls::{Ask, Disturbs};
+use hawser_sql_router::calls::Disturbs;
 use hawser_wire::backend::{self as message, TransactionStatus};
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX};
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
@@ -404,10 +403,9 @@ impl Relay {
         self.down.ahead = None;
         let idle = server.status == TransactionStatus::Idle;
         state::ready(idle, client, server);
-        if idle {
-            self.note_hidden(client, server, shared);
-        }
         if idle && client.state.end_change() {
+            // What is run in the same transaction may be what it has made.
+            state::cast_doubt(client, server);
             self.changed_catalog = true;
             shared.registry.note_change();
         }
@@ -419,21 +417,6 @@ impl Relay {
 
     const fn may_have_written(&self) -> bool {
         !self.reads || self.up.beyond
-    }
-
-    /// A transaction is over that may have run what its texts do not name.
-    fn note_hidden(&self, client: &mut ClientSide, server: &mut ServerConnection, shared: &Shared) {
-        let changed = client.state.changes_catalog();
-        let (hidden, catalog) = if changed { Hidden::UNKNOWN } else { self.hidden };
-        let may_leave = match hidden {
-            Hidden::Nothing => false,
-            Hidden::Writes => self.may_have_written(),
-            Hidden::Anything => true,
-        };
-        if may_leave {
-            client.state.ask_after(catalog, Ask::Sampled, shared);
-            state::cast_doubt(client, server);
-        }
     }
 
     /// A notice may say that the client has called for the end of a session, which is no process.

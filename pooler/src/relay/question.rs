@@ -5,7 +5,6 @@
 
 use crate::parameters::{self, ParameterSet, quote_literal};
 use crate::pins::{PinReason, PinReasons};
-use hawser_sql_router::calls::Ask;
 use hawser_sql_router::effects;
 use hawser_wire::frontend as message;
 use smallvec::SmallVec;
@@ -36,7 +35,7 @@ pub struct Proven {
 
 impl Proven {
     /// Takes note of one execution. Whether it is to be asked about.
-    fn is_due(&self, text: u64) -> bool {
+    pub(super) fn is_due(&self, text: u64) -> bool {
         let mut texts = self.texts.borrow_mut();
         match texts.get_mut(&text) {
             Some(proofs) if (PROOFS..NEVER).contains(proofs) => {
@@ -45,6 +44,11 @@ impl Proven {
             }
             _ => true,
         }
+    }
+
+    /// Whether the text has left something behind before.
+    fn is_found_out(&self, text: u64) -> bool {
+        self.texts.borrow().get(&text) == Some(&NEVER)
     }
 
     /// A client has set this.
@@ -74,8 +78,6 @@ const MOST_NAMED: usize = 64;
 /// What is to be asked, and why.
 #[derive(Debug, Default)]
 pub(super) struct Question {
-    /// It must be asked.
-    due: bool,
     /// Something was run of which it is known that it may leave something behind.
     is_suspected: bool,
     /// Texts on which the answer sheds light.
@@ -85,15 +87,10 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// A text is run that may leave something behind.
-    pub(super) fn note(&mut self, text: u64, ask: Ask, proven: &Proven) {
-        if ask == Ask::Always {
-            self.insist();
-        } else if proven.is_due(text) {
-            self.due = true;
-            if self.texts.len() < 16 {
-                self.texts.push(text);
-            }
+    /// A text is run that may leave something behind, and is to be asked about.
+    pub(super) fn note(&mut self, text: u64) {
+        if self.texts.len() < 16 {
+            self.texts.push(text);
         }
     }
 
@@ -108,12 +105,7 @@ impl Question {
 
     /// It must be asked, whatever the texts are.
     pub(super) const fn insist(&mut self) {
-        (self.due, self.is_suspected) = (true, true);
-    }
-
-    /// Nothing is to be asked.
-    pub(super) const fn is_idle(&self) -> bool {
-        !self.due
+        self.is_suspected = true;
     }
 
     /// Whether an unknown function was called, which may have advanced a sequence.
@@ -122,9 +114,9 @@ impl Question {
     }
 
     /// The answer was that nothing was left behind, or that something was, which speaks against a text only where nothing
-    /// else is suspected.
+    /// else is suspected, nor another text that was found out before.
     pub(super) fn judge(&self, clean: bool, proven: &Proven) {
-        if !clean && self.is_suspected {
+        if !clean && (self.is_suspected || self.texts.iter().any(|text| proven.is_found_out(*text))) {
             return;
         }
         for text in &self.texts {
@@ -327,21 +319,22 @@ mod tests {
     fn a_text_that_has_proved_clean_is_asked_about_now_and_then() {
         let proven = Proven::default();
         let mut asked = 0;
-        for _ in 0..PROOFS + 10 * SAMPLE {
+        let judge = |texts: &[u64], clean| {
             let mut question = Question::default();
-            question.note(1, Ask::Sampled, &proven);
-            asked += u32::from(!question.is_idle());
-            if !question.is_idle() {
-                question.judge(true, &proven);
+            texts.iter().for_each(|text| question.note(*text));
+            question.judge(clean, &proven);
+        };
+        for _ in 0..PROOFS + 10 * SAMPLE {
+            if proven.is_due(1) {
+                asked += 1;
+                judge(&[1], true);
             }
         }
         assert_eq!(asked, PROOFS + 10);
-        let mut question = Question::default();
-        question.note(2, Ask::Sampled, &proven);
-        question.judge(false, &proven);
+        judge(&[2], false);
         for _ in 0..2 * PROOFS {
             assert!(proven.is_due(2));
-            proven.judge(2, true);
+            judge(&[2], true);
         }
     }
 
@@ -349,8 +342,14 @@ mod tests {
     fn a_text_is_not_to_blame_for_what_another_has_left() {
         let proven = Proven::default();
         let mut question = Question::default();
-        question.note(1, Ask::Sampled, &proven);
-        question.note(2, Ask::Always, &proven);
+        question.note(1);
+        question.insist();
+        question.judge(false, &proven);
+        // Nor for what comes from one that was found out.
+        proven.judge(2, false);
+        let mut question = Question::default();
+        question.note(2);
+        question.note(1);
         question.judge(false, &proven);
         for _ in 0..PROOFS {
             assert!(proven.is_due(1));

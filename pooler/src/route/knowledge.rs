@@ -125,12 +125,12 @@ impl Known {
     }
 
     /// Which statements may leave something behind that their texts do not show, and a number that stands for this state of
-    /// the catalogue. Any, before it was loaded, and after a change that was not looked at.
+    /// the catalogue. Before it was loaded, and after a change that was not looked at, nobody knows.
     #[must_use]
     pub fn hidden(&self) -> (Hidden, u64) {
         match self.latest.borrow_mut().renew(&self.looks) {
             Some(catalog) if self.looks.are_up_to_date() => (catalog.hidden(), catalog.generation()),
-            _ => Hidden::UNKNOWN,
+            _ => (Hidden::Unknown, 0),
         }
     }
 
@@ -146,7 +146,7 @@ impl Known {
 /// Looks whether the catalogue has changed, and loads it if so.
 async fn refresh(pool: Rc<Pool>, looks: Arc<Looks>) {
     let began = Moment::now();
-    let Ok(mut lease) = lease::borrow(&pool).await else { return };
+    let Ok(mut lease) = lease::borrow_idle(&pool).await else { return };
     let Some(member) = lease.member() else { return };
     let database = &looks.database;
     let outcome = async {
@@ -218,15 +218,15 @@ mod tests {
     }
 
     #[test]
-    fn anything_may_hide_before_the_catalogue_is_known_and_after_it_may_have_changed() {
+    fn nobody_knows_what_is_hidden_before_the_catalogue_is_loaded_and_after_it_may_have_changed() {
         let looks = Arc::new(looks());
         let (mine, other) = (Known::new(looks.clone()), Known::new(looks.clone()));
-        assert_eq!(mine.hidden().0, Hidden::Anything);
+        assert_eq!(mine.hidden().0, Hidden::Unknown);
         looks.catalogs.publish(looks.database.clone(), Catalog::default());
         looks.end(Moment(5));
         assert_eq!(mine.hidden().0, Hidden::Nothing);
         other.note_change(Moment(6));
-        assert_eq!((mine.hidden().0, mine.is_in_doubt()), (Hidden::Anything, false));
+        assert_eq!((mine.hidden().0, mine.is_in_doubt()), (Hidden::Unknown, false));
         looks.end(Moment(7));
         assert_eq!(mine.hidden().0, Hidden::Nothing);
     }

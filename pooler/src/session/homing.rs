@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::pool::Member;
+use crate::server::connection::ServerConnection;
 use hawser_sql_router::calls::Sequences;
 use hawser_sql_router::scan::contains;
 use hawser_wire::frame::{self, HEADER_LENGTH};
@@ -41,7 +42,8 @@ impl Session {
         let (end, mut call) = (began + PATIENCE, began);
         loop {
             let now = Instant::now();
-            let member = self.pool.request_that(home, now);
+            let is_home = |server: &ServerConnection| server.cancel_key.pid == home.get();
+            let member = self.pool.request_idle(is_home, now);
             if member.is_some() || now >= end {
                 return member;
             }

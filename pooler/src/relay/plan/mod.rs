@@ -11,7 +11,9 @@ use super::gist::Gist;
 use super::journal;
 use super::naming::{self, Renamed};
 use super::{ClientSide, Outward, Relay, Resolve, Shared, Stop, Violation, state, undo};
+use crate::catalog::Hidden;
 use crate::server::connection::{Effect, ServerConnection};
+use crate::shapes::Shape;
 use crate::statements::{Deed, Presence, Statement};
 use hawser_sql_router::calls::{Ask, Disturbs, Sequences};
 use hawser_sql_router::clean;
@@ -148,6 +150,9 @@ impl Relay {
         if let Some(shape) = &gist.shape {
             self.batch.shape.call(shape);
         }
+        if self.hidden.0.is_reached_by(text) {
+            self.suspect(gist.shape.as_deref(), client, server, shared);
+        }
         client.unnamed.statement = None;
         server.unnamed = None;
         self.untold = None;
@@ -217,6 +222,22 @@ impl Relay {
             state::cast_doubt(client, server);
         }
         effect
+    }
+
+    /// A text of this shape is run, or will be, that may run what it does not name. Where that is not known, for the moment,
+    /// nobody is asked: an answer that is lost with its server costs the session.
+    fn suspect(
+        &self,
+        shape: Option<&Shape>,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) {
+        let (hidden, catalog) = self.hidden;
+        if hidden != Hidden::Unknown {
+            client.state.ask_after(catalog ^ shape.map_or(0, Shape::hash), Ask::Sampled, shared);
+        }
+        state::cast_doubt(client, server);
     }
 
     /// Whether something of ours goes ahead of what does this, and what is owed has to come before: it would fail in a

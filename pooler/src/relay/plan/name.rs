@@ -87,6 +87,12 @@ impl Relay {
                 self.note_bound(kept.ending, c_string(&kept.rest).map_or(&[], |(text, _)| text));
             }
             self.batch.bound = kept.and_then(|kept| kept.shape.clone());
+            let (hidden, _) = self.hidden;
+            if kept
+                .is_some_and(|kept| c_string(&kept.rest).is_none_or(|(text, _)| hidden.is_reached_by(text)))
+            {
+                self.suspect(self.batch.bound.as_deref(), client, server, shared);
+            }
             self.forward(header, body, Some(Request::Bind), None, client, server);
             return Ok(Planned::Yes);
         }
@@ -107,6 +113,9 @@ impl Relay {
                         self.note_bound(statement.ending, &statement.text);
                     }
                     self.batch.bound = shared.shapes.of_statement(self.pool, &statement);
+                    if self.hidden.0.is_reached_by(&statement.text) {
+                        self.suspect(self.batch.bound.as_deref(), client, server, shared);
+                    }
                     let there = OnServer::of(&statement, name, client);
                     self.up
                         .out

@@ -183,11 +183,6 @@ impl SessionState {
         changes
     }
 
-    /// Whether texts may mean something else for this transaction by now.
-    pub(super) const fn changes_catalog(&self) -> bool {
-        self.changes_catalog
-    }
-
     /// The transaction is over. Whether what it did to the catalog has come to pass, or is undone, by that.
     pub(super) const fn end_change(&mut self) -> bool {
         std::mem::replace(&mut self.changes_catalog, false)
@@ -284,16 +279,15 @@ impl SessionState {
 
     /// Something is run that may leave something behind. `text` stands for it when it is judged.
     pub(super) fn ask_after(&mut self, text: u64, ask: Ask, shared: &Shared) {
-        if ask == Ask::No {
-            return;
+        match ask {
+            Ask::Always => self.next_question().insist(),
+            Ask::Sampled if shared.proven.is_due(text) => self.next_question().note(text),
+            Ask::Sampled | Ask::No => {}
         }
-        let questions = self.questions.get_or_insert_default();
-        let question = questions.next.get_or_insert_default();
-        question.note(text, ask, &shared.proven);
-        if question.is_idle() {
-            questions.next = None;
-        }
-        self.tidy_questions();
+    }
+
+    fn next_question(&mut self) -> &mut Question {
+        self.questions.get_or_insert_default().next.get_or_insert_default()
     }
 
     fn take_asked(&mut self) -> Option<Question> {
@@ -310,7 +304,7 @@ impl SessionState {
 
     /// The server must be asked, whatever it was.
     pub(super) fn ask(&mut self) {
-        self.questions.get_or_insert_default().next.get_or_insert_default().insist();
+        self.next_question().insist();
     }
 
     /// What is sent now may mean something else once the replies that are owed have come.
