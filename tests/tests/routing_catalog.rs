@@ -3,7 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
-use hawser::catalog::{Catalog, Live};
+use hawser::catalog::{Catalog, Hidden, Live};
 use hawser::config::{Arguments, Environment, load};
 use hawser_sql_router::classify::classify;
 use hawser_sql_router::knowledge::{Knowledge, SearchPath};
@@ -167,6 +167,44 @@ fn another_generation_tells_that_something_has_changed() {
     let rows = "CREATE TABLE rows (a int); INSERT INTO rows VALUES (1)";
     cluster().psql_in(&account.database, rows).expect("a table");
     assert_eq!(generation(), before, "tables and rows are no matter of the catalogue");
+}
+
+#[test]
+fn what_runs_a_function_that_leaves_something_is_found() {
+    const LEAVES: &str = "perform set_config('work_mem', '5MB', false)";
+    let account = Account::new(cluster());
+    let make = |sql: &str| cluster().psql_in(&account.database, sql).expect("it is made");
+    make(&format!(
+        "CREATE FUNCTION leaves() RETURNS int LANGUAGE plpgsql AS $$ begin {LEAVES}; return 1; end $$;
+         CREATE FUNCTION calls() RETURNS int LANGUAGE sql AS 'SELECT leaves()';
+         CREATE FUNCTION clean() RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE FUNCTION on_write() RETURNS trigger LANGUAGE plpgsql AS $$ begin perform calls(); return new; end $$;
+         CREATE FUNCTION on_change() RETURNS event_trigger LANGUAGE plpgsql AS $$ begin {LEAVES}; end $$;
+         CREATE TABLE t (a int); CREATE DOMAIN clean_one AS int DEFAULT clean();
+         CREATE VIEW clean_view AS SELECT clean()"
+    ));
+    for (made, dropped, expected) in [
+        ("SELECT 1", "SELECT 1", Hidden::Nothing),
+        (
+            "CREATE TRIGGER a BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION on_write()",
+            "DROP TRIGGER a ON t",
+            Hidden::Writes,
+        ),
+        (
+            "CREATE EVENT TRIGGER a ON ddl_command_end EXECUTE FUNCTION on_change()",
+            "DROP EVENT TRIGGER a",
+            Hidden::Writes,
+        ),
+        ("CREATE TABLE b (a int DEFAULT calls())", "DROP TABLE b", Hidden::Writes),
+        ("ALTER TABLE t ADD CHECK (calls() > 0)", "ALTER TABLE t DROP CONSTRAINT t_check", Hidden::Writes),
+        ("CREATE VIEW b AS SELECT calls()", "DROP VIEW b", Hidden::Anything),
+        ("CREATE POLICY b ON t USING (calls() > 0)", "DROP POLICY b ON t", Hidden::Anything),
+        ("CREATE DOMAIN b AS int CHECK (calls() > 0)", "DROP DOMAIN b", Hidden::Anything),
+    ] {
+        make(made);
+        assert_eq!(look(&account).0.hidden(), expected, "{made}");
+        make(dropped);
+    }
 }
 
 #[test]

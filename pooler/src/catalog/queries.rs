@@ -33,6 +33,7 @@ pub(super) const MARK: &str = "SELECT concat_ws(' ', \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_rewrite WHERE oid >= 16384), \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_policy), \
      (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_trigger WHERE NOT tgisinternal), \
+     (SELECT concat_ws(':', count(*), sum(xmin::text::bigint)) FROM pg_event_trigger), \
      (SELECT concat_ws(':', count(*), sum(objid::bigint)) FROM pg_depend \
        WHERE refclassid = 'pg_proc'::regclass AND refobjid >= 16384 \
          AND classid IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_class'::regclass)), \
@@ -45,7 +46,7 @@ pub(super) const MARK: &str = "SELECT concat_ws(' ', \
 
 /// Source of a function that may leave something behind in its session: what no transaction undoes, or what cannot be
 /// read from it.
-const LEAVES: &str = "set_config|\\mpg_temp\\M|\\mtemp(orary)?\\M|advisory_lock|with\\s+hold|dblink_connect|session_setup|backup|replication_slot|setseed|\\mexecute\\M\
+const LEAVES: &str = "set_config|\\mpg_temp\\M|\\mtemp(orary)?\\M|advisory_lock|with\\s+hold|dblink_connect|setseed|\\mexecute\\M\
      |(^|;|\\mbegin\\M|\\mthen\\M|\\melse\\M|\\mloop\\M)\\s*(set|reset|listen|prepare|discard|load)\\M";
 
 /// Of so many functions the sources are searched for names of others. Of more, any may call any.
@@ -80,6 +81,7 @@ pub(super) fn hidden() -> String {
                            'pg_policy'::regclass, 'pg_operator'::regclass, 'pg_cast'::regclass, 'pg_type'::regclass)) \
              THEN 'a' \
            WHEN EXISTS (SELECT FROM pg_trigger t JOIN running r ON r.oid = t.tgfoid WHERE NOT t.tgisinternal) \
+             OR EXISTS (SELECT FROM pg_event_trigger t JOIN running r ON r.oid = t.evtfoid) \
              OR EXISTS (SELECT FROM user_of u WHERE u.class IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass, \
                            'pg_class'::regclass)) \
              THEN 'w' \
