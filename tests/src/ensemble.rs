@@ -126,6 +126,18 @@ impl Ensemble {
         }
     }
 
+    /// Waits until the first host does nothing for our account: Hawser looks at the catalogue now and then.
+    #[track_caller]
+    pub fn wait_for_rest(&self) {
+        let busy = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND state <> 'idle'",
+            self.account.user
+        );
+        wait_until("the first host is at rest", || {
+            self.hosts[0].psql(&busy).is_ok_and(|answer| answer.trim() == "0")
+        });
+    }
+
     /// A standby stays as it is, until it is told otherwise. Tells who reads on it.
     #[track_caller]
     pub fn pause_replay(&self, host: usize) {

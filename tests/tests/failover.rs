@@ -113,6 +113,7 @@ fn a_statement_on_a_frozen_primary_is_cut_and_nothing_reaches_it_when_it_wakes_u
     client.execute("CREATE TABLE t(i int)");
     ensemble.wait_for_replay();
     assert_eq!(client.value("SELECT 1"), "1");
+    ensemble.wait_for_rest();
     ensemble.hosts[0].sigstop();
     client.send(&query("INSERT INTO t VALUES (1)"));
     let said = client.read_until_ready();
