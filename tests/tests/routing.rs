@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use hawser_tests::raw::messages::{bind, describe, execute, extended, parse, query, sync};
+use hawser_tests::raw::messages::{bind, close, describe, execute, extended, parse, query, sync};
 use hawser_tests::raw::{Backend, Client};
 use hawser_tests::{Account, Config, Ensemble, Program, wait_until};
 
@@ -80,6 +80,29 @@ fn a_text_with_several_statements_goes_where_all_of_them_can_run() {
     assert_eq!(sqlstates(&said), Vec::<String>::new());
     client.execute("BEGIN; SELECT count(*) FROM t; INSERT INTO t VALUES (2); COMMIT");
     assert_eq!(client.value("SELECT count(*) FROM t"), "2");
+}
+
+#[test]
+fn a_transaction_that_has_failed_on_a_standby_does_not_hold_its_session_there() {
+    let ensemble = ensemble(1);
+    let mut client = ensemble.client();
+    let fail = |client: &mut Client| {
+        let said = client.query(&format!("BEGIN; /* hawser: standby */ {WHERE}; SELECT 1 / 0; COMMIT"));
+        assert_eq!((row(&said).as_str(), sqlstates(&said)), ("standby", vec!["22012".to_owned()]));
+    };
+    fail(&mut client);
+    assert_eq!(client.error("SELECT 1").sqlstate(), "25P02");
+    client.send(&[close(b'S', "none"), sync()].concat());
+    client.expect("3Z");
+    client.send(&query(""));
+    client.expect("IZ");
+    client.execute("ROLLBACK AND CHAIN");
+    client.execute("INSERT INTO t VALUES (1)");
+    client.execute("COMMIT");
+    fail(&mut client);
+    client.execute("ROLLBACK; INSERT INTO t VALUES (2)");
+    fail(&mut client);
+    assert_eq!(client.value("ROLLBACK; SELECT count(*) FROM t"), "2");
 }
 
 #[test]

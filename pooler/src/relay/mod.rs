@@ -179,6 +179,8 @@ pub struct Relay {
     pub hidden: (Hidden, u64),
     /// It stops where the client goes on with the transaction, which may be elsewhere.
     pub parts: bool,
+    /// It stops where the client goes on with a transaction that has failed: what ends it may begin one that writes.
+    pub leaves_failed: bool,
     /// Nothing is told to the client before it is clear that the standby can serve the batch.
     pub guess: bool,
     /// Told when the server is ready after something that may have written, before the client is; and the clock.
@@ -299,6 +301,7 @@ impl Relay {
             confined: false,
             hidden: (Hidden::Nothing, 0),
             parts: false,
+            leaves_failed: false,
             guess: false,
             clock: None,
             acknowledged: 0,

@@ -272,10 +272,12 @@ impl Relay {
         if !server.queue.is_settled() || is_free {
             return true;
         }
-        let parts = self.parts
-            && server.status == TransactionStatus::InTransaction
-            && client.state.pins.is_empty()
-            && next.first() != Some(&frontend::TERMINATE);
+        let wants = match server.status {
+            TransactionStatus::Idle => false,
+            TransactionStatus::InTransaction => self.parts,
+            TransactionStatus::Failed => self.leaves_failed && !self.up.beyond,
+        };
+        let parts = wants && client.state.pins.is_empty() && next.first() != Some(&frontend::TERMINATE);
         // If it does not part, the transaction goes on where it is.
         self.up.parted |= parts;
         self.up.beyond |= !parts;

@@ -18,6 +18,7 @@ use crate::mailbox::Drain;
 use crate::pool::{Member, Pool, PoolPlan};
 use crate::relay::{Commit, Relay, Resolve, Stop};
 use crate::report::Doing;
+use crate::route::decide::Nature;
 use crate::server::checkin::Discard;
 use crate::server::connection::Effect;
 use hawser_sql_router::ending::Ending;
@@ -87,6 +88,10 @@ impl Session {
                         errand = Errand::new(self.pool.clone());
                         self.relay(member, &mut errand, since).await?
                     }
+                    Served::Parted(member) if member.server.status == TransactionStatus::Failed => {
+                        self.leave_failed(member, &errand);
+                        return Ok(());
+                    }
                     Served::Parted(member) => {
                         let now = Instant::now();
                         let Some(next) = self.goes_on(&errand) else {
@@ -108,10 +113,22 @@ impl Session {
 
     /// A transaction that only read on a standby begins anew elsewhere, with the batch that has come.
     fn leave_standby(&mut self, member: Box<Member>, errand: &Errand) -> Errand {
-        let needs_reset = self.client.state.has_question() || member.server.listens;
-        errand.pool.recover(member, None, needs_reset);
+        self.roll_back_on_standby(member, errand);
         self.deferred = errand.early.as_ref().map(|early| Deferred::Begun(early.begin.clone()));
         Errand::new(self.pool.clone())
+    }
+
+    /// A transaction has failed on a standby. It stays so where it might have written, until the client ends it.
+    fn leave_failed(&mut self, member: Box<Member>, errand: &Errand) {
+        self.roll_back_on_standby(member, errand);
+        self.client.state.leave();
+        let begin = errand.early.as_ref().map_or_else(|| "BEGIN".into(), |early| early.begin.clone());
+        self.deferred = Some(Deferred::Failed(begin));
+    }
+
+    fn roll_back_on_standby(&self, member: Box<Member>, errand: &Errand) {
+        let needs_reset = self.client.state.has_question() || member.server.listens;
+        errand.pool.recover(member, None, needs_reset);
     }
 
     /// Waits until a standby has seen enough, or the batch goes to the primary.
@@ -213,6 +230,7 @@ impl Session {
         relay.guess = errand.is_guess();
         relay.reads = errand.only_reads();
         relay.parts = errand.is_early();
+        relay.leaves_failed = errand.standby.is_some() && errand.nature == Some(Nature::Read);
         relay.resolve = resolve(plan.commit_outcome, errand);
         if let Some(known) = self.known() {
             relay.hidden = known.hidden();

@@ -9,6 +9,7 @@ use super::{Deferred, Session, Skip, SkipEnd};
 use crate::relay::{Gist, Violation, first_message, give_empty};
 use crate::stopwatch::count;
 use hawser_sql_router::ending::{self, Ending};
+use hawser_sql_router::scan::trimmed;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
 use hawser_wire::frame::{HEADER_LENGTH, Header};
@@ -176,9 +177,10 @@ impl Session {
         }
         match &self.deferred {
             None | Some(Deferred::Begun(_)) => Idle::Work,
-            // What may be the end of the transaction is answered by a server.
-            Some(Deferred::Failed(_)) if self.ending(header).is_some() => Idle::Work,
-            Some(Deferred::Failed(_)) => Idle::Refuse(Refusal::TransactionFailed),
+            Some(Deferred::Failed(_)) if self.runs_something_else(header) => {
+                Idle::Refuse(Refusal::TransactionFailed)
+            }
+            Some(Deferred::Failed(_)) => Idle::Work,
             Some(Deferred::Lost) => {
                 let over = self.ending(header).is_some();
                 self.deferred = (!over).then(|| Deferred::Failed("BEGIN".into()));
@@ -189,15 +191,23 @@ impl Session {
 
     /// Whether the first statement that has arrived may end a transaction.
     fn ending(&self, header: Header) -> Option<Ending> {
+        ending::of_text(self.first_text(header)?)
+    }
+
+    /// Whether the first message is for a statement that does not end its transaction. A failed one refuses no other.
+    fn runs_something_else(&self, header: Header) -> bool {
+        let text = self.first_text(header);
+        text.is_some_and(|text| !trimmed(text).is_empty() && ending::of_text(text).is_none())
+    }
+
+    /// The text that the first message is about, as far as it has arrived.
+    fn first_text(&self, header: Header) -> Option<&[u8]> {
         let input = self.client.input.as_ref()?.data();
         let body = input.get(HEADER_LENGTH..header.total().min(input.len()))?;
         match header.tag {
-            frontend::QUERY => ending::of_text(body),
-            frontend::PARSE => ending::of_text(hawser_wire::frontend::parse(body).ok()?.text),
-            frontend::BIND => match hawser_wire::frontend::bind_names(body).ok()?? {
-                (_, []) => self.client.unnamed.statement.as_ref()?.ending,
-                (_, name) => self.client.statements.named(name)?.statement.ending,
-            },
+            frontend::QUERY => Some(body.strip_suffix(b"\0").unwrap_or(body)),
+            frontend::PARSE => Some(hawser_wire::frontend::parse(body).ok()?.text),
+            frontend::BIND => text_of(&self.client, hawser_wire::frontend::bind_names(body).ok()??.1),
             _ => None,
         }
     }
