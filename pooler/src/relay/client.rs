@@ -7,7 +7,9 @@ use crate::shapes::Shape;
 use crate::statements::{ClientStatements, Deed, Form, StatementKey};
 use crate::stream::{Buffer, Stream};
 use hawser_sql_router::ending::Ending;
-use hawser_wire::frontend::parse;
+use hawser_wire::frame::{self, HEADER_LENGTH, c_string};
+use hawser_wire::frontend::{bind_names, parse};
+use hawser_wire::tag::frontend;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -28,6 +30,31 @@ pub struct ClientSide {
     pub state: SessionState,
     /// What it listens on, once it has said LISTEN in transaction mode.
     pub listener: Option<Box<Listener>>,
+}
+
+impl ClientSide {
+    /// The text of a statement that the client prepared earlier.
+    #[must_use]
+    pub fn text_of(&self, name: &[u8]) -> Option<&[u8]> {
+        if name.is_empty() {
+            let kept = self.unnamed.statement.as_ref()?;
+            return c_string(&kept.rest).map(|(text, _)| text);
+        }
+        Some(&self.statements.named(name)?.statement.text)
+    }
+
+    /// The text that the first message of `input` is about, as far as it has arrived.
+    #[must_use]
+    pub fn first_text<'a>(&'a self, input: &'a [u8]) -> Option<&'a [u8]> {
+        let header = frame::header(input).ok()??;
+        let body = input.get(HEADER_LENGTH..header.total().min(input.len()))?;
+        match header.tag {
+            frontend::QUERY => Some(body.strip_suffix(b"\0").unwrap_or(body)),
+            frontend::PARSE => Some(parse(body).ok()?.text),
+            frontend::BIND => self.text_of(bind_names(body).ok()??.1),
+            _ => None,
+        }
+    }
 }
 
 /// A client's unnamed statement, kept so that a Bind in a later batch finds it on whatever server that gets.

@@ -10,6 +10,7 @@ use crate::notify::Gate;
 use crate::server::connection::{Effect, ServerConnection};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
+use hawser_sql_router::ending;
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode;
 use hawser_wire::frame::{self, HEADER_LENGTH, Header};
@@ -275,7 +276,10 @@ impl Relay {
         let wants = match server.status {
             TransactionStatus::Idle => false,
             TransactionStatus::InTransaction => self.parts,
-            TransactionStatus::Failed => self.leaves_failed && !self.up.beyond,
+            TransactionStatus::Failed => {
+                self.leaves_failed
+                    && client.first_text(next).is_some_and(|text| ending::of_text(text).is_some())
+            }
         };
         let parts = wants && client.state.pins.is_empty() && next.first() != Some(&frontend::TERMINATE);
         // If it does not part, the transaction goes on where it is.

@@ -79,7 +79,7 @@ pub(super) fn first_batch(
             frontend::BIND => {
                 let (portal, name) = message::bind_names(body).ok()??;
                 if !sum.parsed.contains(&name) {
-                    sum.add(text_of(client, name)?, false);
+                    sum.add(client.text_of(name)?, false);
                 }
                 sum.is_empty = false;
                 sum.is_bound = true;
@@ -88,7 +88,7 @@ pub(super) fn first_batch(
             }
             frontend::DESCRIBE => match message::target(body, "Describe").ok()? {
                 Target::Statement(name) if !sum.parsed.contains(&name) => {
-                    sum.add(text_of(client, name)?, false);
+                    sum.add(client.text_of(name)?, false);
                 }
                 target => {
                     sum.is_empty = false;
@@ -110,15 +110,6 @@ pub(super) fn first_batch(
 /// Whether an Execute leaves nothing of its portal for the next one.
 fn runs_to_its_end(body: &[u8]) -> bool {
     matches!(frame::c_string(body), Some((_, most)) if most == [0; 4])
-}
-
-/// The text of a statement that the client prepared earlier.
-pub(super) fn text_of<'a>(client: &'a ClientSide, name: &[u8]) -> Option<&'a [u8]> {
-    if name.is_empty() {
-        let kept = client.unnamed.statement.as_ref()?;
-        return hawser_wire::frame::c_string(&kept.rest).map(|(text, _)| text);
-    }
-    Some(&client.statements.named(name)?.statement.text)
 }
 
 /// What is known of the batch so far.

@@ -1,6 +1,5 @@
 //! A session without a server connection: waits for bytes, and answers by itself what needs no server.
 
-use super::batch::text_of;
 use super::deferral::{self, Control};
 use super::end::End;
 use super::handle::{Signal, Timer};
@@ -128,7 +127,7 @@ impl Session {
                 }
                 frontend::QUERY => {
                     let answer = self.defer_query(header);
-                    return Ok(Some(answer.map_or_else(|| self.work(header), Idle::Answer)));
+                    return Ok(Some(answer.map_or_else(|| self.work(), Idle::Answer)));
                 }
                 // Data of a COPY that has failed meanwhile: a server would ignore it.
                 frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
@@ -141,9 +140,9 @@ impl Session {
                 }
                 frontend::PARSE | frontend::BIND => {
                     let answer = self.defer_batch();
-                    return Ok(Some(answer.map_or_else(|| self.work(header), Idle::Answer)));
+                    return Ok(Some(answer.map_or_else(|| self.work(), Idle::Answer)));
                 }
-                _ => return Ok(Some(self.work(header))),
+                _ => return Ok(Some(self.work())),
             }
         }
     }
@@ -171,18 +170,18 @@ impl Session {
     }
 
     /// Something for a server, unless the client must be told first that what it builds on is gone.
-    fn work(&mut self, header: Header) -> Idle {
+    fn work(&mut self) -> Idle {
         if !self.gone.is_empty() {
             return Idle::Refuse(Refusal::StateLost(std::mem::take(&mut self.gone)));
         }
         match &self.deferred {
             None | Some(Deferred::Begun(_)) => Idle::Work,
-            Some(Deferred::Failed(_)) if self.runs_something_else(header) => {
+            Some(Deferred::Failed(_)) if self.runs_something_else() => {
                 Idle::Refuse(Refusal::TransactionFailed)
             }
             Some(Deferred::Failed(_)) => Idle::Work,
             Some(Deferred::Lost) => {
-                let over = self.ending(header).is_some();
+                let over = self.ending().is_some();
                 self.deferred = (!over).then(|| Deferred::Failed("BEGIN".into()));
                 Idle::Refuse(Refusal::TransactionLost)
             }
@@ -190,26 +189,18 @@ impl Session {
     }
 
     /// Whether the first statement that has arrived may end a transaction.
-    fn ending(&self, header: Header) -> Option<Ending> {
-        ending::of_text(self.first_text(header)?)
+    fn ending(&self) -> Option<Ending> {
+        ending::of_text(self.first_text()?)
     }
 
     /// Whether the first message is for a statement that does not end its transaction. A failed one refuses no other.
-    fn runs_something_else(&self, header: Header) -> bool {
-        let text = self.first_text(header);
+    fn runs_something_else(&self) -> bool {
+        let text = self.first_text();
         text.is_some_and(|text| !trimmed(text).is_empty() && ending::of_text(text).is_none())
     }
 
-    /// The text that the first message is about, as far as it has arrived.
-    fn first_text(&self, header: Header) -> Option<&[u8]> {
-        let input = self.client.input.as_ref()?.data();
-        let body = input.get(HEADER_LENGTH..header.total().min(input.len()))?;
-        match header.tag {
-            frontend::QUERY => Some(body.strip_suffix(b"\0").unwrap_or(body)),
-            frontend::PARSE => Some(hawser_wire::frontend::parse(body).ok()?.text),
-            frontend::BIND => text_of(&self.client, hawser_wire::frontend::bind_names(body).ok()??.1),
-            _ => None,
-        }
+    fn first_text(&self) -> Option<&[u8]> {
+        self.client.first_text(self.client.input.as_ref()?.data())
     }
 
     pub(super) const fn status(&self) -> TransactionStatus {
@@ -247,7 +238,7 @@ impl Session {
     /// Answers a batch of the extended protocol that needs no server.
     fn defer_batch(&mut self) -> Option<Vec<u8>> {
         let batch = deferral::lone(self.client.input.as_ref()?.data())?;
-        let control = self.control(batch.parsed.or_else(|| text_of(&self.client, b""))?)?;
+        let control = self.control(batch.parsed.or_else(|| self.client.text_of(b""))?)?;
         let (is_described, length) = (batch.is_described, batch.length);
         let mut answer = Vec::with_capacity(64);
         if let Some(text) = batch.parsed {
