@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How often a database is asked whether its catalogue has changed behind our back.
 const PERIOD: Duration = Duration::from_secs(30);
 
+/// How soon it is asked again when it could not answer.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// How soon it is asked again after a statement that may have changed it.
 const SOON: Duration = Duration::from_millis(20);
 
@@ -49,6 +52,11 @@ impl Looks {
     fn hurry(&self, now: Moment) {
         self.changed.fetch_max(now.0, Ordering::Release);
         self.due.fetch_min(now.plus(SOON).0, Ordering::Relaxed);
+    }
+
+    /// A look has failed.
+    fn retry(&self, now: Moment) {
+        self.due.fetch_min(now.plus(RETRY).0, Ordering::Relaxed);
     }
 
     /// What a look found that began then can be had.
@@ -146,7 +154,7 @@ impl Known {
 /// Looks whether the catalogue has changed, and loads it if so.
 async fn refresh(pool: Rc<Pool>, looks: Arc<Looks>) {
     let began = Moment::now();
-    let Ok(mut lease) = lease::borrow_idle(&pool).await else { return };
+    let Ok(mut lease) = lease::borrow_idle(&pool).await else { return looks.retry(Moment::now()) };
     let Some(member) = lease.member() else { return };
     let database = &looks.database;
     let outcome = async {
@@ -167,7 +175,8 @@ async fn refresh(pool: Rc<Pool>, looks: Arc<Looks>) {
             looks.end(began);
         }
         Err(error) => {
-            tracing::warn!(database = %database.database, %error, "functions of the database are unknown")
+            tracing::warn!(database = %database.database, %error, "functions of the database are unknown");
+            looks.retry(Moment::now());
         }
     }
 }
@@ -190,6 +199,9 @@ mod tests {
         looks.hurry(now.plus(PERIOD));
         looks.hurry(now.plus(PERIOD).plus(SOON));
         assert!(!looks.take(now.plus(PERIOD)) && looks.take(now.plus(PERIOD).plus(SOON)));
+        let failed = now.plus(PERIOD).plus(SOON);
+        looks.retry(failed);
+        assert!(!looks.take(failed) && looks.take(failed.plus(RETRY)));
     }
 
     #[test]

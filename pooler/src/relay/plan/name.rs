@@ -87,10 +87,7 @@ impl Relay {
                 self.note_bound(kept.ending, c_string(&kept.rest).map_or(&[], |(text, _)| text));
             }
             self.batch.bound = kept.and_then(|kept| kept.shape.clone());
-            let (hidden, _) = self.hidden;
-            if kept
-                .is_some_and(|kept| c_string(&kept.rest).is_none_or(|(text, _)| hidden.is_reached_by(text)))
-            {
+            if client.text_of(b"").is_some_and(|text| self.hidden.0.is_reached_by(text)) {
                 self.suspect(self.batch.bound.as_deref(), client, server, shared);
             }
             self.forward(header, body, Some(Request::Bind), None, client, server);
