@@ -16,7 +16,7 @@ use std::time::Duration;
 const PERIOD: Duration = Duration::from_secs(30);
 
 /// How soon it is asked again when it could not answer.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
 
 /// How soon it is asked again after a statement that may have changed it.
 const SOON: Duration = Duration::from_millis(20);
@@ -154,7 +154,7 @@ impl Known {
 /// Looks whether the catalogue has changed, and loads it if so.
 async fn refresh(pool: Rc<Pool>, looks: Arc<Looks>) {
     let began = Moment::now();
-    let Ok(mut lease) = lease::borrow_idle(&pool).await else { return looks.retry(Moment::now()) };
+    let Some(mut lease) = lease::borrow_idle(&pool).await else { return looks.retry(Moment::now()) };
     let Some(member) = lease.member() else { return };
     let database = &looks.database;
     let outcome = async {
