@@ -11,7 +11,7 @@ mod set;
 pub use set::is_list;
 
 use crate::calls::{self, Ask, Disturbs, Sequences};
-use crate::scan::{Place, UNKNOWN, Word, bare, contains, decoded, is_ambiguous, trimmed, words};
+use crate::scan::{Place, UNKNOWN, Word, bare, begins_with, contains, decoded, is_ambiguous, trimmed, words};
 use set::{of_reset, of_set, parameter};
 use std::num::NonZeroU32;
 
@@ -377,12 +377,9 @@ pub fn are_surely_none(text: &[u8]) -> bool {
 }
 
 fn is_harmless(text: &[u8]) -> bool {
-    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (word, _) = text.split_at(end);
-    let harmless = [&b"insert"[..], b"update", b"delete", b"begin", b"commit", b"end", b"copy", b"show"];
-    let known = harmless.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let known = begins_with(text, &["insert", "update", "delete", "begin", "commit", "end", "copy", "show"]);
     // It makes a table if it has an INTO.
-    let select = [&b"select"[..], b"with"].iter().any(|query| word.eq_ignore_ascii_case(query));
+    let select = begins_with(text, &["select", "with"]);
     let body = text.strip_suffix(b";").unwrap_or(text);
     let single = !body.contains(&b';');
     single

@@ -1,6 +1,6 @@
 //! How far a text reaches: whether it may run what it does not name, such as triggers and views. By its first word. Pure.
 
-use crate::scan::trimmed;
+use crate::scan::{begins_with, trimmed};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,42 +13,44 @@ pub enum Reach {
     Writes,
 }
 
+/// First words of what only reads.
+const READS: [&str; 5] = ["select", "values", "table", "fetch", "move"];
+
+/// First words of what runs nothing. What a COMMIT runs was put off by a statement before it.
+const CONTROL: [&str; 18] = [
+    "begin",
+    "start",
+    "commit",
+    "end",
+    "rollback",
+    "abort",
+    "savepoint",
+    "release",
+    "set",
+    "reset",
+    "show",
+    "discard",
+    "deallocate",
+    "close",
+    "listen",
+    "unlisten",
+    "notify",
+    "prepare",
+];
+
 /// The reach of a text. In doubt it writes.
 #[must_use]
 pub fn of(text: &[u8]) -> Reach {
     let text = trimmed(text);
     let text = text.strip_suffix(b";").unwrap_or(text);
-    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (word, rest) = text.split_at(end);
-    let is_one_of = |words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()));
-    if rest.contains(&b';') {
-        return Reach::Writes;
+    let has_several = text.contains(&b';');
+    if !has_several && begins_with(text, &READS) {
+        Reach::Reads
+    } else if !has_several && begins_with(text, &CONTROL) {
+        Reach::Nothing
+    } else {
+        Reach::Writes
     }
-    if is_one_of(&["select", "values", "table", "fetch", "move"]) {
-        return Reach::Reads;
-    }
-    // What a COMMIT runs was put off by a statement before it.
-    let control = is_one_of(&[
-        "begin",
-        "start",
-        "commit",
-        "end",
-        "rollback",
-        "abort",
-        "savepoint",
-        "release",
-        "set",
-        "reset",
-        "show",
-        "discard",
-        "deallocate",
-        "close",
-        "listen",
-        "unlisten",
-        "notify",
-        "prepare",
-    ]);
-    if control { Reach::Nothing } else { Reach::Writes }
 }
 
 #[cfg(test)]

@@ -87,6 +87,14 @@ pub fn trimmed_end(text: &[u8]) -> &[u8] {
     text.get(..end).unwrap_or_default()
 }
 
+/// Whether the letters at the start of `text` are one of `words`, in any case. An empty word stands for no letters.
+#[must_use]
+pub fn begins_with(text: &[u8], words: &[&str]) -> bool {
+    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
+    let first = text.get(..end).unwrap_or_default();
+    words.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(first))
+}
+
 /// `text` with `''` for each of its strings and a blank for each comment, so that every byte of it is meant. `None` where
 /// it takes more to tell: a backslash in a string, a dollar quote, something that is not closed, half characters.
 #[must_use]

@@ -29,6 +29,14 @@ fn disturb(other: &mut Client) {
     }
 }
 
+/// Hawser with two server connections for a superuser.
+fn site_of_superuser() -> (Site, Account) {
+    let account = Account::new(cluster());
+    let superuser = account.superuser(cluster());
+    let config = Config::new(cluster(), &account).user(&superuser).set("pool.size", 2);
+    (Site::of(account, &config), superuser)
+}
+
 // -------------------------------------------------------------------------------------------- prepared statements
 
 #[test]
@@ -221,10 +229,7 @@ fn what_is_called_by_its_number_is_asked_about() {
 #[test]
 fn a_connection_that_a_session_has_opened_is_its_own() {
     const ASK: &str = "SELECT a FROM dblink('mine', 'SELECT 7') AS t (a int)";
-    let account = Account::new(cluster());
-    let superuser = account.superuser(cluster());
-    let config = Config::new(cluster(), &account).user(&superuser).set("pool.size", 2);
-    let site = Site::of(account, &config);
+    let (site, superuser) = site_of_superuser();
     let login = || Client::login(site.port, &superuser);
     let (mut one, mut other) = (login(), login());
     one.execute("CREATE EXTENSION dblink");
@@ -254,10 +259,7 @@ fn a_connection_that_a_session_has_opened_is_its_own() {
 fn what_no_reset_removes_ends_with_its_session() {
     const SLOTS: &str = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'passing'";
     const HAS_ORIGIN: &str = "SELECT pg_replication_origin_session_is_setup()";
-    let account = Account::new(cluster());
-    let superuser = account.superuser(cluster());
-    let config = Config::new(cluster(), &account).user(&superuser).set("pool.size", 2);
-    let site = Site::of(account, &config);
+    let (site, superuser) = site_of_superuser();
     let login = || Client::login(site.port, &superuser);
     let (mut client, mut other) = (login(), login());
     other.execute("SELECT pg_replication_origin_create('elsewhere')");

@@ -6,7 +6,7 @@ use crate::parameters::{quote_identifier, quote_literal};
 use crate::statements::{About, Deed, Form, Statement, StatementKey};
 use hawser_sql_router::effects::{Effect, Effects};
 use hawser_sql_router::keywords::{Standing, standing};
-use hawser_sql_router::scan::Place;
+use hawser_sql_router::scan::{Place, begins_with};
 use hawser_wire::encode::{SERVER_NAME_PREFIX, ServerName};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -175,10 +175,7 @@ pub(super) fn shielded(text: &str) -> String {
 
 /// Whether a text may name prepared statements; the quick answer.
 pub(super) fn may_name_statements(text: &[u8]) -> bool {
-    let text = text.trim_ascii_start();
-    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
-    let word = text.get(..end).unwrap_or_default();
     // What does not begin with a word begins with a comment.
-    let words: [&[u8]; 6] = [b"prepare", b"execute", b"deallocate", b"explain", b"create", b""];
-    words.iter().any(|known| word.eq_ignore_ascii_case(known))
+    let words = ["prepare", "execute", "deallocate", "explain", "create", ""];
+    begins_with(text.trim_ascii_start(), &words)
 }

@@ -3,6 +3,7 @@
 //! Only a text that surely begins a transaction and does nothing else is deferred: the words of BEGIN and START
 //! TRANSACTION with their modes, in any case, without comments. Anything else goes to the server as it is.
 
+use hawser_sql_router::scan::begins_with;
 use hawser_wire::encode;
 use hawser_wire::frame::{self, HEADER_LENGTH};
 use hawser_wire::frontend::{self as message, Target};
@@ -25,18 +26,14 @@ const LONGEST: usize = 200;
 /// What a text can begin with that is read further.
 const FIRST_WORDS: [&str; 6] = ["begin", "start", "commit", "end", "rollback", "abort"];
 
-/// Whether the first word of `text`, in any case, is one of `words`. Blanks before it do not count.
-fn begins_with(text: &[u8], words: &[&str]) -> bool {
-    let text = text.trim_ascii_start();
-    let end = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
-    let first = text.get(..end).unwrap_or_default();
-    words.iter().any(|word| word.as_bytes().eq_ignore_ascii_case(first))
+fn may_control(text: &[u8]) -> bool {
+    begins_with(text.trim_ascii_start(), &FIRST_WORDS)
 }
 
 /// Reads `text`; `None` when it is anything else.
 #[must_use]
 pub fn control(text: &[u8]) -> Option<Control> {
-    if text.len() > LONGEST || !begins_with(text, &FIRST_WORDS) {
+    if text.len() > LONGEST || !may_control(text) {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?.trim();
@@ -111,7 +108,7 @@ pub fn lone(data: &[u8]) -> Option<Lone<'_>> {
     let mut parsed = None;
     if tag == frontend::PARSE {
         // Most texts end here.
-        if !begins_with(body.strip_prefix(b"\0")?, &FIRST_WORDS) {
+        if !may_control(body.strip_prefix(b"\0")?) {
             return None;
         }
         let parse = message::parse(body).ok()?;

@@ -7,7 +7,7 @@ use crate::server::connection::{Effect, ServerConnection, Told};
 use crate::statements::{Looks, Statement};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, SERVER_NAME_PREFIX, ServerName};
-use hawser_wire::frame::{HEADER_LENGTH, Header, c_string};
+use hawser_wire::frame::{HEADER_LENGTH, Header};
 use hawser_wire::frontend::{self as message, Target};
 use hawser_wire::reply_queue::{Fate, Request};
 use hawser_wire::tag::frontend;
@@ -84,7 +84,7 @@ impl Relay {
             if let Some(kept) = kept
                 && self.resolve != Resolve::Nothing
             {
-                self.note_bound(kept.ending, c_string(&kept.rest).map_or(&[], |(text, _)| text));
+                self.note_bound(kept.ending, client.text_of(b"").unwrap_or_default());
             }
             self.batch.bound = kept.and_then(|kept| kept.shape.clone());
             if client.text_of(b"").is_some_and(|text| self.hidden.0.is_reached_by(text)) {
