@@ -74,7 +74,8 @@ impl Site {
     #[track_caller]
     pub fn server_connections(&self) -> (usize, usize) {
         let sql = format!(
-            "SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity WHERE usename = '{}'",
+            "SELECT count(*), count(*) FILTER (WHERE state <> 'idle' AND query NOT LIKE '/* hawser%') \
+             FROM pg_stat_activity WHERE usename = '{}'",
             self.account.user
         );
         let answer = cluster().psql(&sql).expect("the server answers");
