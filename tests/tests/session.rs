@@ -746,6 +746,29 @@ fn what_a_trigger_sets_stays_with_its_session() {
     }
 }
 
+/// The catalogue is looked at without anybody saying something more.
+#[test]
+fn what_a_new_trigger_sets_first_stays_with_its_session() {
+    let site = Site::with(|config| config.set("pool.size", 1));
+    let mut client = site.client();
+    client.execute(
+        "CREATE FUNCTION sets() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ begin perform set_config('work_mem', '6666kB', false); return new; end $$; CREATE TABLE t (a int); \
+         CREATE TRIGGER sets BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION sets()",
+    );
+    let looked = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND state = 'idle' \
+         AND query LIKE '/* hawser: catalogue%' AND clock_timestamp() - state_change > '500ms'",
+        site.account.user
+    );
+    wait_until("the catalogue was looked at", || {
+        is_direct() || cluster().psql(&looked).is_ok_and(|found| found.trim() == "1")
+    });
+    client.execute("INSERT INTO t VALUES (1)");
+    disturb(&mut site.client());
+    assert_eq!(client.value("SHOW work_mem"), "6666kB");
+}
+
 #[test]
 fn settings_keep_their_forms() {
     let site = Site::new();

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// How often a database is asked whether its catalogue has changed behind our back.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -48,10 +49,12 @@ impl Looks {
         due <= now.0 && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Something may have changed. A look that is due is not put off: changes may go on for ever.
-    fn hurry(&self, now: Moment) {
+    /// Something may have changed. A look that is due is not put off: changes may go on for ever. Tells whether the next look
+    /// is sooner than it was.
+    fn hurry(&self, now: Moment) -> bool {
         self.changed.fetch_max(now.0, Ordering::Release);
-        self.due.fetch_min(now.plus(SOON).0, Ordering::Relaxed);
+        let due = now.plus(SOON).0;
+        self.due.fetch_min(due, Ordering::Relaxed) > due
     }
 
     /// A look has failed.
@@ -119,10 +122,24 @@ impl Known {
         }
     }
 
-    /// The session has run a statement that may have changed the catalogue.
-    pub fn note_change(&self, now: Moment) {
+    /// The session has run a statement that may have changed the catalogue. A look is taken without waiting for the next
+    /// statement: before it is over, nobody knows what that one leaves behind.
+    pub fn note_change(&self, pool: &Rc<Pool>, now: Moment) {
+        if self.mark_change(now) {
+            let (pool, looks) = (pool.clone(), self.looks.clone());
+            tokio::task::spawn_local(async move {
+                sleep(SOON).await;
+                if looks.take(Moment::now()) {
+                    refresh(pool, looks).await;
+                }
+            });
+        }
+    }
+
+    /// Tells whether a look has to be seen to.
+    fn mark_change(&self, now: Moment) -> bool {
         self.changed.set(now);
-        self.looks.hurry(now);
+        self.looks.hurry(now)
     }
 
     /// Whether the session may have given names a meaning that nobody knows yet.
@@ -196,8 +213,7 @@ mod tests {
         let now = Moment(1);
         assert!(looks.take(now) && !looks.take(now));
         assert!(looks.take(now.plus(PERIOD)));
-        looks.hurry(now.plus(PERIOD));
-        looks.hurry(now.plus(PERIOD).plus(SOON));
+        assert!(looks.hurry(now.plus(PERIOD)) && !looks.hurry(now.plus(PERIOD).plus(SOON)));
         assert!(!looks.take(now.plus(PERIOD)) && looks.take(now.plus(PERIOD).plus(SOON)));
         let failed = now.plus(PERIOD).plus(SOON);
         looks.retry(failed);
@@ -237,7 +253,7 @@ mod tests {
         looks.catalogs.publish(looks.database.clone(), Catalog::default());
         looks.end(Moment(5));
         assert_eq!(mine.hidden().0, Hidden::Nothing);
-        other.note_change(Moment(6));
+        other.mark_change(Moment(6));
         assert_eq!((mine.hidden().0, mine.is_in_doubt()), (Hidden::Unknown, false));
         looks.end(Moment(7));
         assert_eq!(mine.hidden().0, Hidden::Nothing);

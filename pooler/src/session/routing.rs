@@ -531,7 +531,7 @@ impl Session {
         if let Some(known) = self.known()
             && (errand.changes_catalog || relay.changed_catalog)
         {
-            known.note_change(Moment::now());
+            known.note_change(&self.pool, Moment::now());
         }
         let Some(routing) = &mut self.routing else { return };
         match errand.standby {
