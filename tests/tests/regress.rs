@@ -97,17 +97,19 @@ fn cluster(place: &Place) -> Cluster {
     Cluster::start(&Options { conf: conf.map(Into::into).into(), packages, ..Options::default() }).unwrap()
 }
 
-/// What is run, in the order of the suite and side by side as there: some of its tests use the same names of tables.
+/// What makes the tables, and is run first.
+const SETUP: &str = "test_setup";
+
+/// What is run behind it, in the order of the suite and side by side as there: some of its tests use the same names of tables.
 fn schedule(place: &Place) -> PathBuf {
-    let whole = place.path.join("regress/parallel_schedule");
-    if std::env::var("HAWSER_REGRESS").is_ok_and(|value| value == "full") {
-        return whole;
-    }
+    let whole = std::fs::read_to_string(place.path.join("regress/parallel_schedule")).unwrap();
+    let all = std::env::var("HAWSER_REGRESS").is_ok_and(|value| value == "full");
     let wanted: BTreeSet<&str> = PART.split_whitespace().collect();
     let mut part = String::new();
-    for line in std::fs::read_to_string(whole).unwrap().lines() {
+    for line in whole.lines() {
         let Some(names) = line.strip_prefix("test: ") else { continue };
-        let names: Vec<&str> = names.split_whitespace().filter(|name| wanted.contains(name)).collect();
+        let names = names.split_whitespace().filter(|name| *name != SETUP && (all || wanted.contains(name)));
+        let names: Vec<&str> = names.collect();
         if !names.is_empty() {
             part.push_str(&format!("test: {}\n", names.join(" ")));
         }
@@ -117,42 +119,77 @@ fn schedule(place: &Place) -> PathBuf {
     path
 }
 
-/// Runs the tests against a port. The names of those that failed.
-fn run(place: &Place, name: &str, cluster: &Cluster, account: &Account, port: u16) -> BTreeSet<String> {
-    let (out, suite) = (place.folder(name), place.path.join("regress"));
-    let schedule = schedule(place);
-    let bin = &cluster.packages().bin;
-    let program = bin.join("../lib/pgxs/src/test/regress/pg_regress");
-    let mut command = Command::new(program);
-    command.current_dir(&out).env("PGPASSWORD", &account.password).stdin(Stdio::null());
-    command.arg(format!("--inputdir={}", suite.display())).arg(format!("--outputdir={}", out.display()));
-    command.arg(format!("--bindir={}", bin.display()));
-    command.arg(format!("--dlpath={}", suite.join("lib").display()));
-    command.arg(format!("--schedule={}", schedule.display()));
-    command.args(["--host=127.0.0.1", "--max-concurrent-tests=20"]);
-    command.arg(format!("--port={port}")).arg(format!("--user={}", account.user));
-    let said = command.output().unwrap();
-    let words = String::from_utf8_lossy(&said.stdout);
-    let failed = words.lines().filter(|line| line.contains("FAILED"));
-    let names = failed.filter_map(|line| line.trim_start_matches("test ").split_whitespace().next());
-    let failed: BTreeSet<String> = names.map(ToOwned::to_owned).collect();
-    assert!(
-        words.lines().any(|line| line.contains("... ok")),
-        "{words}\n{}",
-        String::from_utf8_lossy(&said.stderr)
-    );
-    println!("{name}: {} passed, failed {failed:?}", words.matches("... ok").count());
-    failed
+/// The suite on a port of a cluster.
+struct Suite<'a> {
+    place: &'a Place,
+    name: &'a str,
+    cluster: &'a Cluster,
+    account: Account,
+    port: u16,
 }
 
-fn load(place: &Place, cluster: &Cluster, account: &Account, port: u16) -> Load {
-    let script = place.path.join("load.sql");
-    std::fs::write(&script, LOAD).unwrap();
-    let mut command = Command::new(cluster.packages().program("pgbench"));
-    command.env("PGPASSWORD", &account.password).stdout(Stdio::null()).stderr(Stdio::null());
-    command.args(["-n", "-h", "127.0.0.1", "-p", &port.to_string(), "-U", &account.user, "-f"]).arg(script);
-    command.args(["-c", "2", "-R", "100", "-T", "600", "-M", "prepared", "regression"]);
-    Load(command.spawn().unwrap())
+impl Suite<'_> {
+    /// Makes the tables. Plans hang on what is known of them: nobody's snapshot may be older when they are vacuumed.
+    fn set_up(&self) {
+        let failed = self.run(&[SETUP]);
+        assert!(failed.is_empty(), "{}", self.differences());
+        wait_until("nobody else has a snapshot", || {
+            let others = "SELECT count(backend_xmin) FROM pg_stat_activity WHERE pid <> pg_backend_pid()";
+            self.cluster.psql(others).is_ok_and(|count| count.trim() == "0")
+        });
+        let setup = std::fs::read_to_string(self.place.path.join("regress/sql/test_setup.sql")).unwrap();
+        for statement in setup.lines().filter(|line| line.starts_with("VACUUM")) {
+            self.cluster.psql_in("regression", statement).unwrap();
+        }
+    }
+
+    /// Runs everything else. The names of what failed.
+    fn run_rest(&self) -> BTreeSet<String> {
+        let schedule = format!("--schedule={}", schedule(self.place).display());
+        self.run(&["--use-existing", &schedule])
+    }
+
+    fn load(&self) -> Load {
+        let script = self.place.path.join("load.sql");
+        std::fs::write(&script, LOAD).unwrap();
+        let mut command = Command::new(self.cluster.packages().program("pgbench"));
+        command.env("PGPASSWORD", &self.account.password).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-n", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", &self.account.user, "-f"])
+            .arg(script);
+        command.args(["-c", "2", "-R", "100", "-T", "600", "-M", "prepared", "regression"]);
+        Load(command.spawn().unwrap())
+    }
+
+    fn differences(&self) -> String {
+        let path = self.place.path.join(self.name).join("regression.diffs");
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    fn run(&self, what: &[&str]) -> BTreeSet<String> {
+        let (out, suite) = (self.place.folder(self.name), self.place.path.join("regress"));
+        let bin = &self.cluster.packages().bin;
+        let program = bin.join("../lib/pgxs/src/test/regress/pg_regress");
+        let mut command = Command::new(program);
+        command.current_dir(&out).env("PGPASSWORD", &self.account.password).stdin(Stdio::null());
+        command.arg(format!("--inputdir={}", suite.display())).arg(format!("--outputdir={}", out.display()));
+        command.arg(format!("--bindir={}", bin.display()));
+        command.arg(format!("--dlpath={}", suite.join("lib").display()));
+        command.args(["--host=127.0.0.1", "--max-concurrent-tests=20"]);
+        command.arg(format!("--port={}", self.port)).arg(format!("--user={}", self.account.user));
+        let said = command.args(what).output().unwrap();
+        let words = String::from_utf8_lossy(&said.stdout);
+        let failed = words.lines().filter(|line| line.contains("FAILED"));
+        let names = failed.filter_map(|line| line.trim_start_matches("test ").split_whitespace().next());
+        let failed: BTreeSet<String> = names.map(ToOwned::to_owned).collect();
+        assert!(
+            words.lines().any(|line| line.contains("... ok")),
+            "{words}\n{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+        println!("{}: {} passed, failed {failed:?}", self.name, words.matches("... ok").count());
+        failed
+    }
 }
 
 #[test]
@@ -165,27 +202,22 @@ fn what_passes_on_a_direct_connection_passes_through_hawser() {
     let place = Place::new(&suite);
     let direct = {
         let cluster = cluster(&place);
-        let account = superuser(&cluster);
-        run(&place, "direct", &cluster, &account, cluster.port())
+        let (account, port) = (superuser(&cluster), cluster.port());
+        let suite = Suite { place: &place, name: "direct", cluster: &cluster, account, port };
+        suite.set_up();
+        suite.run_rest()
     };
     let cluster = cluster(&place);
     let account = superuser(&cluster);
     let config = Config::new(&cluster, &account).set("pool.size", 4);
     let hawser = Hawser::start(&config);
-    let through = std::thread::scope(|scope| {
-        let busy = scope.spawn(|| {
-            wait_until("the suite has made its database", || {
-                cluster.psql_in("regression", "SELECT 1").is_ok()
-            });
-            load(&place, &cluster, &account, hawser.port())
-        });
-        let through = run(&place, "through", &cluster, &account, hawser.port());
-        drop(busy.join());
-        through
-    });
+    let suite = Suite { place: &place, name: "through", cluster: &cluster, account, port: hawser.port() };
+    suite.set_up();
+    let busy = suite.load();
+    let through = suite.run_rest();
+    drop(busy);
     let explained: BTreeSet<String> = EXPLAINED.iter().map(|(name, _)| (*name).to_owned()).collect();
     let new: Vec<&String> =
         through.iter().filter(|name| !direct.contains(*name) && !explained.contains(*name)).collect();
-    let diffs = std::fs::read_to_string(place.path.join("through/regression.diffs")).unwrap_or_default();
-    assert!(new.is_empty(), "{new:?} pass on a direct connection only:\n{diffs}");
+    assert!(new.is_empty(), "{new:?} pass on a direct connection only:\n{}", suite.differences());
 }
