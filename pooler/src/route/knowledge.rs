@@ -22,6 +22,9 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How soon it is asked again after a statement that may have changed it.
 const SOON: Duration = Duration::from_millis(20);
 
+/// For so many times as long as a look has taken there is none: a migration is not to be slowed down by them.
+const REST: u32 = 9;
+
 /// The looks at the catalogue of one database; shared by all workers, so that one of them does it, and asked for each
 /// batch, so that it is one load.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(super) struct Looks {
     catalogs: Catalogs,
     /// When the next one is due.
     due: AtomicU64,
+    /// It is not due sooner than that.
+    rested: AtomicU64,
     /// When the last one began of those that are over.
     begun: AtomicU64,
     /// When any session may have changed the catalogue last.
@@ -38,8 +43,8 @@ pub(super) struct Looks {
 
 impl Looks {
     pub(super) fn new(database: DatabaseKey, catalogs: Catalogs) -> Self {
-        let (due, begun, changed) = Default::default();
-        Self { database, catalogs, due, begun, changed }
+        let (due, rested, begun, changed) = Default::default();
+        Self { database, catalogs, due, rested, begun, changed }
     }
 
     /// Whether it is time, and nobody else has taken it.
@@ -53,8 +58,14 @@ impl Looks {
     /// is sooner than it was.
     fn hurry(&self, now: Moment) -> bool {
         self.changed.fetch_max(now.0, Ordering::Release);
-        let due = now.plus(SOON).0;
+        let due = now.plus(SOON).0.max(self.rested.load(Ordering::Relaxed));
         self.due.fetch_min(due, Ordering::Relaxed) > due
+    }
+
+    /// How long it is until the next look that is there for the sake of a change, if there is one.
+    fn wait(&self, now: Moment) -> Option<Duration> {
+        let wait = Moment(self.due.load(Ordering::Relaxed)).since(now);
+        (wait < PERIOD / 2).then_some(wait)
     }
 
     /// A look has failed.
@@ -65,6 +76,13 @@ impl Looks {
     /// What a look found that began then can be had.
     fn end(&self, began: Moment) {
         self.begun.fetch_max(began.0, Ordering::Release);
+    }
+
+    /// A look has kept the server busy for so long.
+    fn rest(&self, took: Duration, now: Moment) {
+        let rested = now.plus(took * REST).0;
+        self.rested.fetch_max(rested, Ordering::Relaxed);
+        self.due.fetch_max(rested, Ordering::Relaxed);
     }
 
     /// Whether what was so at this moment is known.
@@ -126,13 +144,7 @@ impl Known {
     /// statement: before it is over, nobody knows what that one leaves behind.
     pub fn note_change(&self, pool: &Rc<Pool>, now: Moment) {
         if self.mark_change(now) {
-            let (pool, looks) = (pool.clone(), self.looks.clone());
-            tokio::task::spawn_local(async move {
-                sleep(SOON).await;
-                if looks.take(Moment::now()) {
-                    refresh(pool, looks).await;
-                }
-            });
+            tokio::task::spawn_local(refresh_soon(pool.clone(), self.looks.clone()));
         }
     }
 
@@ -168,11 +180,21 @@ impl Known {
     }
 }
 
+/// Looks once it is time, unless somebody else does.
+async fn refresh_soon(pool: Rc<Pool>, looks: Arc<Looks>) {
+    while let Some(wait) = looks.wait(Moment::now()) {
+        sleep(wait).await;
+        if looks.take(Moment::now()) {
+            return refresh(pool, looks).await;
+        }
+    }
+}
+
 /// Looks whether the catalogue has changed, and loads it if so.
 async fn refresh(pool: Rc<Pool>, looks: Arc<Looks>) {
-    let began = Moment::now();
     let Some(mut lease) = lease::borrow_idle(&pool).await else { return looks.retry(Moment::now()) };
     let Some(member) = lease.member() else { return };
+    let began = Moment::now();
     let database = &looks.database;
     let outcome = async {
         let known = looks.catalogs.get(database);
@@ -182,7 +204,10 @@ async fn refresh(pool: Rc<Pool>, looks: Arc<Looks>) {
         }
         catalog::load(&mut member.server).await.map(Some)
     };
-    match outcome.await {
+    let outcome = outcome.await;
+    let now = Moment::now();
+    looks.rest(now.since(began), now);
+    match outcome {
         Ok(loaded) => {
             lease.check_in();
             if let Some(catalog) = loaded {
@@ -193,7 +218,7 @@ async fn refresh(pool: Rc<Pool>, looks: Arc<Looks>) {
         }
         Err(error) => {
             tracing::warn!(database = %database.database, %error, "functions of the database are unknown");
-            looks.retry(Moment::now());
+            looks.retry(now);
         }
     }
 }
@@ -218,6 +243,22 @@ mod tests {
         let failed = now.plus(PERIOD).plus(SOON);
         looks.retry(failed);
         assert!(!looks.take(failed) && looks.take(failed.plus(RETRY)));
+    }
+
+    #[test]
+    fn looks_take_no_more_than_a_tenth_of_the_time() {
+        let looks = looks();
+        let now = Moment(1);
+        assert!(looks.take(now) && looks.wait(now).is_none());
+        // A change while it goes on, and one after it.
+        assert!(looks.hurry(now));
+        let (took, end) = (Duration::from_millis(100), now.plus(Duration::from_millis(100)));
+        looks.rest(took, end);
+        assert_eq!((looks.hurry(end), looks.wait(end)), (false, Some(took * REST)));
+        assert!(!looks.take(now.plus(took * REST)) && looks.take(end.plus(took * REST)));
+        let later = end.plus(took * 20);
+        assert!(looks.hurry(later));
+        assert_eq!(looks.wait(later), Some(SOON));
     }
 
     #[test]
