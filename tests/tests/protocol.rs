@@ -225,12 +225,12 @@ fn startup_parameters_of_the_usual_drivers_are_accepted_and_take_effect() {
         ("DateStyle", "ISO"),
         ("TimeZone", "Europe/Vienna"),
         ("extra_float_digits", "2"),
-        ("options", "-c statement_timeout=54321"),
+        ("options", "-c statement_timeout=54321 -c extra_float_digits=1"),
     ];
     let mut client = Client::login_with(site.port, &site.account, &parameters);
     assert_eq!(client.value("SHOW application_name"), "a driver");
     assert_eq!(client.value("SHOW timezone"), "Europe/Vienna");
-    assert_eq!(client.value("SHOW extra_float_digits"), "2");
+    assert_eq!(client.value("SHOW extra_float_digits"), "2", "what is named by itself holds");
     assert_eq!(client.value("SHOW statement_timeout"), "54321ms");
     drop(client);
     let mut other = site.client();

@@ -402,14 +402,16 @@ impl Candidate {
     /// The settings that the client asks for, and its application name.
     fn wanted(&self, runtime: &Runtime) -> Result<Wanted, Refusal> {
         let ignored = &runtime.settings.ignore_startup_parameters;
-        let mut wanted: Vec<(String, String)> =
-            self.startup.settings().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut wanted = Vec::new();
+        // A setting that is named by itself holds rather than one in the options, as in PostgreSQL.
         if let Some(options) = self.startup.get("options")
             && !ignored.iter().any(|name| name == "options")
         {
             let parsed = parse_options(options);
-            wanted.extend(parsed.map_err(|error| Refusal::BadStartup(error.sqlstate(), error.to_string()))?);
+            wanted = parsed.map_err(|error| Refusal::BadStartup(error.sqlstate(), error.to_string()))?;
         }
+        let settings = self.startup.settings();
+        wanted.extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
         wanted.retain(|(name, _)| !ignored.iter().any(|ignored| ignored.eq_ignore_ascii_case(name)));
         let is_name = |name: &str| name.eq_ignore_ascii_case("application_name");
         let mut name = wanted.iter().rev().find(|(key, _)| is_name(key)).map(|(_, value)| value.clone());
