@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use hawser_tests::raw::messages::{
-    bind, close, describe, execute, extended, function_call, message, parse, query, sync,
+    bind, bind_with_formats, close, describe, execute, extended, function_call, message, parse, query, sync,
 };
 use hawser_tests::raw::{Backend, Client, tags};
 use hawser_tests::{Account, Config, Ensemble, Site, cluster, is_direct, wait_until};
@@ -449,6 +449,38 @@ fn who_was_told_other_columns_is_given_no_rows_whichever_server_connection_it_ge
             client.send(&[run("s"), sync()].concat());
             client.expect("2DDCZ");
         }
+    }
+}
+
+/// As pgx does, which prepares again after 0A000 only.
+#[test]
+fn who_chooses_a_format_for_each_column_that_it_was_told_of_hears_that_there_are_others() {
+    for past in [false, true] {
+        let site = Site::new();
+        let mut client = site.client();
+        client.execute("CREATE TABLE t AS SELECT 1 AS a, 2 AS b, 3 AS c");
+        client.send(&[parse("s", "SELECT * FROM t"), describe(b'S', "s"), sync()].concat());
+        client.expect("1tTZ");
+        let mut run = |formats: &[u16]| {
+            let bind = bind_with_formats("", "s", &[], formats);
+            client.send(&[bind, describe(b'P', ""), execute("", 0), sync()].concat());
+            client.read_until_ready()
+        };
+        assert_eq!(tags(&run(&[0, 1, 0])), "2TDCZ");
+        assert_eq!(sqlstate_of(&run(&[0, 0])), "08P01", "nothing has changed");
+        change(&site, past, "ALTER TABLE t DROP b");
+        for _ in 0..2 {
+            let said = run(&[0, 1, 0]);
+            let error = said.first().expect("an error");
+            assert_eq!(
+                (error.sqlstate().as_str(), error.field(b'R').as_str()),
+                ("0A000", "RevalidateCachedQuery")
+            );
+        }
+        client.send(&[close(b'S', "s"), parse("s", "SELECT * FROM t"), describe(b'S', "s"), sync()].concat());
+        client.expect("31tTZ");
+        client.send(&[bind_with_formats("", "s", &[], &[1, 0]), execute("", 0), sync()].concat());
+        client.expect("2DCZ");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Server to client: walks the headers, drops what is ours, passes the rest on untouched.
 
-use super::gate::{self, Look, REVALIDATE};
+use super::gate::{self, Look, REVALIDATE, SET_FORMATS};
 use super::journal::{Differs, Retelling};
 use super::outbox::Outbox;
 use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
@@ -9,7 +9,7 @@ use crate::parameters::{self, IN_HOT_STANDBY};
 use crate::server::connection::{Effect, ServerConnection, Told};
 use crate::server::exchange;
 use crate::server::identity::Identity;
-use crate::statements::{Columns, Statement};
+use crate::statements::{Columns, Looks, Statement};
 use crate::stream::Buffer;
 use crate::stream::buffer::BLOCK;
 use hawser_sql_router::calls::Disturbs;
@@ -529,7 +529,11 @@ impl Relay {
         let asks = matches!(effect, Some(Effect::Prepared(_)))
             && server.queue.iter().nth(1).is_some_and(|next| matches!(next.effect, Some(Effect::Question)));
         let is_ours = asks || matches!(effect, Some(Effect::MustFail | Effect::Question | Effect::Asked(_)));
-        let is_outdated = matches!(effect, Some(Effect::Outdated));
+        let is_outdated = match effect {
+            Some(Effect::Outdated) => true,
+            Some(Effect::Bound(id)) => whole && chooses_former_columns(*id, body, client, server),
+            _ => false,
+        };
         let is_ahead = matches!(effect, Some(Effect::PreparedAhead(_) | Effect::Ahead));
         let shifts = match effect {
             Some(Effect::Does(doing)) => Some(doing.deed.clone()),
@@ -612,6 +616,22 @@ fn stale(server: &ServerConnection, body: &[u8]) -> Option<Stale> {
         }
         _ => None,
     }
+}
+
+/// Whether a Bind has failed because it chooses a format for each column that the client was told of, and there are others by
+/// now. On the client's own connection, the plan would have been found stale first.
+#[cold]
+fn chooses_former_columns(
+    id: StatementId,
+    body: &[u8],
+    client: &ClientSide,
+    server: &ServerConnection,
+) -> bool {
+    let fields = message::error_fields(body);
+    let told = || client.statements.named(client.statements.name_of(id)?)?.told;
+    fields.sqlstate == sqlstate::PROTOCOL_VIOLATION.as_bytes()
+        && fields.routine == SET_FORMATS
+        && told().is_some_and(|told| server.statements.looks(id) != Looks::Like(told))
 }
 
 /// Messages that are read must be there whole; the others may pass in pieces. An error that does not fit into a

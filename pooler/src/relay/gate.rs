@@ -43,6 +43,9 @@ pub(crate) fn is_lasting(refusal: &[u8]) -> bool {
 /// The function that finds a plan stale, on whatever host: that is healed where it happens.
 pub(super) const REVALIDATE: &[u8] = b"RevalidateCachedQuery";
 
+/// The function that counts the formats of a Bind.
+pub(super) const SET_FORMATS: &[u8] = b"PortalSetResultFormat";
+
 /// Looks at replies from the beginning.
 pub(super) fn look(replies: &[u8]) -> Result<Look<'_>, FrameError> {
     let mut at = 0;

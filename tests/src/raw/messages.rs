@@ -79,6 +79,16 @@ pub fn parse(name: &str, sql: &str) -> Vec<u8> {
 
 /// Bind with parameters and results as text.
 pub fn bind(portal: &str, statement: &str, parameters: &[Option<&str>]) -> Vec<u8> {
+    bind_with_formats(portal, statement, parameters, &[])
+}
+
+/// Bind that chooses formats for the result's columns.
+pub fn bind_with_formats(
+    portal: &str,
+    statement: &str,
+    parameters: &[Option<&str>],
+    formats: &[u16],
+) -> Vec<u8> {
     let mut body = Vec::new();
     string(&mut body, portal);
     string(&mut body, statement);
@@ -94,7 +104,8 @@ pub fn bind(portal: &str, statement: &str, parameters: &[Option<&str>]) -> Vec<u
             }
         }
     }
-    body.extend_from_slice(&0u16.to_be_bytes());
+    body.extend_from_slice(&u16::try_from(formats.len()).expect("few formats").to_be_bytes());
+    formats.iter().for_each(|format| body.extend_from_slice(&format.to_be_bytes()));
     message(b'B', &body)
 }
 
