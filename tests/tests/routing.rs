@@ -52,6 +52,29 @@ fn reads_go_to_standbys_and_see_what_their_session_wrote() {
     wait_until("a standby has seen that", || place(&mut client) == "standby");
 }
 
+/// A commit that nobody waits for is written out, and sent to standbys, when the walwriter next wakes up.
+#[test]
+fn who_reads_behind_a_commit_that_is_not_written_out_is_served_by_the_primary() {
+    let conf = ["synchronous_commit = on", "wal_writer_delay = '10s'"];
+    let ensemble = Ensemble::with_conf(1, &conf, |config| config.set("routing.wait", "\"60s\""));
+    let mut client = ensemble.client();
+    client.execute("CREATE TABLE t(i int)");
+    ensemble.wait_for_replay();
+    wait_until("reads go to a standby", || place(&mut client) == "standby");
+    for (off, write) in
+        [("off", "INSERT INTO t VALUES (1)"), ("on", "NOTIFY nobody"), ("on", "SELECT pg_notify('n', '')")]
+    {
+        client.execute(&format!("SET synchronous_commit TO {off}"));
+        client.execute(write);
+        assert_eq!(place(&mut client), "primary", "{write}");
+        assert_eq!(client.value("SELECT max(i) FROM t"), "1");
+        // So is what comes before it.
+        client.execute("SET synchronous_commit TO on");
+        client.execute("INSERT INTO t VALUES (0)");
+        wait_until("reads go to the standby again", || place(&mut client) == "standby");
+    }
+}
+
 #[test]
 fn a_pipeline_is_cut_where_it_has_to_go_elsewhere() {
     let ensemble = ensemble(1);

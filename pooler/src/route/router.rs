@@ -222,11 +222,13 @@ impl Router {
             scope.balance.borrow_mut().choose(hosts, weight, attempt.now)
         });
         let Decision::Wait(moment) = decision else { return decision };
+        let is_withheld = snapshot.is_withheld(moment);
         let has_hope = self.hopeless.get() <= now || is_close(snapshot, settings.wait, now);
-        if has_hope && !attempt.is_late {
+        if has_hope && !attempt.is_late && !is_withheld {
             return decision;
         }
-        if attempt.is_late {
+        // What the primary withholds is no fault of the standbys.
+        if attempt.is_late && !is_withheld {
             self.hopeless.set(now.plus(HOPELESS));
         }
         // Those who come later profit from it.

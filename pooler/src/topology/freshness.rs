@@ -19,6 +19,10 @@ const KEPT_OLD: usize = 1024;
 /// What lags by minutes need not be proven to the millisecond.
 const APART: Duration = Duration::from_millis(100);
 
+/// What the primary has not written out after so long it will not send to standbys soon: nobody waits for the commit that it
+/// belongs to (`synchronous_commit = off`, or nothing but a NOTIFY). Who did would have to wait for `wal_writer_delay`.
+const PATIENCE: Duration = Duration::from_millis(10);
+
 /// What the primary has said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reading {
@@ -46,6 +50,8 @@ pub struct Freshness {
     source: Option<(HostId, u32)>,
     readings: VecDeque<Reading>,
     older: VecDeque<Reading>,
+    /// The primary's log is written out up to here.
+    flushed: Lsn,
     proofs: Vec<Proof>,
 }
 
@@ -63,8 +69,8 @@ impl Freshness {
         self.older.clear();
     }
 
-    /// The primary was asked at `asked`, and its last record ended at `position`.
-    pub fn read(&mut self, primary: HostId, timeline: u32, asked: Moment, position: Lsn) {
+    /// The primary was asked at `asked`; its last record ended at `position`, and it was written out up to `flushed`.
+    pub fn read(&mut self, primary: HostId, timeline: u32, asked: Moment, position: Lsn, flushed: Lsn) {
         if self.source != Some((primary, timeline)) {
             return;
         }
@@ -88,6 +94,24 @@ impl Freshness {
             self.grow_old(reading);
         }
         self.readings.push_back(Reading { moment: asked, position });
+        self.flushed = flushed;
+    }
+
+    /// Whether what stands for writes after `moment` lies behind what the primary has written out.
+    #[must_use]
+    pub fn is_unsent(&self, moment: Moment) -> bool {
+        let later = self.readings.iter().find(|reading| reading.moment > moment);
+        later.is_some_and(|reading| reading.position > self.flushed)
+    }
+
+    /// The moment from which on writes can be proven on no standby for now, because the primary keeps for itself what they
+    /// would be known by.
+    #[must_use]
+    pub fn withheld(&self) -> Option<Moment> {
+        let sent = self.readings.iter().rposition(|reading| reading.position <= self.flushed);
+        let unsent = self.readings.get(sent.map_or(0, |at| at + 1))?;
+        let is_stuck = self.newest().since(unsent.moment) >= PATIENCE;
+        is_stuck.then(|| sent.and_then(|at| self.readings.get(at)).map_or(Moment::NEVER, |last| last.moment))
     }
 
     fn grow_old(&mut self, reading: Reading) {

@@ -13,9 +13,9 @@ fn following() -> Freshness {
 #[test]
 fn a_moment_is_proven_when_its_position_is_replayed() {
     let mut freshness = following();
-    freshness.read(PRIMARY, 1, Moment(10), Lsn(100));
-    freshness.read(PRIMARY, 1, Moment(20), Lsn(200));
-    freshness.read(PRIMARY, 1, Moment(30), Lsn(300));
+    freshness.read(PRIMARY, 1, Moment(10), Lsn(100), Lsn(100));
+    freshness.read(PRIMARY, 1, Moment(20), Lsn(200), Lsn(200));
+    freshness.read(PRIMARY, 1, Moment(30), Lsn(300), Lsn(300));
     assert_eq!(freshness.replay(STANDBY, 5, 1, Lsn(99)).proven, Moment::NEVER);
     assert_eq!(freshness.replay(STANDBY, 5, 1, Lsn(250)).proven, Moment(20));
     assert_eq!(freshness.replay(STANDBY, 5, 1, Lsn(300)).proven, Moment(30));
@@ -23,10 +23,36 @@ fn a_moment_is_proven_when_its_position_is_replayed() {
 }
 
 #[test]
+fn what_the_primary_does_not_write_out_is_withheld_until_it_does() {
+    let mut freshness = following();
+    let at = |milliseconds: u64| Moment(milliseconds * 1_000_000);
+    assert_eq!(freshness.withheld(), None);
+    freshness.read(PRIMARY, 1, at(1), Lsn(100), Lsn(100));
+    assert_eq!((freshness.withheld(), freshness.is_unsent(at(0))), (None, false));
+    freshness.read(PRIMARY, 1, at(2), Lsn(200), Lsn(100));
+    // It may be on its way.
+    assert_eq!(
+        (freshness.withheld(), freshness.is_unsent(at(0)), freshness.is_unsent(at(1))),
+        (None, false, true)
+    );
+    freshness.read(PRIMARY, 1, at(12), Lsn(300), Lsn(100));
+    assert_eq!(freshness.withheld(), Some(at(1)));
+    freshness.read(PRIMARY, 1, at(13), Lsn(300), Lsn(200));
+    assert_eq!(
+        (freshness.withheld(), freshness.is_unsent(at(1)), freshness.is_unsent(at(2))),
+        (None, false, true)
+    );
+    freshness.read(PRIMARY, 1, at(30), Lsn(300), Lsn(200));
+    assert_eq!(freshness.withheld(), Some(at(2)));
+    freshness.read(PRIMARY, 1, at(31), Lsn(300), Lsn(300));
+    assert_eq!((freshness.withheld(), freshness.is_unsent(at(12))), (None, false));
+}
+
+#[test]
 fn an_idle_primary_proves_ever_later_moments() {
     let mut freshness = following();
     for moment in 1..10_000 {
-        freshness.read(PRIMARY, 1, Moment(moment), Lsn(100));
+        freshness.read(PRIMARY, 1, Moment(moment), Lsn(100), Lsn(100));
     }
     assert_eq!(freshness.readings.len(), 2);
     assert_eq!(freshness.replay(STANDBY, 5, 1, Lsn(100)).proven, Moment(9_999));
@@ -38,7 +64,7 @@ fn a_standby_far_behind_is_still_proven_something() {
     // A minute of readings, one a millisecond.
     let at = |millisecond: u64| Moment(millisecond * 1_000_000);
     for millisecond in 1..60_000 {
-        freshness.read(PRIMARY, 1, at(millisecond), Lsn(millisecond));
+        freshness.read(PRIMARY, 1, at(millisecond), Lsn(millisecond), Lsn(millisecond));
     }
     assert!(freshness.readings.len() + freshness.older.len() <= KEPT + KEPT_OLD);
     let proven = freshness.replay(STANDBY, 5, 1, Lsn(20_000)).proven;
@@ -48,10 +74,10 @@ fn a_standby_far_behind_is_still_proven_something() {
 #[test]
 fn who_is_not_known_to_follow_proves_nothing_new_and_loses_nothing() {
     let mut freshness = following();
-    freshness.read(PRIMARY, 1, Moment(10), Lsn(100));
+    freshness.read(PRIMARY, 1, Moment(10), Lsn(100), Lsn(100));
     freshness.replay(STANDBY, 5, 1, Lsn(100));
     freshness.follow(HostId(2), 2);
-    freshness.read(HostId(2), 2, Moment(20), Lsn(100));
+    freshness.read(HostId(2), 2, Moment(20), Lsn(100), Lsn(100));
     assert_eq!(freshness.replay(STANDBY, 5, 1, Lsn(500)).proven, Moment(10));
     assert_eq!(freshness.replay(STANDBY, 5, 2, Lsn(500)).proven, Moment(20));
 }
@@ -59,8 +85,8 @@ fn who_is_not_known_to_follow_proves_nothing_new_and_loses_nothing() {
 #[test]
 fn a_server_that_was_started_anew_or_set_back_begins_anew() {
     let mut freshness = following();
-    freshness.read(PRIMARY, 1, Moment(10), Lsn(100));
-    freshness.read(PRIMARY, 1, Moment(20), Lsn(200));
+    freshness.read(PRIMARY, 1, Moment(10), Lsn(100), Lsn(100));
+    freshness.read(PRIMARY, 1, Moment(20), Lsn(200), Lsn(200));
     freshness.replay(STANDBY, 5, 1, Lsn(200));
     assert_eq!(freshness.replay(STANDBY, 6, 1, Lsn(150)).proven, Moment(10));
     freshness.replay(STANDBY, 6, 1, Lsn(200));
@@ -130,7 +156,8 @@ proptest! {
                         logs[primary].writes.push(now);
                     }
                     let timeline = logs[primary].timeline;
-                    freshness.read(host(primary), timeline, Moment(asked), logs[primary].position());
+                    let position = logs[primary].position();
+                    freshness.read(host(primary), timeline, Moment(asked), position, position);
                 }
                 Happening::Replay(count) => {
                     // One that has replayed what its primary never had stays where it is.

@@ -13,7 +13,7 @@ fn answer(standby: bool, timeline: u32, instance: u64) -> Answer {
         read_only: false,
         version: 170_000,
         position: Lsn(1000),
-        received: Lsn(0),
+        flushed: Lsn(0),
         page: 8192,
         segment: 16 << 20,
     }

@@ -15,6 +15,9 @@ const LONGEST_PURSUIT: Duration = Duration::from_millis(500);
 /// A standby that lags is asked at least this often while somebody waits for it.
 const LONGEST_GAP: Duration = Duration::from_millis(25);
 
+/// So often the primary is asked whether it has written out by now what somebody waits for.
+const UNSENT_GAP: Duration = Duration::from_millis(5);
+
 /// Somebody waits for a proof.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pursuit {
@@ -63,8 +66,8 @@ impl Watch {
         let Some(pursuit) = self.pursuit else { return };
         let now = Moment::now();
         let proven = self.freshness.proof(host).proven;
-        if proven > before {
-            // Some wait for less than the others.
+        if proven > before || self.freshness.withheld().is_some_and(|from| from <= pursuit.wanted) {
+            // Some wait for less than the others, or in vain.
             self.wake_waiters();
         }
         if proven > pursuit.wanted || now.since(pursuit.renewed) > LONGEST_PURSUIT {
@@ -79,17 +82,19 @@ impl Watch {
     fn chase(&self, pursuit: Pursuit, now: Moment) {
         let newest = self.freshness.newest();
         if newest <= pursuit.wanted {
-            self.ask_primary();
+            self.ask_primary(Duration::ZERO);
+        } else if self.freshness.is_unsent(pursuit.wanted) {
+            self.ask_primary(UNSENT_GAP);
         }
         let gap = (now.since(pursuit.since) / 8).min(LONGEST_GAP);
         self.ask_standbys(newest, gap);
     }
 
-    fn ask_primary(&self) {
+    fn ask_primary(&self, gap: Duration) {
         if let PrimaryView::Known { host, .. } | PrimaryView::Leaving { host, .. } = self.judge.primary()
             && let Some(host) = self.hosts.get(usize::from(host.0))
         {
-            host.rein.ask_position(Duration::ZERO);
+            host.rein.ask_position(gap);
         }
     }
 

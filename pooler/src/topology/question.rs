@@ -19,7 +19,7 @@ CASE WHEN h.standby THEN GREATEST(\
 (SELECT w.received_tli FROM pg_catalog.pg_stat_wal_receiver w))::text \
 ELSE 'x' OPERATOR(pg_catalog.||) pg_catalog.\"left\"(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END, \
 CASE WHEN h.standby THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END::text, \
-CASE WHEN h.standby THEN pg_catalog.pg_last_wal_receive_lsn() END::text, \
+CASE WHEN NOT h.standby THEN pg_catalog.pg_current_wal_flush_lsn() END::text, \
 pg_catalog.current_setting('transaction_read_only'), \
 CASE WHEN NOT h.standby AND pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on' THEN \
 (SELECT s.source FROM pg_catalog.pg_settings s WHERE s.name OPERATOR(pg_catalog.=) 'default_transaction_read_only') END, \
@@ -33,7 +33,8 @@ FROM (SELECT pg_catalog.pg_is_in_recovery() AS standby OFFSET 0) h";
 /// host a fraction of [`EVERYTHING`].
 pub const POSITION: &str = "\
 SELECT h.standby::text, \
-CASE WHEN h.standby THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END::text \
+CASE WHEN h.standby THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END::text, \
+CASE WHEN NOT h.standby THEN pg_catalog.pg_current_wal_flush_lsn() END::text \
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS standby OFFSET 0) h";
 
 /// What a host said of itself.
@@ -54,8 +55,8 @@ pub struct Answer {
     pub version: u32,
     /// End of the last record that was inserted (primary) or replayed (standby).
     pub position: Lsn,
-    /// End of what a standby has received; zero if nothing.
-    pub received: Lsn,
+    /// End of what a primary has written out, and so sends to standbys; zero for a standby.
+    pub flushed: Lsn,
     /// `wal_block_size`, in bytes.
     pub page: u64,
     /// `wal_segment_size`, in bytes.
@@ -66,7 +67,7 @@ pub struct Answer {
 #[must_use]
 pub fn read(rows: &[Vec<Option<String>>]) -> Option<Answer> {
     let [row] = rows else { return None };
-    let [standby, system, timeline, position, received, read_only, source, version, instance, page, segment] =
+    let [standby, system, timeline, position, flushed, read_only, source, version, instance, page, segment] =
         row.as_slice()
     else {
         return None;
@@ -81,8 +82,6 @@ pub fn read(rows: &[Vec<Option<String>>]) -> Option<Answer> {
         Some(digits) => u32::from_str_radix(digits, 16).ok()?,
         None => timeline.parse().ok()?,
     };
-    // A standby that has replayed nothing has no position.
-    let lsn = |text: &Option<String>| text.as_deref().map_or(Some(Lsn(0)), Lsn::parse);
     let (page, segment) = (page.as_deref()?.parse().ok()?, size(segment.as_deref()?)?);
     let position = lsn(position)?;
     // What holds for the probing user only says nothing of others.
@@ -98,10 +97,15 @@ pub fn read(rows: &[Vec<Option<String>>]) -> Option<Answer> {
         read_only: !standby && of_server && read_only.as_deref()? == "on",
         version: version.as_deref()?.parse().ok()?,
         position: if standby { position } else { position.end_of_last_record(page, segment) },
-        received: lsn(received)?,
+        flushed: lsn(flushed)?,
         page,
         segment,
     })
+}
+
+/// A standby that has replayed nothing has no position.
+fn lsn(text: &Option<String>) -> Option<Lsn> {
+    text.as_deref().map_or(Some(Lsn(0)), Lsn::parse)
 }
 
 /// Reads the one row of [`POSITION`], with what the host said `before` on the same connection. `None` if that holds no
@@ -109,14 +113,14 @@ pub fn read(rows: &[Vec<Option<String>>]) -> Option<Answer> {
 #[must_use]
 pub fn read_position(rows: &[Vec<Option<String>>], before: &Answer) -> Option<Answer> {
     let [row] = rows else { return None };
-    let [standby, position] = row.as_slice() else { return None };
+    let [standby, position, flushed] = row.as_slice() else { return None };
     if standby.as_deref()? != if before.standby { "true" } else { "false" } {
         return None;
     }
     let position = Lsn::parse(position.as_deref()?)?;
     let position =
         if before.standby { position } else { position.end_of_last_record(before.page, before.segment) };
-    Some(Answer { position, ..*before })
+    Some(Answer { position, flushed: lsn(flushed)?, ..*before })
 }
 
 /// `16MB` in bytes.
@@ -148,7 +152,7 @@ mod tests {
             "7300000000000000001",
             "x0000000A",
             "0/4000028",
-            "-",
+            "0/3FFFF00",
             "off",
             "-",
             "150018",
@@ -158,13 +162,13 @@ mod tests {
         ]);
         let answer = read(&primary).unwrap();
         assert_eq!((answer.standby, answer.timeline, answer.read_only), (false, 10, false));
-        assert_eq!(answer.position, Lsn(0x400_0000));
+        assert_eq!((answer.position, answer.flushed), (Lsn(0x400_0000), Lsn(0x3ff_ff00)));
         let standby = row(&[
             "true",
             "7300000000000000001",
             "3",
             "0/4000028",
-            "0/5000000",
+            "-",
             "on",
             "-",
             "180000",
@@ -174,7 +178,7 @@ mod tests {
         ]);
         let answer = read(&standby).unwrap();
         assert_eq!((answer.standby, answer.timeline, answer.read_only), (true, 3, false));
-        assert_eq!((answer.position, answer.received), (Lsn(0x400_0028), Lsn(0x500_0000)));
+        assert_eq!((answer.position, answer.flushed), (Lsn(0x400_0028), Lsn(0)));
     }
 
     #[test]
@@ -201,15 +205,16 @@ mod tests {
 
     #[test]
     fn a_position_alone_is_understood_while_the_host_is_what_it_was() {
-        let row_of = |standby| row(&[standby, "0/4000028"]);
+        let row_of = |standby, flushed| row(&[standby, "0/4000028", flushed]);
         let primary =
             read(&row(&["false", "1", "x00000001", "0/1", "-", "off", "-", "150000", "1", "8192", "16MB"]));
         let primary = primary.unwrap();
-        assert_eq!(read_position(&row_of("false"), &primary).unwrap().position, Lsn(0x400_0000));
-        assert_eq!(read_position(&row_of("true"), &primary), None);
+        let answer = read_position(&row_of("false", "0/3FFFF00"), &primary).unwrap();
+        assert_eq!((answer.position, answer.flushed), (Lsn(0x400_0000), Lsn(0x3ff_ff00)));
+        assert_eq!(read_position(&row_of("true", "-"), &primary), None);
         let standby = Answer { standby: true, ..primary };
-        assert_eq!(read_position(&row_of("true"), &standby).unwrap().position, Lsn(0x400_0028));
-        assert_eq!(read_position(&row(&["true", "-"]), &standby), None);
+        assert_eq!(read_position(&row_of("true", "-"), &standby).unwrap().position, Lsn(0x400_0028));
+        assert_eq!(read_position(&row(&["true", "-", "-"]), &standby), None);
     }
 
     proptest::proptest! {
@@ -220,7 +225,7 @@ mod tests {
             let rows = [columns];
             let known = read(&rows).unwrap_or(Answer {
                 standby: true, system_id: 1, instance: 1, timeline: 1, read_only: false, version: 1,
-                position: Lsn(0), received: Lsn(0), page: 0, segment: 0,
+                position: Lsn(0), flushed: Lsn(0), page: 0, segment: 0,
             });
             let _ = read_position(&rows, &known);
             let _ = super::super::providers::monitor::read(&rows, &[]);

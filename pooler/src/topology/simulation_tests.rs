@@ -121,7 +121,7 @@ impl World {
                 read_only: server.read_only && !server.standby,
                 version: 170_000,
                 position: Lsn(0),
-                received: Lsn(0),
+                flushed: Lsn(0),
                 page: 8192,
                 segment: 16 << 20,
             }),

@@ -52,6 +52,12 @@ impl Snapshot {
         }
     }
 
+    /// Whether the primary keeps what was written after this moment from all standbys.
+    #[must_use]
+    pub fn is_withheld(&self, moment: Moment) -> bool {
+        self.writable().and_then(|id| self.host(id)).is_some_and(|primary| primary.gauge.withholds(moment))
+    }
+
     /// Hosts beside the primary that can be read from, whatever they have replayed; one with two addresses counts once.
     pub fn standbys(&self) -> impl Iterator<Item = &HostView> {
         let serves = |host: &&HostView| self.only_reads(host) && host.state.is_usable();
@@ -324,6 +330,8 @@ pub struct Gauge {
     lag_bytes: AtomicU64,
     round_trip: AtomicU64,
     answered: AtomicU64,
+    /// 0: nothing.
+    withheld: AtomicU64,
 }
 
 impl Gauge {
@@ -365,6 +373,18 @@ impl Gauge {
     #[must_use]
     pub fn answered(&self) -> Moment {
         Moment(self.answered.load(Ordering::Relaxed))
+    }
+
+    /// Whether this is the primary, and it has kept what was written after this moment from all standbys for so long that
+    /// nobody should wait for them.
+    #[must_use]
+    pub fn withholds(&self, moment: Moment) -> bool {
+        let withheld = self.withheld.load(Ordering::Relaxed);
+        withheld != 0 && moment.0 >= withheld
+    }
+
+    pub(super) fn set_withheld(&self, from: Option<Moment>) {
+        self.withheld.store(from.map_or(0, |moment| moment.0.max(1)), Ordering::Relaxed);
     }
 
     pub(super) fn set_proven(&self, moment: Moment, replayed: Lsn) {

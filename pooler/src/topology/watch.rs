@@ -419,7 +419,8 @@ impl Watch {
         {
             self.freshness.follow(primary, timeline);
             if primary == seen.host {
-                self.freshness.read(primary, timeline, seen.asked, answer.position);
+                self.freshness.read(primary, timeline, seen.asked, answer.position, answer.flushed);
+                host.gauge.set_withheld(self.freshness.withheld());
                 host.gauge.set_proven(Moment(u64::MAX), answer.position);
                 host.gauge.set_lag(0);
                 return;
