@@ -2,7 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use hawser_tests::{Account, Config, Ensemble, Hawser, own_cluster};
+use hawser_tests::{Account, Config, Ensemble, Hawser, own_cluster, wait_until};
 
 #[test]
 fn the_end_of_a_primary_and_the_promotion_of_a_standby_are_seen() {
@@ -63,4 +63,27 @@ fn a_hawser_that_starts_beside_a_primary_that_was_left_behind_does_not_believe_i
     late.wait_for_log("host is fenced: it is a primary on timeline 1, and the cluster is on 2");
     late.wait_for_log(&format!("host=\"{}\" timeline=2", names[1]));
     assert!(!late.log().contains(&format!("host=\"{}\" timeline=1", names[0])), "{}", late.log());
+}
+
+/// Nobody can drop, rename or copy a database while somebody else is in it.
+#[test]
+fn hosts_are_asked_in_a_database_that_nobody_drops_if_their_user_is_let_in_there() {
+    let primary = own_cluster(&[]);
+    let standby = primary.standby().expect("a standby");
+    let account = Account::new(&primary);
+    let hosts = [&primary, &standby].map(|host| format!("127.0.0.1:{}", host.port()));
+    let name = &account.database;
+    let config = Config::new(&primary, &account).hosts(&hosts).database(&format!("dbname = \"{name}\""));
+    let place = || {
+        let sql = "SELECT datname FROM pg_stat_activity WHERE application_name = 'hawser health'";
+        primary.psql(sql).expect("an answer").trim().to_owned()
+    };
+    let hawser = Hawser::start(&config);
+    wait_until("the primary is asked", || place() == "postgres");
+    primary.psql(&format!("ALTER DATABASE \"{name}\" RENAME TO other")).expect("nobody is there");
+    primary.psql(&format!("ALTER DATABASE other RENAME TO \"{name}\"")).expect("nobody is there");
+    drop(hawser);
+    primary.psql("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC").expect("it is revoked");
+    let _hawser = Hawser::start(&config);
+    wait_until("the primary is asked", || place() == *name);
 }

@@ -404,8 +404,8 @@ pub const GLOBAL: &[Setting] = &[
         "Secret of `health.user`."),
     live("health.password_file", Kind::Path, Unset("none"), "",
         "File that holds the secret of `health.user`."),
-    live("health.database", Kind::Text, Unset("the first database of the cluster, or `postgres`"), "",
-        "Database in which hosts are asked."),
+    live("health.database", Kind::Text, Unset("`postgres`, or else a database of the cluster in which the user may log in"), "",
+        "Database in which hosts are asked. While they are, nobody can drop, rename or copy it."),
 
     live("stats.fingerprints", Kind::Count { least: 0, most: 100_000 }, Value("5000"), "",
         "Shapes of queries that each worker keeps count of, for `SHOW FINGERPRINTS`: about 1 kB each; 0: none. Where there are more, those with few calls give way."),

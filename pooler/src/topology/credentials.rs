@@ -11,11 +11,11 @@ use std::sync::Arc;
 /// Users of the settings that are tried. Each one that a server does not know costs it a failed login.
 const MOST_USERS: usize = 4;
 
-/// A database that every cluster has.
+/// A database that every cluster has, and that nobody drops, renames or copies: while a probe is in a database, that fails.
 const USUAL_DATABASE: &str = "postgres";
 
 /// Plans for the probes, best first: the user of `[health]`; then each user that the settings know how to log in as; then
-/// whoever has logged in lately.
+/// whoever has logged in lately. Each of them tries `health.database` or the usual one, and then the one it is for.
 ///
 /// In `[health]` the operator says what holds, and nothing else is tried.
 #[must_use]
@@ -29,23 +29,31 @@ pub(super) fn plans(runtime: &Runtime, hosts: &[HostAddress], offers: &[Offer]) 
     let dbname = |name: Option<&str>, database: &DatabaseSettings| {
         database.dbname.clone().or_else(|| name.map(str::to_owned))
     };
-    let usual = databases.iter().find_map(|(name, database)| dbname(*name, database));
+    let first = databases.iter().find_map(|(name, database)| dbname(*name, database));
+    let first = first.unwrap_or_else(|| USUAL_DATABASE.to_owned());
     let health = &settings.health;
-    let usual = health.database.clone().or(usual).unwrap_or_else(|| USUAL_DATABASE.to_owned());
+    let preferred = health.database.as_deref().unwrap_or(USUAL_DATABASE);
+    let mut plans = Vec::new();
+    let mut add = |database: &DatabaseSettings, user: &str, own: &str, credential: Credential| {
+        let own = (own != preferred).then_some(own);
+        for dbname in [Some(preferred), own].into_iter().flatten() {
+            plans.extend(plan(runtime, database, user, dbname, credential.clone()));
+        }
+    };
     if let Some(user) = &health.user {
         let credential = match &health.password {
             Some(secret) => Credential::from(secret),
             None => runtime.own_credential(user),
         };
-        return plan(runtime, any, user, &usual, credential).into_iter().collect();
+        add(any, user, health.database.as_deref().unwrap_or(&first), credential);
+        return plans;
     }
-    let mut plans = Vec::new();
     for (name, database) in &databases {
         if let Some(user) = &database.user {
             let credential = database.password.as_ref().map(Credential::from);
             let credential = credential.unwrap_or_else(|| runtime.own_credential(user));
-            let dbname = dbname(*name, database).unwrap_or_else(|| usual.clone());
-            plans.extend(plan(runtime, database, user, &dbname, credential));
+            let own = dbname(*name, database);
+            add(database, user, own.as_deref().unwrap_or(&first), credential);
         }
     }
     let askers =
@@ -54,10 +62,10 @@ pub(super) fn plans(runtime: &Runtime, hosts: &[HostAddress], offers: &[Offer]) 
     let known = users.map(|user| (runtime.own_credential(&user), user));
     for (credential, user) in known.filter(|(credential, _)| *credential != Credential::None).take(MOST_USERS)
     {
-        plans.extend(plan(runtime, any, &user, &usual, credential));
+        add(any, &user, &first, credential);
     }
     for offer in offers {
-        plans.extend(plan(runtime, any, &offer.user, &offer.dbname, offer.credential.clone()));
+        add(any, &offer.user, &offer.dbname, offer.credential.clone());
     }
     plans
 }

@@ -18,7 +18,7 @@ use crate::config::settings::{HealthSettings, HostAddress};
 use crate::ids::{ClusterId, HostId};
 use crate::mailbox::Mailboxes;
 use crate::runtime::Runtime;
-use crate::server::dial::Local;
+use crate::server::dial::{DialPlan, Local};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -322,9 +322,7 @@ impl Watch {
         let before = self.common.plans.borrow().clone();
         self.renew_plans();
         let plans = self.common.plans.borrow();
-        let is_known = |new: &crate::server::dial::DialPlan| {
-            before.iter().any(|old| !new.differs(old) && new.credential == old.credential)
-        };
+        let is_known = |new: &DialPlan| before.iter().any(|old| is_same(old, new));
         if before.len() != plans.len() || !plans.iter().all(is_known) {
             self.hosts.iter().for_each(|host| host.rein.reconnect());
         }
@@ -346,8 +344,15 @@ impl Watch {
     }
 
     fn renew_plans(&self) {
-        let plans = credentials::plans(&self.runtime, &self.addresses, &self.offers);
+        let mut plans = credentials::plans(&self.runtime, &self.addresses, &self.offers);
         self.bell.set_lacks_credential(plans.is_empty());
+        // What has opened the door before stays in front.
+        let front = self.common.plans.borrow().first().cloned();
+        if let Some(at) = front.and_then(|front| plans.iter().position(|plan| is_same(plan, &front)))
+            && let Some(part) = plans.get_mut(..=at)
+        {
+            part.rotate_right(1);
+        }
         self.common.plans.replace(plans);
     }
 
@@ -459,6 +464,11 @@ impl Watch {
             host.rein.set_pace(pace);
         }
     }
+}
+
+/// Whether two plans come to the same connection.
+fn is_same(one: &DialPlan, other: &DialPlan) -> bool {
+    !one.differs(other) && one.credential == other.credential
 }
 
 fn rules(health: &HealthSettings) -> Rules {
