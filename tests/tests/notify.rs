@@ -694,3 +694,21 @@ fn a_random_history_is_heard_as_on_connections_of_ones_own() {
         }
     }
 }
+
+/// The listening connection stays for a while when nobody needs it any more.
+#[test]
+fn a_database_in_which_nobody_listens_any_more_can_be_dropped() {
+    let site = Site::new();
+    let doomed = Account { database: format!("{}_doomed", site.account.database), ..site.account.clone() };
+    cluster().psql(&format!("ALTER ROLE \"{}\" CREATEDB", doomed.user)).unwrap();
+    let mut owner = site.client();
+    for _ in 0..2 {
+        owner.execute(&format!("CREATE DATABASE \"{}\"", doomed.database));
+        let mut reader = Client::login(site.port, &doomed);
+        reader.execute("LISTEN a");
+        notify(&mut Client::login(site.port, &doomed), "a", "1");
+        assert_eq!(next(&mut reader), "a 1");
+        reader.terminate();
+        owner.execute(&format!("DROP DATABASE \"{}\"", doomed.database));
+    }
+}

@@ -34,6 +34,12 @@ async fn sort(mailboxes: Mailboxes, mut orders: UnboundedReceiver<HubOrder>) {
                 snapshots.insert(snapshot.cluster, snapshot);
                 continue;
             }
+            HubOrder::Vacate(station) => {
+                if let Some(sender) = stations.get(&station) {
+                    let _ = sender.send(HubOrder::Vacate(station));
+                }
+                continue;
+            }
         };
         let station = stations.entry(question.station.clone()).or_insert_with(|| {
             let (sender, receiver) = unbounded_channel();

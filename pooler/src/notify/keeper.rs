@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// A connection that held for so long, or an attempt that took so long, is followed by the next one at once.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// So long a server waits for others to leave a database that a statement needs for itself.
+const WANTED_ALONE: Duration = Duration::from_secs(5);
+
 /// How an attempt to open a connection ends.
 enum Attempt {
     /// It is open.
@@ -65,6 +68,8 @@ pub(super) struct Keeper {
     outgoing: BTreeMap<WorkerId, Vec<Item>>,
     /// Who notifies on which server process.
     senders: HashMap<u32, SessionId>,
+    /// Somebody waits until then for the database to be left.
+    vacate: Option<Instant>,
 }
 
 impl Keeper {
@@ -85,6 +90,7 @@ impl Keeper {
             waiting: Vec::new(),
             outgoing: BTreeMap::new(),
             senders: HashMap::new(),
+            vacate: None,
         }
     }
 
@@ -223,6 +229,10 @@ impl Keeper {
                 self.lead = Lead::of(&snapshot);
                 None
             }
+            HubOrder::Vacate(_) => {
+                self.vacate = Some(Instant::now() + WANTED_ALONE);
+                None
+            }
         }
     }
 
@@ -263,6 +273,9 @@ impl Keeper {
                     self.carry_out(order, &mut connection);
                     while let Ok(order) = orders.try_recv() {
                         self.carry_out(order, &mut connection);
+                    }
+                    if self.roster.is_empty() && self.vacate.is_some_and(|until| Instant::now() < until) {
+                        break Ending::Unused;
                     }
                     connection.follow(&self.lead)
                 }

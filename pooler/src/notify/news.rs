@@ -49,6 +49,8 @@ pub enum HubOrder {
     Question(Question),
     /// By whoever watches the cluster: where its primary is.
     Follow(Arc<Snapshot>),
+    /// By a worker: a statement needs this database for itself. Where nobody listens, the connection is closed.
+    Vacate(Arc<Station>),
 }
 
 /// A question to the hub, with what it takes to open the listening connection if there is none.

@@ -37,7 +37,7 @@ impl Scene {
     fn asked(&mut self) -> Option<Question> {
         match self.orders.try_recv().ok()? {
             HubOrder::Question(question) => Some(question),
-            HubOrder::Follow(_) => panic!("desks do not say where to go"),
+            HubOrder::Follow(_) | HubOrder::Vacate(_) => panic!("desks do not say where to go"),
         }
     }
 

@@ -8,6 +8,7 @@ use super::Session;
 use super::handle::Signal;
 use super::services::Services;
 use crate::mailbox::{Disturbance, Inhabitant, Location, Order, Whom};
+use crate::notify::{HubOrder, Station};
 use crate::pool::PoolPlan;
 use crate::relay::{Outward, Relay};
 use crate::server::connection::ServerConnection;
@@ -33,7 +34,11 @@ impl Session {
                     mailboxes.send_all(|| Order::Disturb(Box::new(disturbance.clone())));
                 }
                 // The server waits five seconds for the others to leave.
-                Outward::NeedsAlone(database) => self.vacate(plan, Inhabitant::Database(database)),
+                Outward::NeedsAlone(database) => {
+                    let station = Station { hosts: plan.dial.hosts.clone(), dbname: database.clone() };
+                    mailboxes.send_hub(HubOrder::Vacate(Arc::new(station)));
+                    self.vacate(plan, Inhabitant::Database(database));
+                }
                 Outward::Renames(role) => self.vacate(plan, Inhabitant::User(role)),
             }
         }
