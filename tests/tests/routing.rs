@@ -52,6 +52,28 @@ fn reads_go_to_standbys_and_see_what_their_session_wrote() {
     wait_until("a standby has seen that", || place(&mut client) == "standby");
 }
 
+/// `pg_settings` says otherwise once a SET TRANSACTION was committed, and a standby refuses to have it set.
+#[test]
+fn what_a_transaction_was_is_no_setting_of_a_session() {
+    let ensemble = ensemble_with(1, |config| config.set("workers", 1).set("pool.size", 1));
+    let (mut client, mut other) = (ensemble.client(), ensemble.client());
+    client.execute(
+        "CREATE FUNCTION sets() RETURNS int LANGUAGE plpgsql AS \
+         $$ begin perform set_config('work_mem', '5MB', false); return 1; end $$",
+    );
+    for modes in ["READ ONLY", "ISOLATION LEVEL SERIALIZABLE, READ WRITE, NOT DEFERRABLE"] {
+        client.execute("BEGIN");
+        client.execute(&format!("SET TRANSACTION {modes}"));
+        client.execute("SELECT count(*) FROM t");
+        client.execute("COMMIT");
+        assert_eq!(other.value("SELECT sets()"), "1");
+        wait_until("its reads go to the standby", || place(&mut other) == "standby");
+        assert_eq!(other.value("/* hawser: standby */ SHOW work_mem"), "5MB");
+        other.execute("SET transaction_read_only TO off");
+        wait_until("its reads go to the standby again", || place(&mut other) == "standby");
+    }
+}
+
 /// A commit that nobody waits for is written out, and sent to standbys, when the walwriter next wakes up.
 #[test]
 fn who_reads_behind_a_commit_that_is_not_written_out_is_served_by_the_primary() {

@@ -62,6 +62,11 @@ pub fn is_meaningless(name: &str) -> bool {
     name.contains('.') || MEANINGLESS.contains(&name)
 }
 
+/// What each transaction begins with anew. After a SET TRANSACTION `pg_settings` says for ever that the session has set it;
+/// a standby would refuse to have it set.
+const OF_TRANSACTION: [&str; 3] =
+    ["transaction_deferrable", "transaction_isolation", "transaction_read_only"];
+
 /// Names (in lower case) and values, sorted by name.
 #[derive(Debug, PartialEq, Eq, Hash, Clone)]
 pub struct ParameterSet {
@@ -86,9 +91,12 @@ impl ParameterSet {
         set
     }
 
-    /// Sets one value.
+    /// Sets one value. What is a transaction's own is not kept.
     pub fn put(&mut self, name: &str, value: &str) {
         let name = name.to_ascii_lowercase();
+        if OF_TRANSACTION.contains(&name.as_str()) {
+            return;
+        }
         match self.find(&name) {
             Ok(at) => {
                 if let Some(entry) = self.entries.get_mut(at) {
