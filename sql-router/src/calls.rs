@@ -43,6 +43,15 @@ pub enum Disturbs {
     EndsItself,
 }
 
+/// A server process that a statement names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// By its number.
+    Number(NonZeroU32),
+    /// By the value of this parameter; the first one is 1.
+    Parameter(u16),
+}
+
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Calls {
@@ -56,8 +65,8 @@ pub struct Calls {
     pub is_indelible: bool,
     /// Whom it disturbs.
     pub disturbs: Disturbs,
-    /// The server process that it ends, where its number is written out.
-    pub ends: Option<NonZeroU32>,
+    /// The server process that it ends, where the text says by itself how its number is known.
+    pub ends: Option<Process>,
     /// It tells the number of the server process that runs it.
     pub tells_process: bool,
 }
@@ -86,7 +95,7 @@ pub fn of_statement(words: &[Word<'_>]) -> Calls {
                 if (is_dot(before) || !is_syntax(&name, kind(before))) && is_call(before, &parentheses) {
                     calls.note(&name, qualified(words, at, &parentheses));
                     if name == "pg_terminate_backend" {
-                        calls.ends = calls.ends.or_else(|| number(words.get(at + 2..).unwrap_or_default()));
+                        calls.ends = calls.ends.or_else(|| process(words.get(at + 2..).unwrap_or_default()));
                     }
                 }
             }
@@ -115,10 +124,13 @@ fn runs_functions(words: &[Word<'_>]) -> bool {
     }
 }
 
-/// The number that is the whole of a first argument.
-fn number(words: &[Word<'_>]) -> Option<NonZeroU32> {
+/// The process that a first argument names, if it is nothing but a number or a parameter.
+fn process(words: &[Word<'_>]) -> Option<Process> {
     match words {
-        [Word::Number(digits), Word::Symbol(')' | ','), ..] => digits.parse().ok(),
+        [Word::Number(digits), Word::Symbol(')' | ','), ..] => digits.parse().ok().map(Process::Number),
+        [Word::Symbol('$'), Word::Number(digits), Word::Symbol(')' | ',' | ':'), ..] => {
+            digits.parse().ok().map(Process::Parameter)
+        }
         _ => None,
     }
 }

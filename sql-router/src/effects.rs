@@ -10,10 +10,9 @@ mod set;
 
 pub use set::is_list;
 
-use crate::calls::{self, Ask, Disturbs, Sequences};
+use crate::calls::{self, Ask, Disturbs, Process, Sequences};
 use crate::scan::{Place, UNKNOWN, Word, bare, begins_with, contains, decoded, is_ambiguous, trimmed, words};
 use set::{of_reset, of_set, parameter};
-use std::num::NonZeroU32;
 
 /// What the statements of a text do to the session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,8 +33,8 @@ pub struct Effects {
     pub looks_at_prepared: bool,
     /// Whom it disturbs by the number of a server process.
     pub disturbs: Disturbs,
-    /// The server process that it ends, where its number is written out.
-    pub ends: Option<NonZeroU32>,
+    /// The server process that it ends, where the text says by itself how its number is known.
+    pub ends: Option<Process>,
     /// It tells the number of the server process that runs it.
     pub tells_process: bool,
     /// Settings of extensions and applications (`app.user`) that it may set, as far as it names them.

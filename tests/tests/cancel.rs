@@ -250,6 +250,13 @@ fn a_session_is_ended_by_the_number_of_the_server_process_that_it_was_told() {
             let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {process}");
             cluster().psql(&sql).unwrap().trim() == "0"
         });
+        // The number is a parameter, as drivers send it.
+        let mut victim = site.client();
+        let process = victim.value(ASK);
+        let call = extended("SELECT $1::text, pg_terminate_backend($2::int)", &[None, Some(&process)]);
+        other.send(&[call, sync()].concat());
+        assert_eq!(error_of(&other.read_until_ready()), "");
+        assert_eq!(error_of(&victim.expect_closed()), "57P01");
         // It keeps its process.
         let mut victim = site.client();
         victim.execute("CREATE TEMP TABLE kept (a int)");
@@ -284,8 +291,9 @@ fn what_runs_is_ended_by_the_number_of_its_server_process() {
 #[test]
 fn who_ends_its_own_server_process_as_anothers_goes_on() {
     let site = Site::new();
-    let (mut victim, mut other) = (site.client(), site.client());
+    let mut other = site.client();
     for flushed in [false, true] {
+        let mut victim = site.client();
         let process = victim.value("SELECT pg_backend_pid()");
         // The only server connection serves the other now; with a Flush, the batch has been answered in part.
         let name = format!("end_{flushed}");
@@ -299,6 +307,7 @@ fn who_ends_its_own_server_process_as_anothers_goes_on() {
         }
         other.send(&[bind("", &name, &[Some(&process)]), execute("", 0), sync()].concat());
         assert_eq!(error_of(&other.read_until_ready()), "");
+        assert_eq!(error_of(&victim.expect_closed()), "57P01");
         site.others_are_well();
     }
 }

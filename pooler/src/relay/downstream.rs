@@ -322,7 +322,7 @@ impl Relay {
         let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
             Some(Effect::Does(doing)) => {
                 doing.done += 1;
-                Some((doing.deed.clone(), doing.done - 1))
+                Some((doing.deed.clone(), doing.done - 1, doing.ends))
             }
             _ => None,
         });
@@ -343,13 +343,13 @@ impl Relay {
                 if let Some(tag) = message::command_tag(body) {
                     self.batch.rows += crate::shapes::rows_of(tag);
                     let said = said.flatten();
-                    if client.state.note_change(tag, said.as_ref().map(|(deed, _)| &**deed)) {
+                    if client.state.note_change(tag, said.as_ref().map(|(deed, ..)| &**deed)) {
                         shared.registry.note_change();
                     }
-                    if let Some(number) = said.as_ref().and_then(|(deed, _)| deed.effects.ends) {
+                    if let Some(number) = said.as_ref().and_then(|(_, _, ends)| *ends) {
                         self.outward.push(Outward::EndProcess(number));
                     }
-                    let said = said.as_ref().and_then(|(deed, at)| deed.step(*at));
+                    let said = said.as_ref().and_then(|(deed, at, _)| deed.step(*at));
                     state::command(tag, said, client, server, shared);
                     if !self.confined {
                         state::note_sequences(tag, client, server);

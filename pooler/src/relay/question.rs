@@ -150,7 +150,7 @@ impl Question {
 /// Names that a Bind's parameters may give to settings of applications.
 #[must_use]
 pub(super) fn named_in(bind: &[u8]) -> Vec<String> {
-    let texts = message::bind_values(bind).filter_map(|value| std::str::from_utf8(value).ok());
+    let texts = message::bind_values(bind).flatten().filter_map(|value| std::str::from_utf8(value).ok());
     texts.filter(|text| effects::is_custom(text)).take(MOST_NAMED).map(str::to_lowercase).collect()
 }
 

@@ -12,6 +12,7 @@ use hawser_wire::frame::{self, HEADER_LENGTH};
 use hawser_wire::reply_queue::{Fate, ReplyQueue, Request};
 use hawser_wire::tag::frontend;
 use std::cell::Cell;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -90,6 +91,8 @@ pub struct Doing {
     pub deed: Arc<Deed>,
     /// How many of its statements are done.
     pub done: usize,
+    /// The server process that it ends.
+    pub ends: Option<NonZeroU32>,
 }
 
 /// What was done on a connection when it was new, and holds for every client.

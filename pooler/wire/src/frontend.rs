@@ -58,8 +58,8 @@ pub fn bind_names(body: &[u8]) -> Result<Option<BindNames<'_>>, Malformed> {
     }
 }
 
-/// The values of the parameters in a Bind body, of which the end may be missing. Those that are NULL are left out.
-pub fn bind_values(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The values of the parameters in a Bind body, of which the end may be missing; `None` is NULL.
+pub fn bind_values(body: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let values = c_string(body).and_then(|(_, rest)| c_string(rest)).and_then(|(_, rest)| {
         let (formats, rest) = rest.split_first_chunk::<2>()?;
         let rest = rest.get(usize::from(u16::from_be_bytes(*formats)) * 2..)?;
@@ -67,15 +67,14 @@ pub fn bind_values(body: &[u8]) -> impl Iterator<Item = &[u8]> {
         Some((u16::from_be_bytes(*count), values))
     });
     let (mut left, mut rest) = values.unwrap_or_default();
-    let next = std::iter::from_fn(move || {
+    std::iter::from_fn(move || {
         left = left.checked_sub(1)?;
         let (length, behind) = rest.split_first_chunk::<4>()?;
         let length = usize::try_from(i32::from_be_bytes(*length)).ok();
         let (value, behind) = behind.split_at_checked(length.unwrap_or(0))?;
         rest = behind;
         Some(length.map(|_| value))
-    });
-    next.flatten()
+    })
 }
 
 /// What Describe and Close are about.
@@ -141,8 +140,8 @@ mod tests {
         let mut body = b"portal\0statement\0\0\x01\0\x01\0\x03".to_vec();
         body.extend_from_slice(b"\0\0\0\x01a\xff\xff\xff\xff\0\0\0\x02bc\0\0");
         let values = |body| bind_values(body).collect::<Vec<_>>();
-        assert_eq!(values(&body), [&b"a"[..], b"bc"]);
-        assert_eq!(values(&body[..body.len() - 3]), [b"a"]);
+        assert_eq!(values(&body), [Some(&b"a"[..]), None, Some(b"bc")]);
+        assert_eq!(values(&body[..body.len() - 3]), [Some(&b"a"[..]), None]);
         assert!(values(&body[..20]).is_empty());
     }
 

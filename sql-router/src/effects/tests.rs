@@ -57,10 +57,15 @@ fn a_session_that_ends_itself_is_told_from_one_that_ends_others() {
 fn a_number_of_a_server_process_is_told_and_called_for() {
     assert!(all("SELECT pg_backend_pid()").tells_process);
     assert!(!all("SELECT pg_cancel_backend(1)").tells_process);
-    let ends = |text| all(text).ends.map(std::num::NonZeroU32::get);
-    assert_eq!(ends("select pg_catalog.pg_terminate_backend( 1234 )"), Some(1234));
-    assert_eq!(ends("SELECT pg_terminate_backend(1234, 100)"), Some(1234));
-    for text in ["SELECT pg_terminate_backend($1)", "SELECT pg_terminate_backend(12 + 1)", "SELECT f(1234)"] {
+    let ends = |text| all(text).ends;
+    let number = std::num::NonZeroU32::new(1234).map(Process::Number);
+    assert_eq!(ends("select pg_catalog.pg_terminate_backend( 1234 )"), number);
+    assert_eq!(ends("SELECT pg_terminate_backend(1234, 100)"), number);
+    assert_eq!(ends("SELECT pg_terminate_backend($1)"), Some(Process::Parameter(1)));
+    assert_eq!(ends("SELECT $1, pg_terminate_backend($2::int, 100)"), Some(Process::Parameter(2)));
+    for text in
+        ["SELECT pg_terminate_backend($1 + 1)", "SELECT pg_terminate_backend(12 + 1)", "SELECT f(1234)"]
+    {
         assert_eq!(ends(text), None, "{text}");
     }
 }

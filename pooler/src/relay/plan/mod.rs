@@ -323,9 +323,12 @@ impl Relay {
             }
             self.make_way(deed, false, server);
         }
-        let effect = deed.map(|deed| self.begin(&deed, client, server, shared));
+        let mut effect = deed.map(|deed| self.begin(&deed, client, server, shared));
         if effect.is_some() {
             client.state.name_settings_of(portal);
+        }
+        if let Some(Effect::Does(doing)) = &mut effect {
+            doing.ends = doing.ends.or_else(|| client.state.ended_by(portal));
         }
         if let Some(shape) = &self.batch.bound {
             self.batch.shape.call(shape);

@@ -20,8 +20,9 @@ use crate::parameters::{self, ParameterSet};
 use crate::pins::{PinReason, PinReasons};
 use crate::server::connection::{CancelKey, Doing, Doubt, Effect as Owed, ServerConnection};
 use crate::statements::{About, Deed};
-use hawser_sql_router::calls::{Ask, Sequences};
+use hawser_sql_router::calls::{Ask, Process, Sequences};
 use hawser_sql_router::effects::Effect;
+use hawser_wire::frontend as message;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -96,6 +97,8 @@ struct Portal {
     deed: Arc<Deed>,
     /// Settings of applications that its parameters name.
     custom: Vec<String>,
+    /// The server process that its parameters name, which it ends.
+    ends: Option<NonZeroU32>,
 }
 
 impl SessionState {
@@ -221,7 +224,11 @@ impl SessionState {
         }
         if let Some(deed) = deed {
             let custom = if deed.effects.ask == Ask::No { Vec::new() } else { question::named_in(body) };
-            let portal = Portal { name: portal.into(), deed: deed.clone(), custom };
+            let ends = match deed.effects.ends {
+                Some(Process::Parameter(number)) => process_in(body, number),
+                Some(Process::Number(_)) | None => None,
+            };
+            let portal = Portal { name: portal.into(), deed: deed.clone(), custom, ends };
             self.passing.get_or_insert_default().portals.push(portal);
         }
     }
@@ -233,6 +240,11 @@ impl SessionState {
 
     fn portal(&self, name: &[u8]) -> Option<&Portal> {
         self.passing.as_ref()?.portals.iter().find(|known| *known.name == *name)
+    }
+
+    /// The server process that running a portal ends, by the value of a parameter.
+    pub(super) fn ended_by(&self, portal: &[u8]) -> Option<NonZeroU32> {
+        self.portal(portal)?.ends
     }
 
     /// A portal is run, of which the server may be asked: what its parameters name may be set.
@@ -267,7 +279,11 @@ impl SessionState {
         if self.reads_sequences && effects.sequences != Sequences::Untouched && !on_standby {
             self.pins.add(PinReason::SequenceValue);
         }
-        Owed::Does(Doing { deed: deed.clone(), done: 0 })
+        let ends = match effects.ends {
+            Some(Process::Number(number)) => Some(number),
+            Some(Process::Parameter(_)) | None => None,
+        };
+        Owed::Does(Doing { deed: deed.clone(), done: 0, ends })
     }
 
     /// What is asked about may set these.
@@ -387,6 +403,14 @@ impl SessionState {
             passing.portals.clear();
         }
     }
+}
+
+/// The number of a server process that a Bind gives to a parameter, the first of which is 1: as digits or in four bytes, the
+/// first of which is no digit, since no number of a process is that high.
+fn process_in(bind: &[u8], parameter: u16) -> Option<NonZeroU32> {
+    let value = message::bind_values(bind).nth(usize::from(parameter).checked_sub(1)?)??;
+    let digits = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+    digits.or_else(|| NonZeroU32::new(u32::from_be_bytes(value.try_into().ok()?)))
 }
 
 /// Something is run that may leave something behind.
