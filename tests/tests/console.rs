@@ -237,7 +237,7 @@ fn what_is_shown_is_true() {
 
 #[test]
 fn queries_are_counted_by_their_shape() {
-    let site = site(|config| config.set("workers", 1));
+    let site = site(|config| config.set("workers", 1).set("pool.size", 1));
     let mut client = site.client();
     for number in 0..3 {
         client.execute(&format!("SELECT generate_series(1, 10) AS number_{number} LIMIT {}", number + 1));

@@ -66,7 +66,7 @@ fn what_a_transaction_was_is_no_setting_of_a_session() {
         client.execute(&format!("SET TRANSACTION {modes}"));
         client.execute("SELECT count(*) FROM t");
         client.execute("COMMIT");
-        assert_eq!(other.value("SELECT sets()"), "1");
+        assert_eq!(other.value("/* hawser: primary */ SELECT sets()"), "1");
         wait_until("its reads go to the standby", || place(&mut other) == "standby");
         assert_eq!(other.value("/* hawser: standby */ SHOW work_mem"), "5MB");
         other.execute("SET transaction_read_only TO off");
