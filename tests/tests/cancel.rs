@@ -151,6 +151,35 @@ fn cancels_that_race_with_the_end_of_the_query_never_hit_the_next_client() {
     site.others_are_well();
 }
 
+/// Each statement has settings of its session go ahead of it, which are not the client's to cancel.
+#[test]
+fn a_cancel_hits_nothing_that_goes_ahead_of_the_query() {
+    let site = Site::with(|config| config.set("pool.size", 1));
+    let end = Instant::now() + Duration::from_secs(2);
+    std::thread::scope(|scope| {
+        for number in 1..=2 {
+            let site = &site;
+            scope.spawn(move || {
+                let mut victim = site.client();
+                let key = victim.key.clone().unwrap();
+                victim.execute(&format!("SET work_mem TO '{number}MB'"));
+                for other in 0..200 {
+                    victim.execute(&format!("SET app.s{other} TO '{number}'"));
+                }
+                while Instant::now() < end {
+                    victim.send(&query("SHOW work_mem"));
+                    cancel(site, &key);
+                    let said = victim.read_until_ready();
+                    let outcome = error_of(&said);
+                    assert!(outcome.is_empty() || outcome == "57014", "{outcome}");
+                    assert!(!outcome.is_empty() || said[1].first() == format!("{number}MB"), "{said:?}");
+                }
+            });
+        }
+    });
+    site.others_are_well();
+}
+
 #[test]
 fn a_cancel_connection_is_closed_when_the_cancel_has_been_delivered() {
     // A client that waits for that may send its next query: the cancel cannot hit it.

@@ -376,7 +376,7 @@ impl Relay {
                 continue;
             }
             if self.up.parted && self.is_drained() {
-                self.rest(client, shared);
+                self.rest(client, server, shared);
                 return Poll::Ready(Ok(()));
             }
             if self.is_at_rest(server) {
@@ -390,12 +390,12 @@ impl Relay {
                     if self.unlisten(server) {
                         continue;
                     }
-                    self.rest(client, shared);
+                    self.rest(client, server, shared);
                     return Poll::Ready(Ok(()));
                 }
             }
             if sent.is_pending() && received.is_pending() {
-                self.rest(client, shared);
+                self.rest(client, server, shared);
                 return Poll::Pending;
             }
         }
@@ -514,7 +514,9 @@ impl Relay {
     }
 
     /// Gives blocks back that hold nothing.
-    fn rest(&mut self, client: &mut ClientSide, shared: &Shared) {
+    fn rest(&mut self, client: &mut ClientSide, server: &ServerConnection, shared: &Shared) {
+        let effect = server.queue.head().and_then(|head| head.effect.as_ref());
+        server.cancels.set_misses(matches!(effect, Some(Effect::Settings)));
         give_empty(&mut client.input, shared);
         if self.up.out.is_empty()
             && let Some(input) = &mut client.input

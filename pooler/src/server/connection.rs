@@ -16,7 +16,7 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What holds once a request has succeeded; undone when it fails.
 #[derive(Debug)]
@@ -130,11 +130,15 @@ pub struct UnnamedOwner {
     pub generation: u64,
 }
 
+/// How often it is looked whether settings are made, before a cancel request is sent.
+const BETWEEN_AIMS: Duration = Duration::from_millis(1);
+
 /// Cancel requests that are under way to one server connection. It is not lent again before they have arrived.
 #[derive(Debug, Default)]
 pub struct Cancels {
     count: Cell<u32>,
     doubtful: Cell<bool>,
+    misses: Cell<bool>,
     arrived: tokio::sync::Notify,
 }
 
@@ -163,6 +167,18 @@ impl Cancels {
     #[inline]
     pub const fn is_doubtful(&self) -> bool {
         self.doubtful.get()
+    }
+
+    /// Whether one would hit settings that go ahead of the client's statement: if those fail, nothing can go on there.
+    pub fn set_misses(&self, misses: bool) {
+        self.misses.set(misses);
+    }
+
+    /// Waits until one hits the client's statement, if any.
+    pub async fn aim(&self) {
+        while self.misses.get() {
+            tokio::time::sleep(BETWEEN_AIMS).await;
+        }
     }
 
     /// Waits until none is under way.

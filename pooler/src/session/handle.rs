@@ -267,6 +267,9 @@ impl Handle {
             }
             Place::Replicating(key, plan) => (key.clone(), plan.clone(), None),
         };
+        if let Some((cancels, _)) = &underway {
+            let _ = tokio::time::timeout(plan.timeout, cancels.aim()).await;
+        }
         let outcome = tokio::time::timeout(plan.timeout, cancel::cancel(&key, &plan)).await;
         if !matches!(outcome, Ok(Ok(())))
             && let Some((cancels, _)) = &underway
