@@ -513,7 +513,8 @@ impl Relay {
         true
     }
 
-    /// Gives blocks back that hold nothing.
+    /// Nothing more can be done until something arrives: gives blocks back that hold nothing, and says whether a cancel that
+    /// comes meanwhile would hit settings of ours.
     fn rest(&mut self, client: &mut ClientSide, server: &ServerConnection, shared: &Shared) {
         let effect = server.queue.head().and_then(|head| head.effect.as_ref());
         server.cancels.set_misses(matches!(effect, Some(Effect::Settings)));

@@ -104,8 +104,8 @@ impl Freshness {
         later.is_some_and(|reading| reading.position > self.flushed)
     }
 
-    /// The moment from which on writes can be proven on no standby for now, because the primary keeps for itself what they
-    /// would be known by.
+    /// The moment from which on writes cannot be proven on any standby until the primary writes out what they are known by.
+    /// `None` where it keeps nothing back, or has not for long.
     #[must_use]
     pub fn withheld(&self) -> Option<Moment> {
         let sent = self.readings.iter().rposition(|reading| reading.position <= self.flushed);
