@@ -49,7 +49,7 @@ pub use patroni::Patroni;
 pub use program::{Finished, Program, repository};
 pub use programs::Programs;
 pub use repmgr::Repmgr;
-pub use site::Site;
+pub use site::{Site, disturb};
 pub use usage::{Usage, raise_file_limit};
 pub use wait::{wait_for, wait_long_until, wait_until};
 

@@ -89,3 +89,16 @@ impl Default for Site {
         Self::new()
     }
 }
+
+/// Another client uses the one server connection in between, and leaves everything else.
+pub fn disturb(other: &mut Client) {
+    if !is_direct() {
+        other.execute("SET DateStyle TO German");
+        other.execute("BEGIN");
+        other.execute("SET LOCAL search_path TO pg_catalog");
+        other.execute("COMMIT");
+        other.execute("PREPARE p AS SELECT 'wrong'");
+        other.execute("EXECUTE p");
+        other.execute("DEALLOCATE p");
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hawser::scratch::Cluster;
 use hawser_tests::raw::messages::{self, V3_2, bind, describe, execute, extended, flush, parse, query, sync};
-use hawser_tests::raw::{Backend, CancelKey, Client, TlsOptions};
+use hawser_tests::raw::{Backend, CancelKey, Client, TlsOptions, sqlstate_of};
 use hawser_tests::{Account, Config, Site, cluster, own_cluster, wait_for, wait_until};
 
 fn cancel(site: &Site, key: &CancelKey) {
@@ -29,10 +29,6 @@ fn wait_until_running_at(cluster: &Cluster, site: &Site, marker: &str) {
         );
         cluster.psql(&sql).unwrap().trim() != "0"
     });
-}
-
-fn error_of(messages: &[Backend]) -> String {
-    messages.iter().find(|message| message.tag == b'E').map(Backend::sqlstate).unwrap_or_default()
 }
 
 /// Cancels what a client waits with until it is told so: a cancel that comes before the query meets nothing.
@@ -61,9 +57,9 @@ fn a_cancel_ends_the_query_and_nothing_else() {
     wait_until_running(&site, "victim");
     wait_until_running(&site, "bystander");
     cancel(&site, &victim.key.clone().unwrap());
-    assert_eq!(error_of(&victim.read_until_ready()), "57014");
+    assert_eq!(sqlstate_of(&victim.read_until_ready()), "57014");
     gate.execute("SELECT pg_advisory_unlock(1)");
-    assert_eq!(error_of(&bystander.read_until_ready()), "");
+    assert_eq!(sqlstate_of(&bystander.read_until_ready()), "");
     assert_eq!(victim.value("SELECT 1"), "1");
 }
 
@@ -78,7 +74,7 @@ fn a_cancel_works_under_tls_and_with_keys_of_protocol_3_2() {
     let mut other = Client::connect_tls(site.port, &TlsOptions::of(cluster()));
     other.send(&messages::cancel(key.process, &key.secret));
     assert!(other.expect_closed().is_empty());
-    assert_eq!(error_of(&victim.read_until_ready()), "57014");
+    assert_eq!(sqlstate_of(&victim.read_until_ready()), "57014");
 }
 
 #[test]
@@ -102,7 +98,7 @@ fn a_cancel_with_a_wrong_key_does_nothing() {
         other.expect_closed();
     }
     gate.execute("SELECT pg_advisory_unlock(1)");
-    assert_eq!(error_of(&victim.read_until_ready()), "");
+    assert_eq!(sqlstate_of(&victim.read_until_ready()), "");
 }
 
 #[test]
@@ -116,7 +112,7 @@ fn a_cancel_that_comes_when_the_query_is_over_harms_nobody() {
         let mut second = site.client();
         second.send(&query(&format!("SELECT pg_sleep(0.02), 'round {round}'")));
         cancel(&site, &key);
-        assert_eq!(error_of(&second.read_until_ready()), "", "round {round}");
+        assert_eq!(sqlstate_of(&second.read_until_ready()), "", "round {round}");
     }
 }
 
@@ -133,7 +129,7 @@ fn cancels_that_race_with_the_end_of_the_query_never_hit_the_next_client() {
                     victim.send(&query("SELECT pg_sleep(0.003)"));
                     cancel(&site, &key);
                     // Either way is right; the answer is its own.
-                    let outcome = error_of(&victim.read_until_ready());
+                    let outcome = sqlstate_of(&victim.read_until_ready());
                     assert!(outcome.is_empty() || outcome == "57014", "{outcome}");
                 }
             });
@@ -170,7 +166,7 @@ fn a_cancel_hits_nothing_that_goes_ahead_of_the_query() {
                     victim.send(&query("SHOW work_mem"));
                     cancel(site, &key);
                     let said = victim.read_until_ready();
-                    let outcome = error_of(&said);
+                    let outcome = sqlstate_of(&said);
                     assert!(outcome.is_empty() || outcome == "57014", "{outcome}");
                     assert!(!outcome.is_empty() || said[1].first() == format!("{number}MB"), "{said:?}");
                 }
@@ -197,7 +193,7 @@ fn a_cancel_connection_is_closed_when_the_cancel_has_been_delivered() {
     other.expect_silence(Duration::from_millis(300));
     cluster.open_door();
     assert!(other.expect_closed().is_empty(), "a cancel request is never answered");
-    assert_eq!(error_of(&victim.read_until_ready()), "57014");
+    assert_eq!(sqlstate_of(&victim.read_until_ready()), "57014");
     assert_eq!(victim.value("SELECT 1"), "1");
 }
 
@@ -226,7 +222,7 @@ fn a_client_that_waits_with_its_begin_is_cancelled_into_a_failed_transaction() {
     assert_eq!(cancel_until_told(&site, &mut waiter).field(b'S'), "ERROR");
     assert_eq!(waiter.expect("Z")[0].body, b"E");
     holder.execute("COMMIT");
-    assert_eq!(error_of(&waiter.query("SELECT 1")), "25P02");
+    assert_eq!(sqlstate_of(&waiter.query("SELECT 1")), "25P02");
     waiter.execute("ROLLBACK");
     assert_eq!(waiter.value("SELECT 1"), "1");
 }
@@ -246,20 +242,20 @@ fn a_session_is_ended_by_the_number_that_its_client_was_told() {
         if extended_protocol {
             let call = extended("SELECT pg_terminate_backend($1::int)", &[Some(&number)]);
             other.send(&[call, sync()].concat());
-            assert_eq!(error_of(&other.read_until_ready()), "");
+            assert_eq!(sqlstate_of(&other.read_until_ready()), "");
         } else {
             other.execute(&format!("SELECT pg_terminate_backend({number})"));
         }
-        assert_eq!(error_of(&victim.expect_closed()), "57P01");
+        assert_eq!(sqlstate_of(&victim.expect_closed()), "57P01");
     }
     let mut alone = site.client();
     let end = format!("SELECT pg_terminate_backend({})", number(&alone));
     alone.send(&query(&end));
-    assert_eq!(error_of(&alone.expect_closed()), "57P01");
+    assert_eq!(sqlstate_of(&alone.expect_closed()), "57P01");
     let mut victim = site.client();
     victim.execute("BEGIN; CREATE TABLE half_way (a int)");
     other.execute(&format!("SELECT pg_terminate_backend({})", number(&victim)));
-    assert_eq!(error_of(&victim.expect_closed()), "57P01");
+    assert_eq!(sqlstate_of(&victim.expect_closed()), "57P01");
     other.execute("CREATE TABLE half_way (a int)");
     site.others_are_well();
 }
@@ -273,8 +269,8 @@ fn a_session_is_ended_by_the_number_of_the_server_process_that_it_was_told() {
         // It is idle, and what ends its process may run on that very process.
         let mut victim = site.client();
         let process = victim.value(ASK);
-        assert_eq!(error_of(&other.query(&format!("SELECT pg_terminate_backend({process})"))), "");
-        assert_eq!(error_of(&victim.expect_closed()), "57P01");
+        assert_eq!(sqlstate_of(&other.query(&format!("SELECT pg_terminate_backend({process})"))), "");
+        assert_eq!(sqlstate_of(&victim.expect_closed()), "57P01");
         wait_until("the process is gone", || {
             let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {process}");
             cluster().psql(&sql).unwrap().trim() == "0"
@@ -284,15 +280,15 @@ fn a_session_is_ended_by_the_number_of_the_server_process_that_it_was_told() {
         let process = victim.value(ASK);
         let call = extended("SELECT $1::text, pg_terminate_backend($2::int)", &[None, Some(&process)]);
         other.send(&[call, sync()].concat());
-        assert_eq!(error_of(&other.read_until_ready()), "");
-        assert_eq!(error_of(&victim.expect_closed()), "57P01");
+        assert_eq!(sqlstate_of(&other.read_until_ready()), "");
+        assert_eq!(sqlstate_of(&victim.expect_closed()), "57P01");
         // It keeps its process.
         let mut victim = site.client();
         victim.execute("CREATE TEMP TABLE kept (a int)");
         let end = format!("SELECT pg_terminate_backend({})", victim.value(ASK));
         if size == 2 {
-            assert_eq!(error_of(&other.query(&end)), "");
-            assert_eq!(error_of(&victim.expect_closed()), "57P01");
+            assert_eq!(sqlstate_of(&other.query(&end)), "");
+            assert_eq!(sqlstate_of(&victim.expect_closed()), "57P01");
         }
         drop(victim);
         site.others_are_well();
@@ -310,7 +306,7 @@ fn what_runs_is_ended_by_the_number_of_its_server_process() {
     wait_until_running(&site, "ended");
     let call = extended("SELECT pg_terminate_backend($1::int)", &[Some(&process)]);
     other.send(&[call, sync()].concat());
-    assert_eq!(error_of(&other.read_until_ready()), "");
+    assert_eq!(sqlstate_of(&other.read_until_ready()), "");
     let last = victim.expect_closed();
     let farewell = last.iter().find(|message| message.tag == b'E').expect("its last words");
     assert_eq!((farewell.sqlstate().as_str(), farewell.field(b'S').as_str()), ("57P01", "FATAL"));
@@ -335,8 +331,8 @@ fn who_ends_its_own_server_process_as_anothers_goes_on() {
             other.expect("1tTZ");
         }
         other.send(&[bind("", &name, &[Some(&process)]), execute("", 0), sync()].concat());
-        assert_eq!(error_of(&other.read_until_ready()), "");
-        assert_eq!(error_of(&victim.expect_closed()), "57P01");
+        assert_eq!(sqlstate_of(&other.read_until_ready()), "");
+        assert_eq!(sqlstate_of(&victim.expect_closed()), "57P01");
         site.others_are_well();
     }
 }
@@ -348,7 +344,7 @@ fn a_query_is_cancelled_by_the_number_that_its_client_was_told() {
     victim.send(&query("SELECT pg_sleep(60) /* by number */"));
     wait_until_running(&site, "by number");
     other.execute(&format!("SELECT pg_cancel_backend({})", number(&victim)));
-    assert_eq!(error_of(&victim.read_until_ready()), "57014");
+    assert_eq!(sqlstate_of(&victim.read_until_ready()), "57014");
     site.others_are_well();
 }
 
@@ -364,5 +360,5 @@ fn nobody_is_ended_by_another_user_but_a_superuser() {
     Client::login(site.port, &stranger).query(&call);
     assert_eq!(victim.value("SELECT 'alive'"), "alive");
     Client::login(site.port, &superuser).query(&call);
-    assert_eq!(error_of(&victim.expect_closed()), "57P01");
+    assert_eq!(sqlstate_of(&victim.expect_closed()), "57P01");
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use hawser_tests::raw::messages::{extended, parse, query, sync};
-use hawser_tests::raw::{Backend, Client};
+use hawser_tests::raw::{Backend, Client, sqlstates};
 use hawser_tests::{Config, Ensemble, Site, wait_until};
 use std::time::Duration;
 
@@ -52,10 +52,6 @@ fn crash(ensemble: &mut Ensemble, next: usize) {
 
 fn tags(messages: &[Backend]) -> String {
     messages.iter().map(|message| char::from(message.tag)).collect()
-}
-
-fn sqlstates(messages: &[Backend]) -> Vec<String> {
-    messages.iter().filter(|message| message.tag == b'E').map(Backend::sqlstate).collect()
 }
 
 fn count(client: &mut Client) -> String {

@@ -4,15 +4,11 @@
 
 use hawser_tests::Ensemble;
 use hawser_tests::raw::messages::{bind, execute, parse, query, sync};
-use hawser_tests::raw::{Backend, Client};
+use hawser_tests::raw::{Backend, Client, sqlstates};
 use std::time::Duration;
 
 fn port(client: &mut Client) -> String {
     client.value("SELECT inet_server_port()")
-}
-
-fn sqlstates(messages: &[Backend]) -> Vec<String> {
-    messages.iter().filter(|message| message.tag == b'E').map(Backend::sqlstate).collect()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use hawser_tests::raw::messages::{execute, extended, parse, query, sync};
-use hawser_tests::raw::{Backend, Client};
+use hawser_tests::raw::{Backend, Client, sqlstates, status};
 use hawser_tests::{Site, cluster, is_direct, wait_for};
 
 fn pid(client: &mut Client) -> String {
@@ -23,14 +23,6 @@ fn running(end: &str) -> String {
         let process = cluster().psql(&sql).expect("an answer").trim().to_owned();
         (!process.is_empty()).then_some(process)
     })
-}
-
-fn sqlstates(messages: &[Backend]) -> Vec<String> {
-    messages.iter().filter(|message| message.tag == b'E').map(Backend::sqlstate).collect()
-}
-
-fn status(messages: &[Backend]) -> char {
-    messages.last().map_or('?', |message| char::from(message.body[0]))
 }
 
 #[test]

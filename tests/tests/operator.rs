@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hawser::scratch::free_port;
 use hawser_tests::raw::messages::query;
-use hawser_tests::raw::{Backend, Client};
+use hawser_tests::raw::{Client, sqlstates};
 use hawser_tests::{Account, Config, Ensemble, http_get, wait_until};
 
 /// A read that tells where it ran.
@@ -98,10 +98,6 @@ fn rows(console: &mut Client, sql: &str) -> Vec<Vec<String>> {
     assert!(messages.iter().all(|message| message.tag != b'E'), "{sql}: {messages:?}");
     let rows = messages.iter().filter(|message| message.tag == b'D');
     rows.map(|row| row.columns().into_iter().map(Option::unwrap_or_default).collect()).collect()
-}
-
-fn sqlstates(messages: &[Backend]) -> Vec<String> {
-    messages.iter().filter(|message| message.tag == b'E').map(Backend::sqlstate).collect()
 }
 
 #[test]

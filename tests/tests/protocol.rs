@@ -9,23 +9,11 @@ use hawser_tests::raw::messages::{
     self, GSSENC_REQUEST, SSL_REQUEST, V3_0, V3_2, bind, close, copy_data, copy_done, copy_fail, describe,
     execute, extended, flush, function_call, parse, query, startup, sync,
 };
-use hawser_tests::raw::{Backend, Client, TlsOptions, tags};
+use hawser_tests::raw::{Backend, Client, TlsOptions, rows, sqlstate_of, status, tags};
 use hawser_tests::{Account, Site, cluster, is_direct};
 
 /// Fails when it is run, not already when it is planned.
 const DIVIDE: &str = "SELECT 1 / (random() * 0)::int";
-
-fn sqlstate_of(messages: &[Backend]) -> String {
-    messages.iter().find(|message| message.tag == b'E').map(Backend::sqlstate).unwrap_or_default()
-}
-
-fn rows(messages: &[Backend]) -> Vec<String> {
-    messages.iter().filter(|message| message.tag == b'D').map(Backend::first).collect()
-}
-
-fn status(messages: &[Backend]) -> char {
-    messages.last().map_or('?', |message| char::from(message.body[0]))
-}
 
 // ---------------------------------------------------------------------------------------------------------- startup
 

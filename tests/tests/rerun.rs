@@ -5,7 +5,7 @@
 use hawser_tests::raw::messages::{
     bind, close, copy_data, copy_done, describe, execute, extended, parse, query, sync,
 };
-use hawser_tests::raw::{Backend, Client, tags};
+use hawser_tests::raw::{Client, sqlstates, tags};
 use hawser_tests::{Ensemble, Site, cluster, wait_for, wait_until};
 use std::time::Duration;
 
@@ -38,10 +38,6 @@ fn wait_until_running(words: &str) {
          AND pid <> pg_backend_pid()"
     );
     wait_for("the statement runs", || (cluster().psql(&sql).ok()?.trim() == "1").then_some(()));
-}
-
-fn sqlstates(messages: &[Backend]) -> Vec<String> {
-    messages.iter().filter(|message| message.tag == b'E').map(Backend::sqlstate).collect()
 }
 
 fn rows(client: &mut Client) -> String {

@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use hawser_tests::raw::messages::{bind, close, describe, execute, extended, parse, query, sync};
-use hawser_tests::raw::{Backend, Client};
+use hawser_tests::raw::{Backend, Client, row, sqlstates};
 use hawser_tests::{Account, Config, Ensemble, Program, wait_until};
 
 const WHERE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END";
@@ -31,14 +31,6 @@ fn ensemble_with(standbys: usize, change: impl FnOnce(Config) -> Config) -> Ense
 fn place(client: &mut Client) -> String {
     client
         .value("/* hawser: standby */ SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END")
-}
-
-fn sqlstates(messages: &[Backend]) -> Vec<String> {
-    messages.iter().filter(|message| message.tag == b'E').map(Backend::sqlstate).collect()
-}
-
-fn row(messages: &[Backend]) -> String {
-    messages.iter().find(|message| message.tag == b'D').map(Backend::first).unwrap_or_default()
 }
 
 #[test]

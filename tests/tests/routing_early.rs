@@ -6,7 +6,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use hawser_tests::raw::messages::{bind, execute, extended, parse, query, sync};
-use hawser_tests::raw::{Backend, Client, tags};
+use hawser_tests::raw::{Client, row, status, tags};
 use hawser_tests::{Ensemble, wait_until};
 
 const COUNT: &str = "SELECT count(*) FROM t";
@@ -28,14 +28,6 @@ fn ensemble() -> Ensemble {
     client.execute("INSERT INTO t VALUES (1)");
     wait_until("reads go to the standby", || client.value(COUNT) == ON_STANDBY);
     ensemble
-}
-
-fn status(messages: &[Backend]) -> char {
-    messages.last().map_or('?', |ready| char::from(ready.body[0]))
-}
-
-fn row(messages: &[Backend]) -> String {
-    messages.iter().find(|message| message.tag == b'D').map(Backend::first).unwrap_or_default()
 }
 
 /// Begins with `begin`, says `first`, and tells where a count runs then.

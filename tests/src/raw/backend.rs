@@ -83,3 +83,28 @@ impl fmt::Debug for Backend {
 pub fn tags(messages: &[Backend]) -> String {
     messages.iter().map(|message| char::from(message.tag)).collect()
 }
+
+/// SQLSTATEs of all errors.
+pub fn sqlstates(messages: &[Backend]) -> Vec<String> {
+    messages.iter().filter(|message| message.tag == b'E').map(Backend::sqlstate).collect()
+}
+
+/// SQLSTATE of the first error; empty when there is none.
+pub fn sqlstate_of(messages: &[Backend]) -> String {
+    sqlstates(messages).into_iter().next().unwrap_or_default()
+}
+
+/// The first column of each row.
+pub fn rows(messages: &[Backend]) -> Vec<String> {
+    messages.iter().filter(|message| message.tag == b'D').map(Backend::first).collect()
+}
+
+/// The first column of the first row; empty when there is none.
+pub fn row(messages: &[Backend]) -> String {
+    rows(messages).into_iter().next().unwrap_or_default()
+}
+
+/// What the last message, a ReadyForQuery, says of the transaction.
+pub fn status(messages: &[Backend]) -> char {
+    messages.last().map_or('?', |message| char::from(message.body[0]))
+}

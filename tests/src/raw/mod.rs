@@ -7,6 +7,6 @@ mod client;
 pub mod messages;
 mod tls;
 
-pub use backend::{Backend, tags};
+pub use backend::{Backend, row, rows, sqlstate_of, sqlstates, status, tags};
 pub use client::{CancelKey, Client};
 pub use tls::TlsOptions;
