@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use super::{ClientSide, Commit, Outward, Relay, Shared, Stop, confirm, state, undo, wording};
 use crate::ids::{SessionId, StatementId};
 use crate::parameters::{self, IN_HOT_STANDBY};
-use crate::server::connection::{Effect, ServerConnection, Told};
+use crate::server::connection::{Done, Effect, ServerConnection, Told};
 use crate::server::exchange;
 use crate::server::identity::Identity;
 use crate::statements::{Columns, Looks, Statement};
@@ -319,13 +319,10 @@ impl Relay {
             }
             _ => {}
         }
-        let said = (header.tag == backend::COMMAND_COMPLETE).then(|| match server.queue.head_effect() {
-            Some(Effect::Does(doing)) => {
-                doing.done += 1;
-                Some((doing.deed.clone(), doing.done - 1, doing.ends))
-            }
+        let done = match server.queue.head_effect() {
+            Some(Effect::Does(doing)) if header.tag == backend::COMMAND_COMPLETE => Some(doing.advance()),
             _ => None,
-        });
+        };
         let fate = self.observe(header.tag, client, server, shared)?;
         match header.tag {
             backend::READY_FOR_QUERY => self.take_ready(body, fate, client, server, shared)?,
@@ -340,30 +337,7 @@ impl Relay {
                 }
             }
             backend::COMMAND_COMPLETE if fate == Fate::Forward => {
-                if let Some(tag) = message::command_tag(body) {
-                    self.batch.rows += crate::shapes::rows_of(tag);
-                    let said = said.flatten();
-                    if client.state.note_change(tag, said.as_ref().map(|(deed, ..)| &**deed)) {
-                        shared.registry.note_change();
-                    }
-                    if let Some(number) = said.as_ref().and_then(|(_, _, ends)| *ends) {
-                        self.outward.push(Outward::EndProcess(number));
-                    }
-                    let said = said.as_ref().and_then(|(deed, at, _)| deed.step(*at));
-                    state::command(tag, said, client, server, shared);
-                    if !self.confined {
-                        state::note_sequences(tag, client, server);
-                    }
-                }
-                if self.commit == Commit::Open {
-                    self.down.complete = Some(body.to_vec());
-                    return Ok(true);
-                }
-                self.note_commit_answered();
-                if matches!(message::command_tag(body), Some(b"COMMIT" | b"ROLLBACK")) {
-                    // With AND CHAIN another transaction has begun.
-                    server.identity = Identity::Unknown;
-                }
+                return Ok(self.take_complete(body, done, client, server, shared));
             }
             backend::NOTICE_RESPONSE => self.note_disturbed(body, client, server)?,
             _ => {}
@@ -372,6 +346,43 @@ impl Relay {
             return Ok(!self.is_for_client(body, client));
         }
         Ok(fate == Fate::Swallow || of_query)
+    }
+
+    /// A statement of the client's is done, and what its text says of it is `done`. True when the client must not hear
+    /// that now.
+    fn take_complete(
+        &mut self,
+        body: &[u8],
+        done: Option<Done>,
+        client: &mut ClientSide,
+        server: &mut ServerConnection,
+        shared: &Shared,
+    ) -> bool {
+        let tag = message::command_tag(body);
+        if let Some(tag) = tag {
+            self.batch.rows += crate::shapes::rows_of(tag);
+            if client.state.note_change(tag, done.as_ref().map(|done| &*done.deed)) {
+                shared.registry.note_change();
+            }
+            if let Some(number) = done.as_ref().and_then(|done| done.ends) {
+                self.outward.push(Outward::EndProcess(number));
+            }
+            let step = done.as_ref().and_then(|done| done.deed.step(done.at));
+            state::command(tag, step, client, server, shared);
+            if !self.confined {
+                state::note_sequences(tag, client, server);
+            }
+        }
+        if self.commit == Commit::Open {
+            self.down.complete = Some(body.to_vec());
+            return true;
+        }
+        self.note_commit_answered();
+        if matches!(tag, Some(b"COMMIT" | b"ROLLBACK")) {
+            // With AND CHAIN another transaction has begun.
+            server.identity = Identity::Unknown;
+        }
+        false
     }
 
     /// The server is ready for the next batch.

@@ -95,6 +95,25 @@ pub struct Doing {
     pub ends: Option<NonZeroU32>,
 }
 
+impl Doing {
+    /// One statement more is done.
+    pub fn advance(&mut self) -> Done {
+        self.done += 1;
+        Done { deed: self.deed.clone(), at: self.done - 1, ends: self.ends }
+    }
+}
+
+/// A statement of a text that is done.
+#[derive(Debug)]
+pub struct Done {
+    /// What the text does.
+    pub deed: Arc<Deed>,
+    /// Which of its statements, from 0.
+    pub at: usize,
+    /// The server process that the text ends.
+    pub ends: Option<NonZeroU32>,
+}
+
 /// What was done on a connection when it was new, and holds for every client.
 #[derive(Debug, Default)]
 pub struct Base {
