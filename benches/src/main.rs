@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+use hawser_benches::bare::Relay;
 use hawser_benches::cluster::{Cluster, ScratchFolder, Transport};
 use hawser_benches::peer::Peer;
 use hawser_benches::series::{Plan, Samples, Series};
@@ -16,8 +17,10 @@ use serde::Serialize;
 
 /// Measures Hawser beside its peers on a scratch PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(name = "bench")]
+#[command(name = "bench", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
     /// Repetitions of everything; medians are reported
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -28,7 +31,7 @@ struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',')]
     workloads: Vec<Workload>,
     /// Who is measured, besides those named with --pgbouncer and --peer
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["direct", "hawser", "pgbouncer"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["direct", "bare", "hawser", "pgbouncer"])]
     peers: Vec<KnownPeer>,
     /// Another PgBouncer; ratios refer to the newest one that can run the workload
     #[arg(long, value_name = "PATH")]
@@ -63,9 +66,23 @@ struct Arguments {
     out: PathBuf,
 }
 
+/// What the program is where it starts itself.
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Role {
+    /// Pass bytes on, and nothing else
+    #[command(hide = true)]
+    BareRelay {
+        /// Listen on 127.0.0.1
+        port: u16,
+        /// Where PostgreSQL listens there
+        server_port: u16,
+    },
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum KnownPeer {
     Direct,
+    Bare,
     Hawser,
     Pgbouncer,
 }
@@ -91,6 +108,9 @@ struct Machine {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Role::BareRelay { port, server_port }) = arguments.role {
+        match Relay::bind(port, server_port)?.run()? {}
+    }
     let peers = find_peers(&arguments)?;
     let plan = plan(&arguments);
     if report::wants_memory(&plan.workloads) {
@@ -148,6 +168,9 @@ fn find_peers(arguments: &Arguments) -> Result<Vec<Peer>> {
     for known in &arguments.peers {
         match known {
             KnownPeer::Direct => peers.push(Peer::Direct),
+            // It listens on TCP alone.
+            KnownPeer::Bare if arguments.transport == Transport::Unix => {}
+            KnownPeer::Bare => peers.push(Peer::Bare),
             KnownPeer::Hawser if arguments.hawser.is_file() => peers.push(hawser(arguments)),
             KnownPeer::Hawser => {
                 bail!("{} is not there: make optimized", arguments.hawser.display());

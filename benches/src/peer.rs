@@ -18,7 +18,7 @@ use hawser::scratch::{Keeper, free_port};
 use crate::cluster::{Cluster, Transport};
 use crate::meter::Process;
 use crate::pgbench::{NAME, Target};
-use crate::workload::Workload;
+use crate::workload::{Kind, Workload};
 
 /// Bound on the start of a pooler.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +31,8 @@ const PREPARED_SINCE: (u32, u32) = (1, 21);
 pub enum Peer {
     /// No pooler.
     Direct,
+    /// [`crate::bare`]: what passing bytes on costs by itself.
+    Bare,
     /// Ours.
     Hawser {
         /// The program.
@@ -85,7 +87,9 @@ impl Peer {
             Self::PgBouncer { version, .. } => {
                 *version >= PREPARED_SINCE || !workload.needs_prepared_statements()
             }
-            Self::Direct => workload.kind() == crate::workload::Kind::Load,
+            Self::Direct => workload.kind() == Kind::Load,
+            // TLS it would hand to the server.
+            Self::Bare => workload.kind() == Kind::Load && !workload.is_tls(),
             Self::Hawser { .. } | Self::Command { .. } => true,
         }
     }
@@ -95,6 +99,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct => f.write_str("direct"),
+            Self::Bare => f.write_str("bare relay"),
             Self::Hawser { .. } => f.write_str("Hawser"),
             Self::PgBouncer { label, .. } => f.write_str(label),
             Self::Command { name, .. } => f.write_str(name),
@@ -152,10 +157,10 @@ impl Running {
         let log = fs::File::create(home.join("output"))?;
         command.stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {peer}"))?;
-        // Of a stranger's command line we know nothing by which to recognise it later.
+        // Of a stranger's command line we know nothing by which to recognise it later; others have their folder there.
         let keeper = match peer {
             Peer::Command { .. } | Peer::Direct => None,
-            _ => Some(Keeper::of_process(child.id(), &ini.file().display().to_string())?),
+            _ => Some(Keeper::of_process(child.id(), &home.display().to_string())?),
         };
         let mut running = Self { child: Some(child), folder: home, port, password, keeper };
         running.wait_until_it_listens(peer)?;
@@ -214,11 +219,13 @@ fn command(peer: &Peer, cluster: &Cluster, ini: &Ini<'_>, password: &str) -> Res
     let account = cluster.account();
     Ok(match peer {
         Peer::Direct => bail!("nobody to start"),
+        Peer::Bare => {
+            let mut command = account.command(&ini.copy_of(&std::env::current_exe()?)?);
+            command.args(["bare-relay", &ini.port.to_string(), &ini.server_port.to_string()]);
+            command
+        }
         Peer::Hawser { binary, workers } => {
-            // A copy that the other account can reach, and that a build meanwhile cannot change.
-            let copy = ini.home.join("hawser");
-            fs::copy(binary, &copy).with_context(|| format!("cannot read {}", binary.display()))?;
-            let mut command = account.command(&copy);
+            let mut command = account.command(&ini.copy_of(binary)?);
             command.arg(ini.file()).args(["--workers", &workers.to_string()]);
             command
         }
@@ -255,6 +262,13 @@ struct Ini<'a> {
 impl Ini<'_> {
     fn file(&self) -> PathBuf {
         self.home.join("pooler.ini")
+    }
+
+    /// A copy of a program that the other account can reach, and that a build meanwhile cannot change.
+    fn copy_of(&self, program: &Path) -> Result<PathBuf> {
+        let copy = self.home.join("program");
+        fs::copy(program, &copy).with_context(|| format!("cannot read {}", program.display()))?;
+        Ok(copy)
     }
 
     fn text(&self) -> String {
