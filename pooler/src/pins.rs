@@ -123,6 +123,12 @@ impl PinReasons {
         self.0 & reason.bit() != 0
     }
 
+    /// Whether this is the one reason.
+    #[must_use]
+    pub const fn is_only(self, reason: PinReason) -> bool {
+        self.0 == reason.bit()
+    }
+
     /// Each reason.
     pub fn iter(self) -> impl Iterator<Item = PinReason> {
         PinReason::ALL.into_iter().filter(move |reason| self.has(*reason))

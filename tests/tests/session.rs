@@ -521,6 +521,25 @@ fn what_a_session_got_from_a_sequence_is_told_to_it_alone() {
 }
 
 #[test]
+fn who_reads_its_sequence_values_gives_its_connection_up_for_those_who_wait() {
+    let site = Site::new();
+    let (mut one, mut two) = (site.client(), site.client());
+    one.execute("CREATE TABLE kept (id serial)");
+    let add = "INSERT INTO kept DEFAULT VALUES";
+    one.execute(add);
+    assert_eq!(one.value("SELECT lastval()"), "1");
+    // It may ask again, and does not for a while.
+    assert_eq!(two.value("SELECT 'served'"), "served");
+    assert_eq!(one.value("SELECT lastval()"), "1", "nobody else has advanced a sequence");
+    two.execute(add);
+    if !is_direct() {
+        assert_eq!(one.error("SELECT lastval()").sqlstate(), "55000", "not what another has got");
+    }
+    one.execute(add);
+    assert_eq!(one.value("SELECT lastval()"), "3");
+}
+
+#[test]
 fn a_batch_behind_discard_all_is_planned_by_what_that_leaves() {
     let site = Site::new();
     let mut client = Client::login_with(site.port, &site.account, &[("search_path", "pg_catalog")]);

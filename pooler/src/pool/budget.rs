@@ -147,6 +147,12 @@ impl Budget {
         }
     }
 
+    /// Whether clients wait for a connection that nobody can open.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.hungry.load(Relaxed) > 0
+    }
+
     /// Says how many idle connections `worker` has.
     pub fn note_idle(&self, worker: usize, idle: usize) {
         self.seat(worker).idle.store(idle, Relaxed);
@@ -169,7 +175,7 @@ impl Budget {
     #[must_use]
     #[inline]
     pub fn needier(&self, me: usize, waiting_here: bool, now: Instant) -> Option<usize> {
-        if self.hungry.load(Relaxed) == 0 {
+        if !self.is_short() {
             return None;
         }
         let now = self.age(now);

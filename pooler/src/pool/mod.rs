@@ -509,6 +509,12 @@ impl Pool {
         self.note_waiting();
     }
 
+    /// Whether clients wait, of any worker, and no connection can be opened for them.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.budget.is_short()
+    }
+
     /// Closes idle connections of this pool, oldest first.
     pub fn evict(&self, limit: usize) -> usize {
         let taken = self.ledger.borrow_mut().take_idle(limit, |_| true);

@@ -437,6 +437,7 @@ impl Session {
         if let Some(signal) = self.handle.take_signal(cx.waker()) {
             match signal {
                 Signal::Cancelled | Signal::News => {}
+                Signal::TimeOut(Timer::Pin) => self.give_up_values(pool, watch),
                 Signal::Cut => return Poll::Ready(Release::Stopped(Stop::ServerCut)),
                 Signal::Drain(drain) if drain != Drain::Immediately => self.handle.postpone(drain),
                 signal => return Poll::Ready(Release::Signal(signal)),
@@ -510,8 +511,15 @@ impl Session {
             .transaction
             .filter(|_| busy || !idle)
             .map(|limit| (watch.since + limit, Timer::Transaction));
-        self.handle.set_deadline(limit.into_iter().chain(whole).min_by_key(|(at, _)| *at));
+        watch.limit = limit.into_iter().chain(whole).min_by_key(|(at, _)| *at);
+        self.set_deadline(watch, now);
         over
+    }
+
+    /// The session wakes up when the first of its timeouts is over, or to look whether its connection is wanted.
+    pub(super) fn set_deadline(&self, watch: &Watch, now: Instant) {
+        let looks = watch.is_idle().then(|| self.gives_up_at(now)).flatten().map(|at| (at, Timer::Pin));
+        self.handle.set_deadline(watch.limit.into_iter().chain(looks).min_by_key(|(at, _)| *at));
     }
 
     /// Gives a server connection back that is in the middle of something, or closes it.

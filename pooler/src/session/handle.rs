@@ -32,6 +32,8 @@ pub enum Timer {
     IdleTransaction,
     /// A transaction.
     Transaction,
+    /// The session keeps its server connection for something that can be given up.
+    Pin,
 }
 
 /// What wakes a session other than bytes.

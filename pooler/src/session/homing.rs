@@ -1,7 +1,9 @@
 //! A session that asks for what its own `nextval` yielded goes back to the server connection that knows.
 
 use super::Session;
-use crate::pool::Member;
+use super::notes::Watch;
+use crate::pins::PinReason;
+use crate::pool::{Member, Pool};
 use crate::server::connection::ServerConnection;
 use hawser_sql_router::calls::Sequences;
 use hawser_sql_router::scan::contains;
@@ -27,7 +29,12 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// How often other workers are asked for it: it may be there, since connections move as sessions do.
 const CALL: Duration = Duration::from_millis(30);
 
-/// How often it looks. This is the first such question of a session; from then on it keeps its connection.
+/// How long a session that reads such values keeps its connection while it says nothing and others wait for one. Who
+/// asks does so right behind what yields the value; and sessions that keep connections for ever, more of them than there
+/// are, would stop everybody else.
+const KEEPS: Duration = Duration::from_secs(1);
+
+/// How often it looks. A session does so for its first such question; from then on it keeps its connection.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl Session {
@@ -66,6 +73,24 @@ impl Session {
         let stream = &mut self.client.stream;
         let readable = poll_fn(|cx| stream.poll_readable(cx));
         tokio::time::timeout(LINGER, readable).await.is_ok()
+    }
+
+    /// When a session that falls idle at `now` with its connection looks whether others want it.
+    pub(super) fn gives_up_at(&self, now: Instant) -> Option<Instant> {
+        self.client.state.pins.is_only(PinReason::SequenceValue).then(|| now + KEEPS)
+    }
+
+    /// Has said nothing for a while: lets go of its connection if others wait. It finds back there for its values, unless
+    /// somebody else has advanced a sequence there meanwhile.
+    pub(super) fn give_up_values(&mut self, pool: &Pool, watch: &Watch) {
+        if !watch.is_idle() {
+            return;
+        }
+        if pool.is_short() {
+            self.client.state.pins.remove(PinReason::SequenceValue);
+        } else {
+            self.set_deadline(watch, Instant::now());
+        }
     }
 
     /// Whether the first message asks for the session's own values.

@@ -3,6 +3,7 @@
 //! Times are those that the session has anyway: a transaction of one query looks at no clock for it.
 
 use super::Session;
+use super::handle::Timer;
 use crate::pins::PinReasons;
 use crate::pool::{Member, Pool, count};
 use crate::relay::Relay;
@@ -18,6 +19,8 @@ pub(super) struct Watch {
     pub since: Instant,
     /// Whether it waited for the server, and whether it was between transactions, when the deadline was set.
     pub state: Option<(bool, bool)>,
+    /// The first of its timeouts, and when that is.
+    pub limit: Option<(Instant, Timer)>,
     /// When it got its server connection.
     lent: Instant,
     /// When the query began that the server works on.
@@ -38,6 +41,11 @@ pub(super) struct Spent {
 }
 
 impl Watch {
+    /// Whether it was between two transactions when the deadline was set.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == Some((false, true))
+    }
+
     /// Where the time of a query went, if one is over.
     pub(super) fn time_query(&mut self, busy: bool, now: Instant) -> Option<Spent> {
         if busy {
@@ -97,7 +105,15 @@ impl Session {
         relay.traffic.received = self.client.input.as_ref().map_or(0, |input| input.len() as u64);
         (relay.pool, relay.mark) = (pool.number, pool.mark);
         let lent = since + self.handle.trace.delayed.take();
-        Watch { since, state: None, lent, query: Some(lent), unread: None, dawdled: Duration::ZERO }
+        Watch {
+            since,
+            state: None,
+            limit: None,
+            lent,
+            query: Some(lent),
+            unread: None,
+            dawdled: Duration::ZERO,
+        }
     }
 
     /// The session has let go of its server connection.
@@ -173,6 +189,7 @@ mod tests {
         let mut watch = Watch {
             since: lent,
             state: None,
+            limit: None,
             lent,
             query: Some(lent),
             unread: Some(at(6)),

@@ -171,7 +171,7 @@ const fn timed_out(timer: Timer) -> &'static str {
         Timer::Query => "canceling statement due to query_timeout",
         Timer::IdleTransaction => "terminating connection due to idle_transaction_timeout",
         Timer::Transaction => "terminating connection due to transaction_timeout",
-        Timer::QueryWait | Timer::QueueNotice => "waiting for a server connection",
+        Timer::QueryWait | Timer::QueueNotice | Timer::Pin => "waiting for a server connection",
     }
 }
 
