@@ -364,6 +364,45 @@ fn a_statement_that_somebody_dropped_behind_our_back_is_made_anew_unseen() {
 }
 
 #[test]
+fn what_cannot_be_prepared_any_more_can_be_deallocated() {
+    let site = Site::new();
+    let (mut one, mut two) = (site.client(), site.client());
+    one.execute("CREATE TABLE short_lived (a int)");
+    let text = "SELECT a FROM short_lived";
+    for name in ["first", "second"] {
+        one.send(&[parse(name, text), sync()].concat());
+        one.expect("1Z");
+        one.execute(&format!("PREPARE {name}_of_sql AS {text}"));
+    }
+    one.execute("DROP TABLE short_lived");
+    disturb(&mut two);
+    if !is_direct() {
+        // The server connection has none of them now.
+        two.execute("DEALLOCATE ALL");
+    }
+    one.execute("BEGIN");
+    one.execute("DEALLOCATE first");
+    one.execute("DEALLOCATE first_of_sql");
+    assert_eq!(one.value("SELECT 'not aborted'"), "not aborted");
+    one.send(&[extended("DEALLOCATE second", &[]), sync()].concat());
+    one.expect("12nCZ");
+    one.send(&[extended("DEALLOCATE second_of_sql", &[]), sync()].concat());
+    one.expect("12nCZ");
+    one.execute("COMMIT");
+    assert_eq!(one.value("SELECT count(*) FROM pg_prepared_statements"), "0");
+    // What stood for them is nothing that anybody meets.
+    two.execute("CREATE TABLE short_lived (a int); INSERT INTO short_lived VALUES (7)");
+    two.send(&[parse("first", text), bind("", "first", &[]), execute("", 0), sync()].concat());
+    assert_eq!(rows(&two.expect("12DCZ")), ["7"]);
+    one.execute(&format!("PREPARE first AS {text}"));
+    assert_eq!(one.value("EXECUTE first"), "7");
+    one.execute(&format!("DEALLOCATE first; PREPARE first AS {text}"));
+    assert_eq!(one.value("EXECUTE first"), "7");
+    two.execute(&format!("PREPARE first_of_sql AS {text}"));
+    assert_eq!(two.value("EXECUTE first_of_sql"), "7");
+}
+
+#[test]
 fn a_text_is_another_statement_where_it_means_another_thing() {
     let site = Site::new();
     let mut maker = site.client();

@@ -50,7 +50,7 @@ pub(super) fn rename(text: &[u8], effects: Effects, client: &mut ClientSide, sha
                         About::Nothing
                     } else {
                         renaming.replace(place, &known);
-                        About::Uses(known)
+                        About::Names(known)
                     }
                 } else {
                     let meaning = if changed { unique() } else { client.state.meaning().clone() };
@@ -68,14 +68,15 @@ pub(super) fn rename(text: &[u8], effects: Effects, client: &mut ClientSide, sha
             }
             Effect::Execute((name, place)) | Effect::Deallocate((name, place)) => {
                 let known = look_up(name, &names, client, shared);
-                if matches!(effect, Effect::Deallocate(_)) {
+                let executes = matches!(effect, Effect::Execute(_));
+                if !executes {
                     names.push((name.clone(), None));
                 }
                 match known {
                     Some(_) if literal => About::Nothing,
                     Some(known) => {
                         renaming.replace(place, &known);
-                        About::Uses(known)
+                        if executes { About::Uses(known) } else { About::Names(known) }
                     }
                     None => {
                         renaming.defuse(place, name);

@@ -379,6 +379,20 @@ impl ServerConnection {
         }
     }
 
+    /// Appends what takes the name of a statement that the server lacks, and is nothing but a name: an empty text. It
+    /// becomes part of the batch that is open, or comes before a simple query (`ahead`).
+    pub fn occupy(&mut self, out: &mut Vec<u8>, statement: &Arc<Statement>, limit: usize, ahead: bool) {
+        self.make_room(out, statement, limit);
+        self.statements.spoil(statement.id);
+        let name = encode::ServerName::new(statement.id.0);
+        encode::parse(out, name.as_bytes(), b"", &[0, 0]);
+        self.owe(Request::Parse, None);
+        if ahead {
+            out.extend_from_slice(encode::SYNC);
+            self.owe(Request::Sync, None);
+        }
+    }
+
     /// The books and the Closes for one statement more.
     pub fn make_room(&mut self, out: &mut Vec<u8>, statement: &Arc<Statement>, limit: usize) -> Made {
         if self.statements.touch(statement.id) != Presence::Missing {

@@ -116,6 +116,8 @@ pub enum About {
     Defines(Arc<Statement>),
     /// It needs this one.
     Uses(Arc<Statement>),
+    /// It needs that this one's name is taken, and nothing of what is behind it.
+    Names(Arc<Statement>),
 }
 
 impl Deed {
@@ -123,6 +125,14 @@ impl Deed {
     pub fn needs(&self) -> impl Iterator<Item = &Arc<Statement>> {
         self.about.iter().filter_map(|about| match about {
             About::Uses(statement) => Some(statement),
+            _ => None,
+        })
+    }
+
+    /// Prepared statements of which must be clear whether they are there.
+    pub fn mentions(&self) -> impl Iterator<Item = &Arc<Statement>> {
+        self.about.iter().filter_map(|about| match about {
+            About::Uses(statement) | About::Names(statement) => Some(statement),
             _ => None,
         })
     }

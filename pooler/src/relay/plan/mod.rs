@@ -122,7 +122,7 @@ impl Relay {
         match effects {
             Some(effects) if whole && effects.names_statements() => {
                 let renamed = naming::rename(text, effects, client, shared);
-                if renamed.deed.needs().any(|needed| is_undecided(needed, server))
+                if renamed.deed.mentions().any(|named| is_undecided(named, server))
                     || !self.is_open(Some(&renamed.deed), client, server)
                 {
                     return Planned::NotYet;
@@ -316,7 +316,7 @@ impl Relay {
         let portal = c_string(body).map(|(portal, _)| portal).unwrap_or_default();
         let deed = client.state.of_portal(portal).cloned();
         if let Some(deed) = &deed {
-            if deed.needs().any(|needed| is_undecided(needed, server))
+            if deed.mentions().any(|named| is_undecided(named, server))
                 || !self.is_open(Some(deed), client, server)
             {
                 return Planned::NotYet;

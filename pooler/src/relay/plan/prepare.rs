@@ -6,7 +6,7 @@ use crate::relay::gist::Gist;
 use crate::relay::naming::{self, Renamed};
 use crate::relay::{ClientSide, Relay, Shared, Stop, Violation};
 use crate::server::connection::{Effect, ServerConnection, UnnamedOwner};
-use crate::statements::{About, Deed, Form, Statement, StatementKey};
+use crate::statements::{About, Deed, Form, Presence, Statement, StatementKey};
 use hawser_sql_router::effects::{self, Effects};
 use hawser_wire::backend::TransactionStatus;
 use hawser_wire::encode::{self, ServerName};
@@ -60,9 +60,9 @@ impl Relay {
             return Ok(Planned::Yes);
         }
         if let Some(known) = naming::current(parse.name, client, shared) {
-            // The server must say that the name is taken, and it is: by the statement that we put there.
+            // The server must say that the name is taken.
             if !client.state.literal {
-                self.ensure(&known, server);
+                self.occupy(&known, false, server);
             }
             let name = OnServer::of(&known, parse.name, client);
             self.up.out.ours(|out| encode::parse(out, name.as_bytes(), text, parse.types));
@@ -148,6 +148,17 @@ impl Relay {
         self.up.out.ours(|out| server.prepare(out, statement, limit));
     }
 
+    /// Makes sure that the server has something under the name of this statement. What the client prepared may have become
+    /// impossible meanwhile, which is no reason why it could not be deallocated.
+    fn occupy(&mut self, statement: &Arc<Statement>, ahead: bool, server: &mut ServerConnection) {
+        if server.statements.touch(statement.id) != Presence::Missing {
+            return;
+        }
+        self.traffic.server_parses += 1;
+        let limit = self.limits.max_server_statements;
+        self.up.out.ours(|out| server.occupy(out, statement, limit, ahead));
+    }
+
     pub(super) fn remember_unnamed(
         &mut self,
         text: &[u8],
@@ -216,7 +227,7 @@ impl Relay {
                     let before = deed.about.get(..at).unwrap_or_default();
                     // The text itself removes it first.
                     let used =
-                        before.iter().any(|about| matches!(about, About::Uses(used) if used.id == made.id));
+                        before.iter().any(|about| matches!(about, About::Names(used) if used.id == made.id));
                     if !used {
                         self.up.out.ours(|out| _ = server.make_room(out, made, limit));
                     }
@@ -228,6 +239,7 @@ impl Relay {
                     }
                 }
                 About::Uses(needed) => self.ensure(needed, server),
+                About::Names(needed) => self.occupy(needed, ahead, server),
             }
         }
     }
