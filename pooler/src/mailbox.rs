@@ -6,6 +6,7 @@ use crate::config::settings::{HostAddress, Timeouts};
 use crate::ids::{ClusterId, HostId, PoolKey, SessionId, WorkerId};
 use crate::notify::{Audience, HubOrder, News};
 use crate::parameters::ParameterSet;
+use crate::pins::OwnValues;
 use crate::pool::budget::{Cap, Permit};
 use crate::pool::halt::{Scope, Stance};
 use crate::pool::lead::Origin;
@@ -221,10 +222,8 @@ pub struct Guest {
     pub settings: ParameterSet,
     /// What it asked for at login.
     pub defaults: ParameterSet,
-    /// It has read what its own `nextval` yielded.
-    pub reads_sequences: bool,
-    /// Where it last advanced a sequence: the process number of the server.
-    pub home: Option<NonZeroU32>,
+    /// What sequences have yielded to it.
+    pub values: OwnValues,
     /// What it knows for choosing a host, if there is a choice.
     pub choice: Option<Choice>,
 }

@@ -1,6 +1,7 @@
 //! Why a session keeps its server connection beyond the transaction, and since when. Pure.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 /// One reason.
@@ -192,6 +193,34 @@ impl Pinned {
     }
 }
 
+/// So often it keeps its server connection behind a `nextval` whoever waits, for the question that may follow.
+const TRUSTED: u8 = 3;
+
+/// What a session has to do with the values that sequences yield to it, as far as that goes along when it moves to another
+/// worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OwnValues {
+    /// Where it last advanced a sequence: the process number of the server.
+    pub home: Option<NonZeroU32>,
+    /// It has asked what its own `nextval` yielded.
+    pub asked: bool,
+    /// How often it has kept its server connection lest it should ask.
+    kept: u8,
+}
+
+impl OwnValues {
+    /// It has called `nextval` outside a transaction, and keeps its server connection for a moment.
+    pub const fn keep(&mut self) {
+        self.kept = self.kept.saturating_add(1);
+    }
+
+    /// Whether it most likely asks for what it has just got: it has asked before, or had few occasions so far.
+    #[must_use]
+    pub const fn may_ask(&self) -> bool {
+        self.asked || self.kept <= TRUSTED
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,5 +267,20 @@ mod tests {
         reasons.remove(PinReason::Listen);
         pinned.update(reasons, at(6), |reason, time| ended.push((reason, time)));
         assert_eq!(ended, [(PinReason::Listen, Duration::from_secs(5))]);
+    }
+
+    #[test]
+    fn who_never_asks_is_not_waited_for() {
+        let mut values = OwnValues::default();
+        for _ in 0..TRUSTED {
+            values.keep();
+            assert!(values.may_ask());
+        }
+        for _ in 0..300 {
+            values.keep();
+            assert!(!values.may_ask());
+        }
+        values.asked = true;
+        assert!(values.may_ask());
     }
 }

@@ -540,6 +540,22 @@ fn who_reads_its_sequence_values_gives_its_connection_up_for_those_who_wait() {
 }
 
 #[test]
+fn who_calls_nextval_and_never_asks_for_it_again_holds_nobody_up() {
+    let site = Site::new();
+    let (mut one, mut two) = (site.client(), site.client());
+    one.execute("CREATE SEQUENCE s");
+    for _ in 0..5 {
+        one.value("SELECT nextval('s')");
+    }
+    two.send(&query("SELECT last_value FROM s"));
+    for _ in 0..300 {
+        one.value("SELECT nextval('s')");
+    }
+    let seen: u32 = rows(&two.read_until_ready())[0].parse().unwrap();
+    assert!(seen < 305, "it had to wait until the other one was silent");
+}
+
+#[test]
 fn a_batch_behind_discard_all_is_planned_by_what_that_leaves() {
     let site = Site::new();
     let mut client = Client::login_with(site.port, &site.account, &[("search_path", "pg_catalog")]);

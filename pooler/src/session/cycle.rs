@@ -208,7 +208,7 @@ impl Session {
         if relay.has_parted() {
             return Ok(Served::Parted(member));
         }
-        if self.client.state.lingers() && Box::pin(self.speaks_soon(since)).await {
+        if self.client.state.lingers() && Box::pin(self.speaks_soon(&pool, since)).await {
             return Ok(Served::Lingers(member));
         }
         self.client.state.leave();

@@ -23,6 +23,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a session keeps its connection after `nextval` outside a transaction, for the `currval` that follows.
 const LINGER: Duration = Duration::from_millis(50);
 
+/// How often it looks whether others wait, where it has not asked for any so far ([`OwnValues::may_ask`]).
+///
+/// [`OwnValues::may_ask`]: crate::pins::OwnValues::may_ask
+const GLANCE: Duration = Duration::from_millis(5);
+
 /// How long it can go on like that. Others wait meanwhile.
 const LONGEST: Duration = Duration::from_secs(1);
 
@@ -40,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 impl Session {
     /// The server process where the session last advanced a sequence, if what it says next asks for that.
     pub(super) fn home(&self) -> Option<NonZeroU32> {
-        self.client.state.home.filter(|_| self.reads_sequences())
+        self.client.state.values.home.filter(|_| self.reads_sequences())
     }
 
     /// The connection to that process, if it can be had soon.
@@ -63,16 +68,29 @@ impl Session {
     }
 
     /// Whether a client that has called `nextval` says something more at once, and may keep its connection for it.
-    pub(super) async fn speaks_soon(&mut self, linked: Instant) -> bool {
+    pub(super) async fn speaks_soon(&mut self, pool: &Pool, linked: Instant) -> bool {
         if linked.elapsed() >= LONGEST {
             return false;
         }
-        if self.client.input.is_some() {
-            return true;
+        let may_ask = self.client.state.values.may_ask();
+        let end = Instant::now() + LINGER;
+        loop {
+            if !may_ask && pool.is_short() {
+                return false;
+            }
+            if self.client.input.is_some() {
+                return true;
+            }
+            let pause = if may_ask { LINGER } else { GLANCE };
+            let stream = &mut self.client.stream;
+            let readable = poll_fn(|cx| stream.poll_readable(cx));
+            if tokio::time::timeout(pause, readable).await.is_ok() {
+                return true;
+            }
+            if Instant::now() >= end {
+                return false;
+            }
         }
-        let stream = &mut self.client.stream;
-        let readable = poll_fn(|cx| stream.poll_readable(cx));
-        tokio::time::timeout(LINGER, readable).await.is_ok()
     }
 
     /// When a session that falls idle at `now` with its connection looks whether others want it.

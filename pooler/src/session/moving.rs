@@ -83,8 +83,7 @@ impl Session {
             unnamed: unnamed.statement.map(|kept| UnnamedText { rest: kept.rest, deed: kept.deed }),
             settings: (*state.settings).clone(),
             defaults: (**state.defaults()).clone(),
-            reads_sequences: state.reads_sequences(),
-            home: state.home,
+            values: state.values,
             choice: routing.map(|routing| routing.memory()),
         })
     }
@@ -104,7 +103,7 @@ impl Session {
         let interner = &services.shared.local.interner;
         let settings = interner.intern(guest.settings);
         let defaults = interner.intern(guest.defaults);
-        let state = SessionState::resumed(settings.clone(), defaults, guest.reads_sequences, guest.home);
+        let state = SessionState::resumed(settings.clone(), defaults, guest.values);
         tell_handle(&handle, guest.about, guest.requested, guest.statements.len());
         *handle.trace.settings.borrow_mut() = Some(settings);
         let statement = guest.unnamed.map(|text| Box::new(unnamed(text, &pool, services)));

@@ -207,7 +207,7 @@ impl Relay {
             || deed.effects.unseen;
         if may_advance && !self.confined {
             server.sequences = Some(client.session);
-            client.state.home = NonZeroU32::new(server.cancel_key.pid);
+            client.state.values.home = NonZeroU32::new(server.cancel_key.pid);
         }
         for effect in &deed.effects.statements {
             self.up.barrier |= decides_what_follows(effect);

@@ -6,7 +6,7 @@ use super::settings::{reset, reset_all, set};
 use super::transaction::{commit, roll_back, roll_back_to};
 use crate::notify::subscriptions::Subscriptions;
 use crate::parameters::ParameterSet;
-use crate::pins::PinReason;
+use crate::pins::{OwnValues, PinReason};
 use crate::relay::{ClientSide, Shared};
 use crate::server::connection::{Doubt, ServerConnection};
 use crate::statements::About;
@@ -35,7 +35,7 @@ pub(in crate::relay) fn command(
         }
         (b"DISCARD SEQUENCES", _) => {
             client.state.pins.remove(PinReason::SequenceValue);
-            client.state.home = None;
+            client.state.values.home = None;
             server.sequences = None;
         }
         (b"LISTEN", Some(Effect::Listen(channel))) if listens(client, channel) => {}
@@ -80,8 +80,8 @@ pub(in crate::relay) fn note_sequences(tag: &[u8], client: &mut ClientSide, serv
     let advances = [&b"INSERT"[..], b"COPY", b"MERGE"].iter().any(|word| tag.starts_with(word));
     if advances {
         server.sequences = Some(client.session);
-        client.state.home = NonZeroU32::new(server.cancel_key.pid);
-        if client.state.reads_sequences {
+        client.state.values.home = NonZeroU32::new(server.cancel_key.pid);
+        if client.state.values.asked {
             client.state.pins.add(PinReason::SequenceValue);
         }
     }
@@ -165,8 +165,7 @@ pub(super) fn discard_all(client: &mut ClientSide, server: &mut ServerConnection
     }
     state.tidy_questions();
     state.literal = false;
-    state.home = None;
-    state.reads_sequences = false;
+    state.values = OwnValues::default();
     state.passing = None;
     state.resetting = true;
     state.set(state.defaults.clone());

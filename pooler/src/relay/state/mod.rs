@@ -17,7 +17,7 @@ use super::question::{self, Question};
 use super::{ClientSide, Shared};
 use crate::notify::subscriptions::Subscriptions;
 use crate::parameters::{self, ParameterSet};
-use crate::pins::{PinReason, PinReasons};
+use crate::pins::{OwnValues, PinReason, PinReasons};
 use crate::server::connection::{CancelKey, Doing, Doubt, Effect as Owed, ServerConnection};
 use crate::statements::{About, Deed};
 use hawser_sql_router::calls::{Ask, Process, Sequences};
@@ -47,14 +47,12 @@ pub struct SessionState {
     questions: Option<Box<Questions>>,
     /// Its statements of SQL have their own names on its server, because it may look for them there.
     pub(super) literal: bool,
-    /// It has read what its own `nextval` yielded.
-    reads_sequences: bool,
+    /// What sequences have yielded to it.
+    pub values: OwnValues,
     /// It has just called `nextval` outside a transaction: most likely it asks for the value next.
     lingers: bool,
     /// It has changed the catalog in this transaction.
     changes_catalog: bool,
-    /// Where it last advanced a sequence: the process number of the server.
-    pub home: Option<NonZeroU32>,
     /// The server process whose number `pg_backend_pid()` last told it.
     pub process: Option<Rc<CancelKey>>,
     /// Something failed since the last ReadyForQuery.
@@ -115,8 +113,7 @@ impl SessionState {
             passing: None,
             questions: None,
             literal: false,
-            reads_sequences: false,
-            home: None,
+            values: OwnValues::default(),
             lingers: false,
             changes_catalog: false,
             process: None,
@@ -127,13 +124,8 @@ impl SessionState {
 
     /// One that has moved here from another worker, where it was at rest ([`Self::is_at_rest`]).
     #[must_use]
-    pub fn resumed(
-        settings: Rc<ParameterSet>,
-        defaults: Rc<ParameterSet>,
-        reads_sequences: bool,
-        home: Option<NonZeroU32>,
-    ) -> Self {
-        Self { defaults, reads_sequences, home, ..Self::new(settings) }
+    pub fn resumed(settings: Rc<ParameterSet>, defaults: Rc<ParameterSet>, values: OwnValues) -> Self {
+        Self { defaults, values, ..Self::new(settings) }
     }
 
     /// Whether what [`Self::resumed`] takes is all there is: nothing ties it to a transaction or keeps it on its server.
@@ -152,12 +144,6 @@ impl SessionState {
     #[must_use]
     pub const fn defaults(&self) -> &Rc<ParameterSet> {
         &self.defaults
-    }
-
-    /// Whether it has read what its own `nextval` yielded.
-    #[must_use]
-    pub const fn reads_sequences(&self) -> bool {
-        self.reads_sequences
     }
 
     /// Settings on which the meaning of the client's statements depends.
@@ -194,6 +180,7 @@ impl SessionState {
     /// The session has just called `nextval`.
     pub(super) const fn linger(&mut self) {
         self.lingers = true;
+        self.values.keep();
     }
 
     /// Whether the session should keep its server connection for a moment, since what it says next most likely needs
@@ -275,8 +262,8 @@ impl SessionState {
         if effects.is_indelible {
             self.pins.add(PinReason::Indelible);
         }
-        self.reads_sequences |= effects.sequences == Sequences::Read;
-        if self.reads_sequences && effects.sequences != Sequences::Untouched && !on_standby {
+        self.values.asked |= effects.sequences == Sequences::Read;
+        if self.values.asked && effects.sequences != Sequences::Untouched && !on_standby {
             self.pins.add(PinReason::SequenceValue);
         }
         let ends = match effects.ends {
@@ -335,7 +322,7 @@ impl SessionState {
         self.questions = None;
         self.set(self.committed.clone());
         self.pins = PinReasons::default();
-        (self.literal, self.home, self.process) = (false, None, None);
+        (self.literal, self.values.home, self.process) = (false, None, None);
         (self.failed, self.resetting) = (false, false);
         self.committed_pins.remove(PinReason::OwnNames);
         std::mem::take(&mut self.committed_pins)
