@@ -105,7 +105,7 @@ impl Session {
             return;
         }
         if pool.is_short() {
-            self.client.state.pins.remove(PinReason::SequenceValue);
+            self.client.state.give_up_values();
         } else {
             self.set_deadline(watch, Instant::now());
         }

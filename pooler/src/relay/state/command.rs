@@ -34,7 +34,7 @@ pub(in crate::relay) fn command(
             server.statements.clear();
         }
         (b"DISCARD SEQUENCES", _) => {
-            client.state.pins.remove(PinReason::SequenceValue);
+            client.state.give_up_values();
             client.state.values.home = None;
             server.sequences = None;
         }

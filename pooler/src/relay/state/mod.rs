@@ -190,6 +190,12 @@ impl SessionState {
         self.lingers
     }
 
+    /// Between two transactions, or forgotten with DISCARD SEQUENCES: the session is not kept for its values any more.
+    pub const fn give_up_values(&mut self) {
+        self.pins.remove(PinReason::SequenceValue);
+        self.committed_pins.remove(PinReason::SequenceValue);
+    }
+
     /// The session has let go of its server connection.
     pub const fn leave(&mut self) {
         self.lingers = false;
