@@ -193,8 +193,10 @@ impl Pinned {
     }
 }
 
-/// So often it keeps its server connection behind a `nextval` whoever waits, for the question that may follow.
-const TRUSTED: u8 = 3;
+/// So often it keeps its server connection behind a `nextval` whoever waits, for the question that may follow. It is
+/// told "not yet defined" where it asks for the first time later than that, others waited, and one of them has advanced a
+/// sequence on that connection meanwhile.
+const TRUSTED: u8 = 20;
 
 /// What a session has to do with the values that sequences yield to it, as far as that goes along when it moves to another
 /// worker.
