@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use hawser_tests::raw::messages::{bind, execute, extended, parse, query, sync};
-use hawser_tests::raw::{Backend, Client};
+use hawser_tests::raw::{Backend, Client, sqlstate_of};
 use hawser_tests::{Account, Config, Site, cluster, is_direct, own_cluster, wait_until};
 
 fn pid(client: &mut Client) -> String {
@@ -361,6 +361,28 @@ fn a_database_to_which_only_the_pool_is_connected_can_be_dropped_renamed_and_cop
     owner.execute(&format!("ALTER DATABASE \"{second}\" RENAME TO \"{first}\""));
     Client::login(site.port, &into(&first)).execute("SELECT 1");
     owner.execute(&format!("DROP DATABASE \"{first}\""));
+}
+
+#[test]
+fn a_database_that_was_not_there_is_asked_for_anew() {
+    if is_direct() {
+        return;
+    }
+    let site = Site::new();
+    let database = format!("{}_later", site.account.database);
+    let account = Account { database: database.clone(), ..site.account.clone() };
+    let create = || cluster().psql(&format!("CREATE DATABASE \"{database}\"")).unwrap();
+    let drop_it = || cluster().psql(&format!("DROP DATABASE \"{database}\" WITH (FORCE)")).unwrap();
+    create();
+    let mut stays = Client::login(site.port, &account);
+    stays.execute("SELECT 1");
+    drop_it();
+    // The first answer may be that the connection was lost.
+    wait_until("it is not there", || sqlstate_of(&stays.query("SELECT 1")) == "3D000");
+    create();
+    assert_eq!(stays.value("SELECT current_database()"), database);
+    drop(site);
+    drop_it();
 }
 
 #[test]

@@ -182,6 +182,8 @@ struct Failure {
     count: u32,
     /// Another host may take over: clients wait for that.
     may_move: bool,
+    /// The server is well, and the database is not there. It may be any moment, so that who asks again is told anew.
+    is_absent: bool,
 }
 
 /// The connections of one database and user on one worker.
@@ -406,6 +408,7 @@ impl Pool {
         if let Some(failure) = &*self.failure.borrow()
             && failure.retry_at > now
             && !failure.may_move
+            && !failure.is_absent
             && self.open_here() == 0
         {
             return Err(failure.error.clone());

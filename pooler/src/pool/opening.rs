@@ -6,6 +6,7 @@ use super::{Failure, MOST_DIALS, Member, Pool, PoolError, count};
 use crate::ids::{PoolHost, WorkerId};
 use crate::mailbox::Order;
 use crate::server::dial::{self, DialError};
+use hawser_wire::{backend, sqlstate};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -103,13 +104,16 @@ impl Pool {
     /// A dial failed: while no connection is open, everybody who waits learns why at once.
     pub(super) fn fail(self: &Rc<Self>, error: DialError) {
         tracing::warn!(pool = %self.key, error = %dial::explain(&error), "cannot open a server connection");
+        let is_absent = error.refusal().is_some_and(|body| {
+            backend::error_fields(body).sqlstate == sqlstate::INVALID_CATALOG_NAME.as_bytes()
+        });
         let error = Rc::new(PoolError::Dial(error));
         let before = self.failure.borrow().as_ref().map_or(0, |failure| failure.count);
         let may_move = self.report_trouble(&error);
         let pause = self.plan.borrow().login_retry * 2u32.pow(before.min(4));
         let retry_at = Instant::now() + if may_move { MOVE_PAUSE } else { pause };
         *self.failure.borrow_mut() =
-            Some(Failure { error: error.clone(), retry_at, count: before + 1, may_move });
+            Some(Failure { error: error.clone(), retry_at, count: before + 1, may_move, is_absent });
         if self.key.host != PoolHost::Primary {
             self.dismiss(&Rc::new(PoolError::Nowhere));
         } else if self.open_here() == 0 && !may_move {
