@@ -165,12 +165,18 @@ mod tests {
     use super::*;
     use std::thread;
 
-    /// A server that sends back what it gets, and a relay in front of it.
-    fn echo_behind_a_relay() -> u16 {
+    /// Where a server listens, and a port whose clients are relayed to it.
+    fn server_behind_a_relay() -> (TcpListener, u16) {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let relay = Relay::bind(0, server.local_addr().unwrap().port()).unwrap();
         let port = relay.port().unwrap();
         thread::spawn(move || relay.run());
+        (server, port)
+    }
+
+    /// The same, of a server that sends back what it gets.
+    fn echo_behind_a_relay() -> u16 {
+        let (server, port) = server_behind_a_relay();
         thread::spawn(move || {
             for stream in server.incoming() {
                 let mut stream = stream.unwrap();
@@ -205,10 +211,7 @@ mod tests {
 
     #[test]
     fn an_end_is_passed_on() {
-        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let relay = Relay::bind(0, server.local_addr().unwrap().port()).unwrap();
-        let port = relay.port().unwrap();
-        thread::spawn(move || relay.run());
+        let (server, port) = server_behind_a_relay();
         let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         client.write_all(b"farewell").unwrap();
         drop(client);

@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use hawser_tests::raw::messages::{bind, close, describe, execute, extended, parse, query, sync};
-use hawser_tests::raw::{Backend, Client, row, sqlstates};
+use hawser_tests::raw::{Backend, Client, row, rows, sqlstates};
 use hawser_tests::{Account, Config, Ensemble, Program, wait_until};
 
 const WHERE: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END";
@@ -314,9 +314,7 @@ fn a_batch_of_several_statements_goes_where_all_of_them_can_run() {
         &[extended(COUNT, &[]), extended("INSERT INTO t VALUES (2)", &[]), extended(COUNT, &[]), sync()]
             .concat(),
     );
-    let rows: Vec<String> =
-        client.read_until_ready().iter().filter(|message| message.tag == b'D').map(Backend::first).collect();
-    assert_eq!(rows, ["1", "2"]);
+    assert_eq!(rows(&client.read_until_ready()), ["1", "2"]);
     // Three Syncs: three transactions, each where it can run, answered in order. What is sent
     // behind a write before that is answered goes the same way.
     client.send(
@@ -486,11 +484,11 @@ fn our_own_settings_are_set_and_shown_in_every_protocol_and_in_transactions() {
         ]
         .concat(),
     );
-    let mut rows = Vec::new();
-    while rows.len() < 2 {
-        rows.extend(client.read_until_ready().iter().filter(|one| one.tag == b'D').map(Backend::first));
+    let mut said = Vec::new();
+    while said.len() < 2 {
+        said.extend(rows(&client.read_until_ready()));
     }
-    assert_eq!(rows, ["auto", "primary"]);
+    assert_eq!(said, ["auto", "primary"]);
 }
 
 #[test]
