@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a session keeps its connection after `nextval` outside a transaction, for the `currval` that follows.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// How often it looks whether others wait, where it has not asked for any so far ([`OwnValues::may_ask`]).
+/// How often a session that most likely does not ask ([`OwnValues::may_ask`]) looks meanwhile whether others wait.
 ///
 /// [`OwnValues::may_ask`]: crate::pins::OwnValues::may_ask
 const GLANCE: Duration = Duration::from_millis(5);
@@ -34,13 +34,13 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// How often other workers are asked for it: it may be there, since connections move as sessions do.
 const CALL: Duration = Duration::from_millis(30);
 
-/// How long a session that reads such values keeps its connection while it says nothing and others wait for one. Who
-/// asks does so right behind what yields the value; and sessions that keep connections for ever, more of them than there
-/// are, would stop everybody else.
-const KEEPS: Duration = Duration::from_secs(1);
-
-/// How often it looks. A session does so for its first such question; from then on it keeps its connection.
+/// How often a session on its way home looks whether the connection is free. It goes there for its first such question;
+/// from then on it keeps its connection.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// How long it then keeps it while it says nothing and others wait for one. Who asks does so right behind what yields the
+/// value; and sessions that keep connections for ever, more of them than there are, would stop everybody else.
+const KEEPS: Duration = Duration::from_secs(1);
 
 impl Session {
     /// The server process where the session last advanced a sequence, if what it says next asks for that.
